@@ -1,0 +1,1 @@
+"""The joint: where the pure core meets threads, sockets and actors."""

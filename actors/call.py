@@ -1,0 +1,183 @@
+"""A call: what stays while attempts come and go. Its slot holds the plan, the pipe to the consumer, and the attempt of the moment.
+
+Touched on the loop's thread only, but for `cancel_asked` (a flag) and what the pipe allows.
+"""
+
+import random as randomness
+from collections.abc import Callable
+from typing import Any
+
+from allm.actors.pipe import Pipe
+from allm.actors.vault import KeyHandle
+from allm.blocks import CallContext
+from allm.engine import Engine
+from allm.errors import AllmError, ErrorInfo
+from allm.events import (
+    ErrorOccurred, Event, MessageCompleted, RequestStarted, RetryScheduled, StreamRestarted, TextDelta, ToolCallDelta,
+)  # fmt: skip
+from allm.order import OrderChecker
+from allm.plain import Value
+from allm.providers.adapter import Adapter, Decoder, HttpRequest, Script
+from allm.requests import Request
+from allm.responses import Response
+from allm.retry import Decision, GiveUp, Retry
+from allm.settings import Timeouts
+
+__all__ = ["Call", "Options", "Plan"]
+
+
+class Options(Value, frozen=True, kw_only=True):
+    """What is the same for every attempt, beside the request. `folding`: nobody watches the deltas (`generate`)."""
+
+    request_id: str
+    retry: Retry
+    timeouts: Timeouts
+    folding: bool
+    one_body: bool = False
+    text_deltas: bool = True
+    tool_deltas: bool = True
+    raw_chunks: bool = False
+    session_id: str | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Plan:
+    """A call that is ready to be made: everything is checked, nothing is sent."""
+
+    __slots__ = ("adapter", "base_url", "engine", "http", "key", "model", "on_event", "options", "request")
+
+    def __init__(
+        self, engine: Engine, adapter: Adapter, base_url: str, request: Request, options: Options, on_event: Callable[[Event], object] | None
+    ) -> None:
+        self.engine = engine
+        self.adapter = adapter
+        self.base_url = base_url
+        self.request = request
+        self.options = options
+        self.on_event = on_event
+        self.model = request.model or engine.model
+        self.key: KeyHandle | None = None
+        self.http: HttpRequest | Script | None = None
+
+    def encode(self) -> HttpRequest | Script:
+        """The request as the wire has it; once a call, in the caller's thread."""
+        if self.http is None:
+            self.http = self.adapter.request(self.engine, self.request, self.base_url, not self.options.one_body)
+        return self.http
+
+
+class Call:
+    """The slot of one call."""
+
+    def __init__(self, plan: Plan, key: Any, name: str, notify: Callable[[list[Event]], None] | None = None) -> None:
+        self.plan = plan
+        self.id = plan.options.request_id
+        self.key = key
+        self.name = name
+        self.pipe = Pipe(live=not plan.options.folding)
+        self.attempt = 0
+        self.generation = 0
+        self.supervised = False
+        self.ended = False
+        self.resent = False
+        self._resending = False
+        self.cancel_asked = False
+        self.decoder: Decoder | None = None
+        self.exchange: Any = None
+        self._notify = notify
+        self._order = OrderChecker()
+        self._drops = tuple(
+            kind for kind, wanted in ((TextDelta, plan.options.text_deltas), (ToolCallDelta, plan.options.tool_deltas)) if not wanted
+        )
+
+    def begin(self) -> Decoder:
+        """The next attempt starts."""
+        self.generation += 1
+        if not self._resending:
+            self.attempt += 1
+        self._resending = False
+        options = self.plan.options
+        self.decoder = self.plan.adapter.decoder(
+            self.plan.engine,
+            CallContext(
+                request_id=options.request_id,
+                generation=self.generation,
+                used_ids=frozenset(call.id for message in self.plan.request.messages for call in message.tool_calls),
+                include_raw_chunks=options.raw_chunks,
+            ),
+        )
+        self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
+        return self.decoder
+
+    def emit(self, events: list[Event]) -> None:
+        """Hands events on, after checking their order. Raises IllegalOrder: a fault of the adapter."""
+        if self.ended:
+            return
+        check = self._order.check
+        for event in events:
+            check(event)
+        if self._notify is not None:
+            self._notify(events)
+        if self._drops:
+            events = [event for event in events if not isinstance(event, self._drops)]
+        if events:
+            self.pipe.put(events)
+
+    def complete(self, response: Response) -> None:
+        """The terminal event was handed on."""
+        self.ended = True
+        self.pipe.finish(response, None)
+
+    def decide(self, error: ErrorInfo, content: bool) -> Decision:
+        """What the retry policy says to the end of the attempt of the moment."""
+        options = self.plan.options
+        if self.cancel_asked or self.ended:
+            return GiveUp()
+        return options.retry.decide(error, self.attempt, content, options.folding, randomness.random())
+
+    def resend(self) -> bool:
+        """Whether a request that died unanswered on a reused connection may go out again at once; once, and it is no attempt."""
+        if self.resent or self.cancel_asked or self.ended:
+            return False
+        self.resent = self._resending = True
+        return True
+
+    def restarting(self, error: ErrorInfo, delay: float) -> None:
+        """The attempt failed and another follows."""
+        decoder, options = self.decoder, self.plan.options
+        if decoder is not None and decoder.has_content:
+            self.emit([StreamRestarted(options.request_id, self.attempt, error, decoder.block_ids())])
+        else:
+            self.emit([RetryScheduled(options.request_id, self.attempt, delay, error)])
+        self.decoder = None
+
+    def fail(self, error: ErrorInfo) -> None:
+        """No further attempt. Before content the error is raised, after it the partial is kept."""
+        if self.ended:
+            return
+        decoder = self.decoder
+        if decoder is None or not decoder.has_content:
+            if self._notify is not None:
+                self._notify([ErrorOccurred(error)])
+            self._end(None, error.exception())
+            return
+        closing, response = decoder.partial("error", error)
+        self.emit([*closing, ErrorOccurred(error)])
+        self._end(response, None)
+
+    def cancelled(self) -> None:
+        """Ended by its caller: what came so far is the answer."""
+        if self.ended:
+            return
+        decoder, options = self.decoder, self.plan.options
+        if decoder is None:
+            closing: list[Event] = []
+            response = Response(request_id=options.request_id, model=self.plan.model, finish_reason="cancelled")
+        else:
+            closing, response = decoder.partial("cancelled", None)
+        self.emit([*closing, MessageCompleted(response)])
+        self._end(response, None)
+
+    def _end(self, response: Response | None, error: AllmError | None) -> None:
+        self.ended = True
+        self.pipe.finish(response, error)

@@ -1,0 +1,32 @@
+"""Who is where in one runtime: the actors that were found by name last, and the calls that run. Read and written on the loop.
+
+An actor writes itself in when it starts, so that after a restart the next message finds the new one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from pykka import ActorRef
+
+from allm.actors.vault import Vault
+from allm.supervisors.timers import Timers
+
+if TYPE_CHECKING:
+    from allm.actors.call import Call
+
+__all__ = ["Directory", "EngineKey"]
+
+EngineKey = tuple[Any, ...]
+"""Adapter, base URL and transport settings: what one engine actor serves."""
+
+
+class Directory:
+    """One per runtime."""
+
+    def __init__(self, timers: Timers) -> None:
+        self.timers = timers
+        self.vault = Vault()
+        self.io: ActorRef[Any]
+        self.engines: dict[EngineKey, ActorRef[Any]] = {}
+        self.supervisors: dict[EngineKey, ActorRef[Any]] = {}
+        self.calls: dict[str, Call] = {}
+        self.stopping = False

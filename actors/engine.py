@@ -1,0 +1,211 @@
+"""The engine actor and its call supervisor: one pair for each adapter, base URL and transport setting.
+
+Retry is restart: a failed attempt ends its stream actor with a plain-data reason, and the call supervisor asks the call's policy what
+follows. Nobody else retries. All of them run on the loop.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+from allm.actors.call import Call
+from allm.actors.directory import Directory, EngineKey
+from allm.actors.stream import FAILED, StreamActor, failure_of
+from allm.errors import ErrorInfo
+from allm.retry import RestartAfter
+from allm.supervisors import Actor, Backoff, ChildSpec, DynamicSupervisor, Exit, GiveUp, Refused, Restart, StopChild, Supervisor
+
+__all__ = ["CallSupervisor", "EngineActor", "Engines", "OpenEngine", "Outcome", "StartCall", "WithdrawCall"]
+
+MOST_ENGINES = 256
+"""Engine actors kept at most; beyond it the ones without a call go first (a bot with an address per tenant has thousands)."""
+
+
+class StartCall(NamedTuple):
+    """Make this call."""
+
+    call_id: str
+
+
+class WithdrawCall(NamedTuple):
+    """Its caller wants no more of it."""
+
+    call_id: str
+
+
+class Outcome(NamedTuple):
+    """A call is over; `reason` is None if it went well."""
+
+    reason: str | None
+
+
+class OpenEngine(NamedTuple):
+    """There is no engine actor for `key` yet (or no more): have one, and hand the call to it."""
+
+    key: EngineKey
+    name: str
+    call_id: str
+
+
+class CallPolicy:
+    """The retry policy of a call as the restart policy of its stream actor."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def decide(self, exit: Exit, attempt: int) -> Restart | GiveUp:
+        """Asked after each attempt. `attempt` counts starts; the call's own count leaves the free one out."""
+        if exit.kind != FAILED:
+            return GiveUp()
+        error, content, unanswered = failure_of(exit)
+        if unanswered and self._call.resend():
+            return Restart(0.0)
+        decision = self._call.decide(error, content)
+        return Restart(decision.delay) if isinstance(decision, RestartAfter) else GiveUp()
+
+
+class CallSupervisor(DynamicSupervisor):
+    """Supervises the calls of one engine; each is a child whose restarts its own policy decides."""
+
+    handlers: ClassVar[dict[type, str]] = {**DynamicSupervisor.handlers, StartCall: "_start_call", WithdrawCall: "_withdraw"}
+
+    def __init__(self, key: EngineKey, directory: Directory) -> None:
+        super().__init__()
+        self._key = key
+        self._directory = directory
+
+    def on_start(self) -> None:
+        self._directory.supervisors[self._key] = self.actor_ref
+        # Calls that reached the engine while its supervisor was away.
+        for call in list(self._directory.calls.values()):
+            if call.key == self._key and not call.supervised and not call.ended:
+                self.actor_ref.tell(StartCall(call.id))
+
+    def _start_call(self, message: StartCall) -> None:
+        call = self._directory.calls.get(message.call_id)
+        if call is None or call.supervised or call.ended:
+            return
+        call.supervised = True
+        if call.cancel_asked:
+            self._over_with(call, Exit("shutdown"))
+            return
+        spec = ChildSpec(call.id, (StreamActor, (call, self._directory)), restart="temporary", policy=CallPolicy(call), shutdown=1.0)
+        if isinstance(refused := self.add(spec), Refused) and not call.ended:
+            self._over_with(call, refused.exit or Exit("error", refused.reason))
+
+    def _withdraw(self, message: WithdrawCall) -> None:
+        call = self._directory.calls.get(message.call_id)
+        if call is None:
+            return
+        if not call.supervised:
+            self._over_with(call, Exit("shutdown"))
+            return
+        self._stop_child(StopChild(message.call_id))
+
+    def on_child_restarting(self, child: Any, exit: Exit, delay: float) -> None:
+        call = self._directory.calls.get(child.id)
+        if call is not None:
+            call.restarting(failure_of(exit)[0], delay)
+
+    def on_child_gone(self, child: Any, exit: Exit) -> None:
+        call = self._directory.calls.get(child.id)
+        if call is not None:
+            self._over_with(call, exit)
+
+    def _over_with(self, call: Call, exit: Exit) -> None:
+        """The call is over; the caller gets its end whatever the way there."""
+        reason = None
+        if not call.ended:
+            if call.cancel_asked:
+                call.cancelled()
+            elif self._directory.stopping:
+                call.fail(ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=call.id))
+            else:
+                error = failure_of(exit)[0]
+                reason = error.reason
+                call.fail(error)
+        if call.exchange is not None:
+            call.exchange.leave(normal=False)
+        if call.plan.key is not None:
+            self._directory.vault.drop(call.plan.key)
+        self._directory.calls.pop(call.id, None)
+        engine = self._directory.engines.get(self._key)
+        if engine is not None and engine.is_alive():
+            engine.tell(Outcome(reason))
+
+
+class EngineActor(Actor):
+    """One way to a provider: it hands calls to its supervisor and keeps the count of how they went."""
+
+    def __init__(self, key: EngineKey, directory: Directory) -> None:
+        super().__init__()
+        self._key = key
+        self._directory = directory
+        self.running = 0
+        self.done = 0
+        self.failed = 0
+        self.last_failure: str | None = None
+
+    def on_start(self) -> None:
+        self._directory.engines[self._key] = self.actor_ref
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case StartCall():
+                self.running += 1
+                self._forward(message)
+            case WithdrawCall():
+                self._forward(message)
+            case Outcome(reason):
+                self.running = max(0, self.running - 1)
+                self.done += 1
+                if reason is not None:
+                    self.failed += 1
+                    self.last_failure = reason
+            case _:
+                super().on_receive(message)
+
+    def _forward(self, message: StartCall | WithdrawCall) -> None:
+        """To the supervisor; one that is being restarted finds the call in the directory."""
+        supervisor = self._directory.supervisors.get(self._key)
+        if supervisor is not None and supervisor.is_alive():
+            supervisor.tell(message)
+
+
+class Engines(DynamicSupervisor):
+    """All engines of a runtime."""
+
+    handlers: ClassVar[dict[type, str]] = {**DynamicSupervisor.handlers, OpenEngine: "_open"}
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def _open(self, message: OpenEngine) -> None:
+        engine = self._directory.engines.get(message.key)
+        if engine is None or not engine.is_alive():
+            self._make_room()
+            self.add(self._spec(message))
+            engine = self._directory.engines[message.key]
+        engine.tell(StartCall(message.call_id))
+
+    def _spec(self, message: OpenEngine) -> ChildSpec:
+        pair = [
+            ChildSpec("engine", (EngineActor, (message.key, self._directory)), mailbox="keep"),
+            ChildSpec("calls", (CallSupervisor, (message.key, self._directory))),
+        ]
+        return ChildSpec(message.name, (Supervisor, (pair,)), backoff=Backoff())
+
+    def _make_room(self) -> None:
+        slots = self.slots()
+        if len(slots) < MOST_ENGINES:
+            return
+        busy = {call.name for call in self._directory.calls.values()}
+        for slot in slots:
+            if slot.id not in busy:
+                self._stop_child(StopChild(slot.id))
+                return
+
+    def on_child_gone(self, child: Any, exit: Exit) -> None:
+        gone = [key for key, ref in self._directory.engines.items() if not ref.is_alive()]
+        for key in gone:
+            del self._directory.engines[key]
+            self._directory.supervisors.pop(key, None)

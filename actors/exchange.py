@@ -1,0 +1,332 @@
+"""One exchange: send a request, read its answer, tell the stream actor. A task on the loop; pure functions do the decoding.
+
+The answer is any object that has `status_code`, `headers.raw` and `stream` as httpx's responses do; `io.py` makes it. What the
+transport raises is told by `Ways.explain`, so that nothing of the HTTP stack leaves here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from allm.actors.call import Call
+from allm.actors.stream import Connected, Connecting, Ended, Read, Resumed
+from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
+from allm.errors import AllmError, ErrorInfo
+from allm.events import ErrorOccurred, Event, MessageCompleted
+from allm.providers.adapter import Decoder, HttpRequest, Script
+
+__all__ = ["Exchange", "Reached", "Ways"]
+
+_ERROR_BODY = 1 << 20
+"""Bytes of an error answer that are read at most."""
+_ERROR_TIME = 10.0
+"""Seconds that an error answer may take: its status is known, only its text is missing."""
+_DRAIN_TIME = 1.0
+"""Seconds after the terminal event for the end of the body, so that the connection can be used again."""
+_BODY = 256 << 20
+"""Bytes of a one-body answer at most."""
+
+
+class Reached(Protocol):
+    """How far a request got; the transport's hooks write it."""
+
+    reused: bool
+    answered: bool
+
+
+class Ways(Protocol):
+    """What an exchange needs of the I/O actor."""
+
+    vault: Vault
+
+    async def send(self, call: Call, request: HttpRequest, key: str | None, reached: "Exchange") -> Any:
+        """The answer's head, or whatever the transport raises."""
+        ...
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """(reason, message) for what a transport raised."""
+        ...
+
+    async def off_loop(self, function: Any, *args: Any) -> Any:
+        """Runs user code on a thread of its own."""
+        ...
+
+
+class Exchange:
+    """The exchange of one attempt."""
+
+    def __init__(self, call: Call, stream: Any, ways: Ways) -> None:
+        self._call = call
+        self._stream = stream
+        self._ways = ways
+        self._answer: Any = None
+        self.task: asyncio.Task[None] | None = None
+        self.reused = False
+        self.answered = False
+        self._told_end = False
+        self._resolved: KeyHandle | None = None
+
+    # what the transport's hooks tell
+
+    def connecting(self) -> None:
+        """A new connection is being made."""
+        self.reused = False
+        self._stream.tell(Connecting())
+
+    def connected(self) -> None:
+        """It stands."""
+        self._stream.tell(Connected())
+
+    # what the stream actor tells
+
+    def leave(self, normal: bool) -> None:
+        """The stream actor is gone: drain the rest of a complete answer, else cut it off."""
+        self._told_end = True
+        if not normal and self.task is not None:
+            self.task.cancel()
+
+    # the task
+
+    async def run(self) -> None:
+        """From the request to the last byte. Never raises but when cancelled."""
+        plan = self._call.plan
+        try:
+            if isinstance(plan.http, Script):
+                await self._play(plan.http)
+            elif plan.http is not None:
+                await self._http(plan.http)
+        except asyncio.CancelledError:
+            if not self._told_end:
+                self._end("connection_closed", "the I/O actor ended while the answer was on its way")
+            raise
+        except AllmError as error:
+            self._tell_end(error.info)
+        except Exception as error:
+            unanswered = self.reused and not self.answered
+            self._late(*self._ways.explain(error), unanswered)
+        finally:
+            await self._close()
+
+    async def _play(self, script: Script) -> None:
+        decoder = self._decoder()
+        for wait, item in script.steps:
+            if wait:
+                await asyncio.sleep(wait)
+            if item and self._deliver(decoder.feed(item), decoder):
+                return
+            await self._room()
+        self._finish(decoder)
+
+    async def _http(self, request: HttpRequest) -> None:
+        key = await self._key(request)
+        self._answer = answer = await self._ways.send(self._call, request, key, self)
+        del key
+        self.answered = True
+        decoder = self._decoder()
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+        body = _decoded(answer, headers)
+        if answer.status_code >= 400 or answer.status_code < 200:
+            await self._refused(answer.status_code, headers, body)
+            return
+        decoder.headers(headers)
+        kind = headers.get("content-type", "")
+        if "event-stream" in kind:
+            await self._events(decoder, body, b"")
+        else:
+            await self._whole(decoder, body, "json" in kind)
+
+    async def _events(self, decoder: Decoder, body: AsyncIterator[bytes], first: bytes) -> None:
+        if first and self._deliver(decoder.feed(first), decoder):
+            return await _drain(body)
+        pipe = self._call.pipe
+        async for chunk in body:
+            if self._deliver(decoder.feed(chunk), decoder):
+                return await _drain(body)
+            if pipe.full:
+                await self._room()
+        self._finish(decoder)
+        return None
+
+    async def _whole(self, decoder: Decoder, body: AsyncIterator[bytes], is_json: bool) -> None:
+        """One body; or a stream that does not say it is one (some hosts call it JSON or nothing at all)."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in body:
+            if not chunks and chunk.lstrip()[:1] not in (b"", b"{", b"["):
+                if chunk.lstrip().startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
+                    return await self._events(decoder, body, chunk)
+                if not is_json:
+                    self._end("malformed_response", "the answer is neither an event stream nor JSON")
+                    return None
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _BODY:
+                self._end("malformed_response", f"the body is larger than {_BODY >> 20} MiB")
+                return None
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not data.strip():
+            self._end("truncated", "the answer has no body")
+        elif not self._deliver(decoder.body(data), decoder):
+            self._finish(decoder)
+        return None
+
+    async def _refused(self, status: int, headers: Mapping[str, str], body: AsyncIterator[bytes]) -> None:
+        """An error answer: an ordinary body, also for a request that wanted a stream."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(_ERROR_TIME):
+                async for chunk in body:
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > _ERROR_BODY:
+                        break
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            chunks.append(b"")  # what was read says enough: the status is known
+        self._tell_end(self._call.plan.adapter.failure(status, headers, b"".join(chunks)))
+
+    async def _key(self, request: HttpRequest) -> str | None:
+        """Taken at the moment of sending, anew at each attempt."""
+        plan, vault = self._call.plan, self._ways.vault
+        if plan.key is not None:
+            return vault.take(plan.key)
+        if request.key_header is None:
+            return None
+        resolver = resolver_of(plan.engine)
+        if resolver is not None:
+            options = plan.options
+            context = KeyContext(session_id=options.session_id, request_id=options.request_id, metadata=options.metadata)
+            found = await self._ways.off_loop(resolver, plan.adapter.provider, context)
+            if found is not None:
+                self._resolved = vault.put(found)
+                return vault.take(self._resolved)
+        return vault.find(plan.engine, plan.adapter.provider, plan.base_url)
+
+    # telling the stream actor
+
+    def _decoder(self) -> Decoder:
+        decoder = self._call.decoder
+        assert decoder is not None, "an attempt has begun"
+        return decoder
+
+    def _deliver(self, events: list[Event], decoder: Decoder) -> bool:
+        """Tells what a read gave; True after a terminal event."""
+        progress, decoder.progress = decoder.progress, False
+        if not events:
+            if progress:
+                self._stream.tell(Read(events, True))
+            return False
+        last = type(events[-1])
+        if last is ErrorOccurred:
+            events[-1] = ErrorOccurred(self._complete_error(events[-1].error))  # type: ignore[union-attr]
+        self._told_end = self._told_end or last is ErrorOccurred or last is MessageCompleted
+        self._stream.tell(Read(events, progress))
+        return last is MessageCompleted or last is ErrorOccurred
+
+    def _finish(self, decoder: Decoder) -> None:
+        """The body ended of itself: well only if the end marker was seen."""
+        if not self._deliver(decoder.end(), decoder):
+            self._end("truncated", "the stream ended without the provider's end marker")
+
+    def _late(self, reason: str, message: str, unanswered: bool) -> None:
+        """The connection broke: that is no failure if the end marker had been seen before."""
+        decoder = self._call.decoder
+        if self._told_end:
+            return
+        if decoder is not None and self.answered and not self._call.plan.options.one_body:
+            try:
+                if self._deliver(decoder.end(), decoder):
+                    return
+            except Exception:
+                pass  # what is left of the buffer is no use; the break itself is the error
+        self._end(reason, message, unanswered)
+
+    def _end(self, reason: str, message: str, unanswered: bool = False) -> None:
+        self._tell_end(ErrorInfo("adapter", reason, message), unanswered)
+
+    def _tell_end(self, error: ErrorInfo, unanswered: bool = False) -> None:
+        if not self._told_end:
+            self._told_end = True
+            self._stream.tell(Ended(self._complete_error(error), unanswered))
+
+    def _complete_error(self, error: ErrorInfo) -> ErrorInfo:
+        """With the call's id and provider, and without the key that some providers echo."""
+        plan = self._call.plan
+        return scrubbed(
+            ErrorInfo(
+                error.kind, error.reason, error.message, error.status, error.retry_after, plan.options.request_id,
+                error.provider or plan.adapter.provider, error.metadata,
+            ),
+            self._secret(),
+        )  # fmt: skip
+
+    def _secret(self) -> str | None:
+        plan = self._call.plan
+        handle = plan.key or self._resolved
+        if handle is not None:
+            return self._ways.vault.take(handle)
+        try:
+            return self._ways.vault.find(plan.engine, plan.adapter.provider, plan.base_url)
+        except AllmError:
+            return None
+
+    # the consumer's pace, and the end
+
+    async def _room(self) -> None:
+        """Waits until the consumer has taken what it was given."""
+        pipe = self._call.pipe
+        if not pipe.full:
+            return
+        loop = asyncio.get_running_loop()
+        room: asyncio.Future[None] = loop.create_future()
+        pipe.when_resumed(lambda: _call_soon(loop, room))
+        await room
+        self._stream.tell(Resumed())
+
+    async def _close(self) -> None:
+        answer, self._answer = self._answer, None
+        if self._resolved is not None:
+            self._ways.vault.drop(self._resolved)
+        if answer is not None:
+            try:
+                await answer.stream.aclose()
+            except Exception:
+                pass  # the connection is gone; whoever waits for the answer knows
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """To the end of the body, within a short time, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN_TIME):
+            async for _ in body:
+                pass
+    except TimeoutError:
+        pass  # the connection is closed instead
+
+
+def _decoded(answer: Any, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """The body's bytes; decompressed where a host compresses though we ask it not to."""
+    if headers.get("content-encoding", "identity") in ("identity", ""):
+        stream: AsyncIterator[bytes] = answer.stream.__aiter__()
+        return stream
+    unpacked: AsyncIterator[bytes] = answer.aiter_bytes()
+    return unpacked
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, room: "asyncio.Future[None]") -> None:
+    try:
+        loop.call_soon_threadsafe(lambda: None if room.done() else room.set_result(None))
+    except RuntimeError:
+        pass  # the loop is closed, and the call with it
+
+
+def scrubbed(error: ErrorInfo, key: str | None) -> ErrorInfo:
+    """The error without the key, wherever a provider echoed it."""
+    if not key:
+        return error
+    metadata = {name: value.replace(key, "***") if isinstance(value, str) else value for name, value in error.metadata.items()}
+    return ErrorInfo(
+        error.kind, error.reason, error.message.replace(key, "***"), error.status, error.retry_after, error.request_id, error.provider, metadata
+    )

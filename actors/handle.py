@@ -1,0 +1,247 @@
+"""`Stream`: the events of one call, for threads and for asyncio, from any thread and any event loop.
+
+Lazy: nothing is sent before the first event (or the response) is asked for. The runtime holds it weakly: a cursor that goes, `close()`,
+the end of a `with`, or the last reference dropped, end the HTTP request at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from types import TracebackType
+from typing import Any, cast
+
+from allm.actors.call import Call, Plan
+from allm.actors.runtime import Runtime, default_runtime
+from allm.errors import EngineError, StreamError
+from allm.events import Event, TextDelta
+from allm.responses import Response
+
+__all__ = ["Stream"]
+
+
+class Stream:
+    """The events of one call. Iterate it (`for`, `async for`), or ask for what it adds up to (`response()`, `await`)."""
+
+    def __init__(self, plan: Plan, runtime: Runtime | None) -> None:
+        self._plan = plan
+        self._runtime = runtime
+        self._call: Call | None = None
+        self._consumed = False
+        self._left = False
+
+    # for threads
+
+    def __iter__(self) -> Iterator[Event]:
+        """A cursor; leaving it closes the stream."""
+        self._open_cursor()
+        return self._events()
+
+    def text_deltas(self) -> "TextDeltas":
+        """The text alone, piece by piece; both ways."""
+        return TextDeltas(self)
+
+    def response(self) -> Response:
+        """Drains the stream and gives the response. Raises what a call that failed before any content raises."""
+        call = self._start(fold=True)
+        pipe = call.pipe
+        try:
+            while not pipe.done:
+                self._blocking().wait()
+        except BaseException:
+            self.cancel()
+            raise
+        return self._result(call)
+
+    result = response
+
+    # for asyncio
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """A cursor for asyncio; leaving it closes the stream."""
+        self._open_cursor()
+        return _AsyncCursor(self)
+
+    def __await__(self) -> Generator[Any, None, Response]:
+        return self._drain().__await__()
+
+    async def _drain(self) -> Response:
+        call = self._start(fold=True)
+        try:
+            while not call.pipe.done:
+                await call.pipe.wait_async()
+        except BaseException:
+            self.cancel()
+            raise
+        return self._result(call)
+
+    # ending it
+
+    def cancel(self) -> None:
+        """Ends the call; what came so far is its response, with the finish reason `cancelled`. Any thread; returns at once."""
+        call = self._call
+        if call is None:
+            self._start_cancelled()
+        elif not call.pipe.done:
+            self._on().withdraw(call)
+
+    def close(self) -> None:
+        """Ends the call if it runs; nothing can be iterated any more. `response()` still answers."""
+        self._left = self._consumed = True
+        call = self._call
+        if call is not None and not call.pipe.done:
+            self._on().withdraw(call)
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        call = getattr(self, "_call", None)
+        if call is not None and not call.pipe.done and self._runtime is not None:
+            self._runtime.withdraw(call)
+
+    def __repr__(self) -> str:
+        call = self._call
+        state = "not started" if call is None else "done" if call.pipe.done else "running"
+        return f"<Stream {self._plan.options.request_id} of {self._plan.engine.adapter}:{self._plan.model}, {state}>"
+
+    # inside
+
+    def _on(self) -> Runtime:
+        if self._runtime is None:
+            self._runtime = default_runtime()
+        return self._runtime
+
+    def _start(self, fold: bool) -> Call:
+        """The call, submitted at the first need."""
+        call = self._call
+        if call is None:
+            runtime = self._on()
+            call = self._call = runtime.prepare(self._plan)
+            if fold:
+                call.pipe.fold_only()
+            runtime.submit(call)
+        elif fold and call.pipe.live:
+            call.pipe.fold_only()
+        if fold:
+            self._consumed = True
+        return call
+
+    def _start_cancelled(self) -> None:
+        """Cancelled before anything was sent: nothing is sent."""
+        call = self._call = self._on().prepare(self._plan)
+        call.cancelled()
+
+    def _open_cursor(self) -> None:
+        call = self._call
+        if self._consumed or (call is not None and call.pipe.done and call.pipe.empty):
+            raise StreamError("consumed", "this stream was consumed; response() still answers", request_id=self._plan.options.request_id)
+
+    def _blocking(self) -> Any:
+        """The pipe, for a blocking wait; refused on the loop, which it would block for ever."""
+        if self._on().on_loop():
+            raise EngineError("would_block", "a blocking call on the runtime's own loop would wait for itself; user code does not run there")
+        return cast(Call, self._call).pipe
+
+    def _events(self) -> Iterator[Event]:
+        call = self._start(fold=False)
+        pipe = call.pipe
+        try:
+            while True:
+                batch = pipe.take()
+                if batch is not None:
+                    yield from batch
+                elif self._left or not pipe.live:
+                    return
+                elif pipe.done:
+                    if pipe.empty:
+                        return self._end(call)
+                else:
+                    self._blocking().wait()
+        finally:
+            self.close()
+
+    def _end(self, call: Call) -> None:
+        self._consumed = True
+        if call.pipe.error is not None:
+            raise call.pipe.error
+
+    def _result(self, call: Call) -> Response:
+        if call.pipe.error is not None:
+            raise call.pipe.error
+        return cast(Response, call.pipe.response)
+
+
+class _AsyncCursor:
+    """`Stream`'s events for one `async for`. Dropping it closes the stream: no event loop has to come round for that."""
+
+    __slots__ = ("_batch", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._batch: Iterator[Event] = iter(())
+
+    def __aiter__(self) -> "_AsyncCursor":
+        return self
+
+    async def __anext__(self) -> Event:
+        for event in self._batch:
+            return event
+        return await self._next_batch()
+
+    async def _next_batch(self) -> Event:
+        stream = self._stream
+        call = stream._start(fold=False)
+        pipe = call.pipe
+        while True:
+            batch = pipe.take()
+            if batch is not None:
+                self._batch = iter(batch)
+                return next(self._batch)
+            if stream._left or not pipe.live:
+                raise StopAsyncIteration
+            if pipe.done:
+                if pipe.empty:
+                    stream._end(call)
+                    raise StopAsyncIteration
+                continue
+            try:
+                await pipe.wait_async()
+            except asyncio.CancelledError:
+                stream.close()
+                raise
+
+    async def aclose(self) -> None:
+        """Closes the stream."""
+        self._stream.close()
+
+    def __del__(self) -> None:
+        self._stream.close()
+
+
+class TextDeltas:
+    """The text of a stream, for `for` and `async for`."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        for event in self._stream:
+            if isinstance(event, TextDelta):
+                yield event.delta
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        cursor = self._stream.__aiter__()
+        try:
+            async for event in cursor:
+                if isinstance(event, TextDelta):
+                    yield event.delta
+        finally:
+            self._stream.close()

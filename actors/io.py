@@ -1,0 +1,255 @@
+"""The I/O actor: the one owner of HTTP transports, on the one loop. Nothing else imports httpx.
+
+The transports are called directly (`handle_async_request`): the client's cookies, header merging and URL parsing would cost a third
+of a call. `httpx_aiohttp` is the fast path, wrapped for what it gets wrong: it maps refusals, resets and DNS failures to
+ConnectTimeout, lets aiohttp's own errors (which hold all headers) escape, shares cookies between callers, and limits connections.
+"""
+
+import asyncio
+import contextvars
+import os
+import ssl
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import httpx
+import httpx_aiohttp
+
+from allm.actors.call import Call
+from allm.actors.directory import Directory
+from allm.actors.exchange import Exchange
+from allm.actors.stream import Begin
+from allm.callables import resolve
+from allm.errors import EngineError
+from allm.providers.adapter import HttpRequest
+from allm.settings import Http
+from allm.supervisors import Actor, Exit
+from allm.version import __version__
+
+__all__ = ["IoActor", "Transports", "explain", "prepare"]
+
+_current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("allm_exchange", default=None)
+_contexts: dict[tuple[Any, ...], ssl.SSLContext] = {}
+_urls: dict[str, httpx.URL] = {}
+_AGENT = f"allm/{__version__}"
+_NO_TIMEOUTS: dict[str, Any] = {"connect": None, "read": None, "write": None, "pool": None}
+_HEADER_SIZE = 64 << 10
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
+
+
+def prepare(http: Http) -> None:
+    """Makes the TLS context in the caller's thread: on the loop it would block every stream for a tenth of a second."""
+    key = (http.verify, http.cert)
+    if key not in _contexts:
+        try:
+            cert: Any = http.cert
+            _contexts[key] = httpx.create_ssl_context(verify=http.verify, cert=cert, trust_env=True)
+        except (OSError, ssl.SSLError) as error:
+            raise EngineError("bad_http", f"http.verify or http.cert cannot be used: {error}") from None
+
+
+class Transports:
+    """One transport for each way of doing HTTP; made on the loop at the first use."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Any, ...], httpx.AsyncBaseTransport] = {}
+
+    def get(self, http: Http, url: httpx.URL) -> httpx.AsyncBaseTransport:
+        """The transport for these settings. A proxy that the environment names is honoured, through stock httpx as any proxy."""
+        proxy = http.proxy
+        if proxy is None and http.kind in _MAKERS and not _PROXIES.isdisjoint(os.environ):
+            proxy = _environment_proxy(url)
+        kind = "httpx" if proxy is not None and http.kind == "aiohttp" else http.kind
+        key = (kind, proxy, http.verify, http.cert, http.max_connections)
+        made = self._made.get(key)
+        if made is None:
+            prepare(http)
+            made = self._made[key] = _MAKERS.get(kind, _custom)(http, proxy)
+        return made
+
+    async def close(self) -> None:
+        """Closes them all. On the loop."""
+        made, self._made = list(self._made.values()), {}
+        for transport in made:
+            try:
+                await transport.aclose()
+            except Exception:
+                continue  # one that cannot be closed must not keep the others open
+
+
+def _aiohttp(http: Http, _proxy: str | None) -> httpx.AsyncBaseTransport:
+    context = _contexts[http.verify, http.cert]
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_tell_connecting)
+    trace.on_connection_create_end.append(_tell_connected)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=http.max_connections or 0, ssl=context, keepalive_timeout=30, limit_per_host=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[trace],
+        max_line_size=_HEADER_SIZE,
+        max_field_size=_HEADER_SIZE,
+        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+    )
+    return httpx_aiohttp.AiohttpTransport(verify=context, client=session)
+
+
+async def _tell_connecting(_session: Any, _context: Any, _params: Any) -> None:
+    exchange = _current.get()
+    if exchange is not None:
+        exchange.connecting()
+
+
+async def _tell_connected(_session: Any, _context: Any, _params: Any) -> None:
+    exchange = _current.get()
+    if exchange is not None:
+        exchange.connected()
+
+
+def _stock(http: Http, proxy: str | None) -> httpx.AsyncBaseTransport:
+    limits = httpx.Limits(max_connections=http.max_connections, max_keepalive_connections=20, keepalive_expiry=30)
+    context = _contexts[http.verify, http.cert]
+    return httpx.AsyncHTTPTransport(verify=context, limits=limits, proxy=proxy, retries=0)
+
+
+def _environment_proxy(url: httpx.URL) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for this address."""
+    proxies = urllib.request.getproxies()
+    found = proxies.get(url.scheme) or proxies.get("all")
+    return None if not found or urllib.request.proxy_bypass(url.host) else found
+
+
+def _custom(http: Http, _proxy: str | None) -> httpx.AsyncBaseTransport:
+    made: Any = resolve(http.transport, "engine.http.transport")()
+    if not isinstance(made, httpx.AsyncBaseTransport):
+        raise EngineError("bad_http", f"engine.http.transport: {http.transport!r} made no httpx.AsyncBaseTransport")
+    return made
+
+
+_MAKERS: dict[str, Callable[[Http, str | None], httpx.AsyncBaseTransport]] = {"aiohttp": _aiohttp, "httpx": _stock}
+
+
+async def _trace(name: str, _info: Any) -> None:
+    """httpcore's hook."""
+    exchange = _current.get()
+    if exchange is not None:
+        if name == "connection.connect_tcp.started":
+            exchange.connecting()
+        elif name == "http11.send_request_headers.started" and not exchange.reused:
+            exchange.connected()
+
+
+class IoActor(Actor):
+    """Owns the transports and the exchanges that run. Its end cuts every exchange off; the supervisor makes a new one."""
+
+    def __init__(self, directory: Directory, off_loop: Callable[..., Any]) -> None:
+        super().__init__()
+        self.vault = directory.vault
+        self.off_loop = off_loop
+        self._directory = directory
+        self._transports = Transports()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on_start(self) -> None:
+        self._directory.io = self.actor_ref
+
+    def on_receive(self, message: Any) -> None:
+        if type(message) is Begin:
+            exchange = Exchange(message.call, message.stream, self)
+            message.call.exchange = exchange
+            task = exchange.task = asyncio.get_running_loop().create_task(exchange.run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            super().on_receive(message)
+
+    def on_stop(self, reason: Exit) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        closing = asyncio.get_running_loop().create_task(_close_after(set(self._tasks), self._transports))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+
+    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: Exchange) -> Any:
+        """Sends the request; the key goes into its header here and nowhere else."""
+        http = call.plan.engine.http
+        headers = [*request.headers, ("user-agent", _AGENT), ("accept-encoding", "identity"), *http.headers.items()]
+        if key is not None and request.key_header is not None:
+            headers.append((request.key_header, request.key_prefix + key))
+        url = _url(request.url)
+        transport = self._transports.get(http, url)
+        headers.append(("host", url.netloc.decode("ascii")))
+        exchange.reused = True
+        _current.set(exchange)
+        extensions = {"timeout": _NO_TIMEOUTS, "trace": _trace}
+        if http.kind not in _MAKERS:
+            exchange.reused = False
+            extensions["timeout"] = {**_NO_TIMEOUTS, "connect": call.plan.options.timeouts.connect}
+        return await transport.handle_async_request(
+            httpx.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
+        )
+
+    def explain(self, error: BaseException) -> tuple[str, str]:
+        """(reason, message) for what a transport raised."""
+        return explain(error)
+
+
+def _url(text: str) -> httpx.URL:
+    """Parsed once: 20 us each, and an engine has few."""
+    url = _urls.get(text)
+    if url is None:
+        if len(_urls) > 1000:
+            _urls.clear()
+        url = _urls[text] = httpx.URL(text)
+    return url
+
+
+_closing: set["asyncio.Task[None]"] = set()
+
+
+async def _close_after(tasks: set["asyncio.Task[None]"], transports: Transports) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=1)
+    await transports.close()
+
+
+async def closed() -> None:
+    """Waits until every transport that was being closed is closed. On the loop."""
+    if _closing:
+        await asyncio.wait(set(_closing), timeout=2)
+
+
+_TIMEOUTS = (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError, asyncio.TimeoutError)
+_BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError, httpx.NetworkError)
+_MALFORMED = (aiohttp.ClientResponseError, httpx.RemoteProtocolError, httpx.DecodingError)
+_INVALID = (aiohttp.InvalidURL, httpx.InvalidURL, httpx.UnsupportedProtocol)
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """(reason, message) for what a transport raised. Nothing of it is kept: its text and its chain may hold headers."""
+    cause = error.__cause__ or error
+    if isinstance(error, _INVALID) or isinstance(cause, _INVALID):
+        return "invalid_request", "the base URL cannot be used"
+    if isinstance(cause, _TIMEOUTS):
+        return "timeout", "the connection timed out"
+    if isinstance(cause, aiohttp.ClientConnectorDNSError | aiohttp.ClientConnectorError):
+        return "connection_closed", f"no connection: {_os_text(cause)}"
+    if isinstance(cause, aiohttp.ServerDisconnectedError) or (isinstance(error, httpx.RemoteProtocolError) and "disconnected" in str(error)):
+        return "connection_closed", "the server closed the connection without an answer"
+    if isinstance(error, httpx.ConnectTimeout | httpx.TimeoutException) and cause is error:
+        return "timeout", "the connection timed out"
+    if isinstance(error, httpx.RemoteProtocolError) and "incomplete" in str(error):
+        return "connection_closed", "the connection closed before the body was complete"
+    if isinstance(cause, _BROKEN) or isinstance(error, _BROKEN):
+        return "connection_closed", f"the connection broke ({type(cause).__name__})"
+    if isinstance(cause, _MALFORMED) or isinstance(error, _MALFORMED):
+        return "malformed_response", "the answer is not HTTP as it should be"
+    if isinstance(error, httpx.TransportError | aiohttp.ClientError | OSError):
+        return "connection_closed", f"the connection failed ({type(cause).__name__})"
+    return "unknown", f"sending failed with {type(error).__name__}"
+
+
+def _os_text(error: Any) -> str:
+    inner = getattr(error, "os_error", None)
+    return str(getattr(inner, "strerror", None) or type(inner or error).__name__)

@@ -1,0 +1,260 @@
+"""The runtime: one loop thread and the supervision tree on it.
+
+    Runtime (rest_for_one)
+    ├── core (rest_for_one): io
+    └── engines (dynamic): one supervisor for each engine actor and its call supervisor
+
+`default_runtime()` is started at the first plain call, drained at exit, and made anew after a fork.
+"""
+
+import asyncio
+import atexit
+import hashlib
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pykka import ActorDeadError, ActorRef
+
+from allm.actors import io
+from allm.actors.call import Call, Plan
+from allm.actors.directory import Directory, EngineKey
+from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall
+from allm.actors.listener import Errand, Listener
+from allm.actors.vault import Vault
+from allm.errors import EngineError, StreamError
+from allm.events import Event
+from allm.plain import freeze
+from allm.settings import Http
+from allm.supervisors import ChildSpec, CallTimeout, Exit, LoopDispatcher, PoolDispatcher, Supervisor, stop, wait_started
+from allm.supervisors.view import child, tree
+
+__all__ = ["Runtime", "default_runtime"]
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """The supervision tree. Use it as a context manager, or call `stop()`; plain calls use `default_runtime()`."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="allm-loop", daemon=True)
+        self._dispatcher = LoopDispatcher(self._loop)
+        self._pool = PoolDispatcher(name="allm-pool")
+        self._directory = Directory(self._dispatcher.timers)
+        self._dropped: deque[str] = deque()
+        self._keys: dict[tuple[str, str, Http], tuple[EngineKey, str]] = {}
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._thread.start()
+        self._root: ActorRef[Any] = Supervisor.start_on(self._dispatcher, self._specs(), strategy="rest_for_one")
+        wait_started(self._root, 10)
+        _alive.add(self)
+
+    def _specs(self) -> list[ChildSpec]:
+        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop)))]
+        return [
+            ChildSpec("core", (Supervisor, (core,), {"strategy": "rest_for_one"})),
+            ChildSpec("engines", (Engines, (self._directory,))),
+        ]
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    # calls
+
+    @property
+    def vault(self) -> Vault:
+        """The keys of calls that run now."""
+        return self._directory.vault
+
+    def prepare(self, plan: Plan) -> Call:
+        """The slot of a call: imports, TLS context and the request's bytes are made here, in the caller's thread."""
+        self._check()
+        plan.encode()
+        io.prepare(plan.engine.http)
+        key, name = self._key(plan)
+        notify = None
+        if plan.on_event is not None:
+            notify = self._listen(plan.on_event)
+        return Call(plan, key, name, notify)
+
+    def submit(self, call: Call) -> None:
+        """Hands the call to its engine actor. Any thread; returns at once."""
+        self._check()
+        self._directory.calls[call.id] = call
+        engine = self._directory.engines.get(call.key)
+        try:
+            if engine is not None:
+                engine.tell(StartCall(call.id))
+                return
+        except ActorDeadError:
+            pass  # it is being restarted or was put away: its supervisor knows
+        self.find("engines").tell(OpenEngine(call.key, call.name, call.id))
+
+    def withdraw(self, call: Call) -> None:
+        """Nobody wants the call any more. May be called from a finaliser: it takes no lock and sends no message itself."""
+        call.cancel_asked = True
+        self._dropped.append(call.id)
+        try:
+            self._loop.call_soon_threadsafe(self._withdraw_all)
+        except RuntimeError:
+            pass  # the loop is closed, and every call with it
+
+    def _withdraw_all(self) -> None:
+        while self._dropped:
+            call = self._directory.calls.get(self._dropped.popleft())
+            engine = self._directory.engines.get(call.key) if call is not None else None
+            if call is not None and engine is not None and engine.is_alive():
+                engine.tell(WithdrawCall(call.id))
+
+    def on_loop(self) -> bool:
+        """Whether the calling thread is the loop's own: nothing may block there."""
+        return threading.current_thread() is self._thread
+
+    def _key(self, plan: Plan) -> tuple[EngineKey, str]:
+        engine = plan.engine
+        http = engine.http
+        parts = (engine.adapter, plan.base_url, http.kind, http.proxy, str(http.verify), str(http.cert), http.max_connections)
+        name = " ".join(part for part in parts[:2] if part)
+        if http != _PLAIN:
+            name += " " + hashlib.sha256(repr(parts).encode()).hexdigest()[:6]
+        return parts, name
+
+    def _listen(self, on_event: Callable[[Event], object]) -> Callable[[list[Event]], None]:
+        listener = Listener.start_on(self._pool, on_event)
+        return lambda events: listener.tell(events)
+
+    async def _off_loop(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs user code on a thread of the pool. Raises EngineError("resolver_failed") for whatever it raises."""
+        errand = Errand.start_on(self._pool)
+        reply: Any = errand.ask((function, args), block=False)
+        ok, value = await reply
+        if ok:
+            return value
+        raise EngineError("resolver_failed", f"the key resolver failed: {value}")
+
+    # the tree
+
+    def tree(self) -> dict[str, Any]:
+        """The live tree as plain data: id, kind, status, restarts, mailbox and children of every actor."""
+        return freeze(tree(self._root), "tree")
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, as plain data: calls that run, keys held, and for each engine how its calls went."""
+        engines = {}
+        for key, ref in list(self._directory.engines.items()):
+            actor: Any = getattr(ref.actor_inbox, "body", None)
+            if actor is not None:
+                engines[" ".join(str(part) for part in key[:2])] = {
+                    "running": actor.running, "done": actor.done, "failed": actor.failed, "last_failure": actor.last_failure,
+                }  # fmt: skip
+        return freeze({"calls": len(self._directory.calls), "engines": engines}, "stats")
+
+    def find(self, *path: str) -> ActorRef[Any]:
+        """The ref of an actor of the tree, by the ids from the root down. Raises EngineError("not_found")."""
+        ref = child(self._root, *path)
+        if ref is None:
+            raise EngineError("not_found", f"there is no {'/'.join(path)!r} in the tree now")
+        return ref
+
+    # the end
+
+    def stop(self, timeout: float = 10) -> tuple[str, ...]:
+        """Ends every call and every actor, and the loop. The ids of the calls that were cut off; a second call does nothing."""
+        with self._lock:
+            if self._stopped:
+                return ()
+            self._stopped = True
+        if self._pid != os.getpid():
+            return ()
+        if self.on_loop():
+            raise EngineError("would_block", "a runtime cannot be stopped from its own loop")
+        self._directory.stopping = True
+        cut = tuple(self._directory.calls)
+        try:
+            stop(self._root, Exit("shutdown", "runtime stopped"), timeout)
+        except (CallTimeout, ActorDeadError):
+            pass  # what did not end in time ends with the loop
+        self._finish(timeout)
+        return cut
+
+    def _finish(self, timeout: float) -> None:
+        try:
+            self._await(io.closed(), timeout)
+        except Exception:
+            pass  # a transport that cannot be closed must not keep the loop
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self._loop.close()
+        for call in list(self._directory.calls.values()):
+            call.pipe.finish(None, StreamError("cancelled", "the runtime was stopped"))
+        _alive.discard(self)
+
+    def _await(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise EngineError("forked", "this runtime belongs to the parent process; make a new one after a fork")
+        if self._stopped:
+            raise EngineError("stopped", "this runtime was stopped")
+
+    def _inherited(self) -> None:
+        """In a child after a fork: the threads are gone. The loop and its connections are kept, never closed: that would reach the
+        parent's. Who waits for a call is told."""
+        self._stopped = True
+        for call in list(self._directory.calls.values()):
+            call.pipe.finish(None, StreamError("connection_closed", "the call belongs to the parent process"))
+
+    def __enter__(self) -> "Runtime":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Runtime {'stopped' if self._stopped else 'running'}, {len(self._directory.calls)} calls>"
+
+
+_PLAIN = Http()
+_alive: "weakref.WeakSet[Runtime]" = weakref.WeakSet()
+_inherited: list[Runtime] = []
+_default: Runtime | None = None
+_default_lock = threading.Lock()
+
+
+def default_runtime() -> Runtime:
+    """The runtime of plain calls: started at the first use, drained at exit, made anew after a fork."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._stopped:
+            _default = Runtime()
+        return _default
+
+
+def _drain() -> None:
+    """At exit: cuts what still runs, within a deadline. Starts no thread and opens no connection."""
+    for runtime in list(_alive):
+        runtime.stop(timeout=2)
+
+
+def _after_fork() -> None:
+    global _default, _default_lock
+    _default_lock = threading.Lock()
+    _inherited.extend(_alive)
+    for runtime in list(_alive):
+        runtime._inherited()
+    _alive.clear()
+    _default = None
+
+
+atexit.register(_drain)
+os.register_at_fork(after_in_child=_after_fork)

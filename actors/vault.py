@@ -1,0 +1,80 @@
+"""Keys: they stay here, and messages carry handles. A key is taken out at the moment of sending and forgotten with its call."""
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from allm.callables import resolve
+from allm.engine import Engine
+from allm.environment import Environment, environment
+from allm.errors import EngineError
+from allm.plain import Value
+
+__all__ = ["KeyContext", "KeyHandle", "Vault"]
+
+
+class KeyHandle(NamedTuple):
+    """Stands for a key in messages: a number, and enough of a hash to tell two keys apart in a log."""
+
+    id: int
+    fingerprint: str
+
+
+class KeyContext(Value, frozen=True, kw_only=True):
+    """What a key resolver is told of the call."""
+
+    session_id: str | None = None
+    request_id: str
+    metadata: dict[str, Any] = {}
+
+
+class Vault:
+    """The keys of calls that run now. One per runtime; never pickled, never shown."""
+
+    def __init__(self, environment: Environment = environment) -> None:
+        self._keys: dict[int, str] = {}
+        self._count = itertools.count(1)
+        self._environment = environment
+
+    def __repr__(self) -> str:
+        return f"<Vault of {len(self._keys)}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a vault does not travel")
+
+    def put(self, key: str) -> KeyHandle:
+        """Keeps the key until `drop`."""
+        if not isinstance(key, str) or not key.strip() or any(c in key for c in "\r\n\0"):
+            raise EngineError("bad_key", "a key is a non-empty text without line breaks")
+        handle = KeyHandle(next(self._count), hashlib.sha256(key.encode()).hexdigest()[:8])
+        self._keys[handle.id] = key
+        return handle
+
+    def take(self, handle: KeyHandle) -> str | None:
+        """The key itself, for the moment of sending."""
+        return self._keys.get(handle.id)
+
+    def drop(self, handle: KeyHandle) -> None:
+        """Forgets the key."""
+        self._keys.pop(handle.id, None)
+
+    def find(self, engine: Engine, provider: str, base_url: str) -> str | None:
+        """Levels 2 (a mapping) to 5; None where no key is needed: a host of one's own, for which none was set."""
+        if isinstance(engine.keys, Mapping) and (key := engine.keys.get(provider)):
+            return str(key)
+        if key := self._environment.key(provider, base_url):
+            return key
+        if engine.keys is None and base_url != self._environment.base_url(provider):
+            return None
+        raise EngineError(
+            "missing_key", f"no key for {provider!r}; looked at {self._environment.places(provider)}", metadata={"provider": provider}
+        )
+
+
+def resolver_of(engine: Engine) -> Any:
+    """The engine's key resolver, which is user code and must not run on the loop; None if `keys` is no callable."""
+    if engine.keys is None or isinstance(engine.keys, Mapping):
+        return None
+    found = resolve(engine.keys, "engine.keys")
+    return found if callable(found) else None

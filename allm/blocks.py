@@ -1,0 +1,292 @@
+"""The message being built: adapters tell it what came, it gives the events and, at any moment, the response so far.
+
+Every wire's decoder works through one of these, so block ids, their order and the partial result are alike on all wires.
+"""
+
+from typing import Any
+
+import msgspec
+
+from allm.errors import ErrorInfo
+from allm.events import (
+    Event, MessageCompleted, MessageStarted, PartCompleted, ReasoningCompleted, ReasoningDelta, ReasoningStarted, TextCompleted,
+    TextDelta, TextStarted, ToolCallCompleted, ToolCallDelta, ToolCallStarted,
+)  # fmt: skip
+from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from allm.plain import Value
+from allm.responses import FinishReason, Response
+from allm.usage import Usage
+
+__all__ = ["CallContext", "MessageBuilder", "message_of"]
+
+
+class CallContext(Value, frozen=True, kw_only=True):
+    """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
+    stream; `used_ids` are the tool call ids that the thread already has."""
+
+    request_id: str
+    generation: int = 1
+    used_ids: frozenset[str] = frozenset()
+    include_raw_chunks: bool = False
+
+
+class _Block:
+    """One block: text or reasoning, with what it consists of so far."""
+
+    __slots__ = ("data", "id", "open", "pieces", "provider", "reasoning", "signature")
+
+    def __init__(self, name: str, reasoning: bool) -> None:
+        self.id = name
+        self.reasoning = reasoning
+        self.pieces: list[str] = []
+        self.signature: str | None = None
+        self.data: str | None = None
+        self.provider: str | None = None
+        self.open = True
+
+    def part(self) -> Part | None:
+        text = "".join(self.pieces)
+        if self.reasoning:
+            return ReasoningPart(text, self.signature, self.data, self.provider)
+        return TextPart(text, self.signature) if text or self.signature else None
+
+    def completed(self) -> Event:
+        text = "".join(self.pieces)
+        if self.reasoning:
+            return ReasoningCompleted(self.id, text, self.signature, self.data, self.provider)
+        return TextCompleted(self.id, text, self.signature)
+
+
+class _Call:
+    """A tool call. Its start is told once its name is known."""
+
+    __slots__ = ("call_id", "id", "name", "part_", "pieces", "signature", "started", "value")
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.call_id = ""
+        self.name = ""
+        self.pieces: list[str] = []
+        self.signature: str | None = None
+        self.value: dict[str, Any] | None = None
+        self.started = False
+        self.part_: ToolCallPart | None = None
+
+    def part(self) -> Part | None:
+        return self.part_
+
+
+class _Whole:
+    """A part that came whole."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Part) -> None:
+        self.value = value
+
+    def part(self) -> Part | None:
+        return self.value
+
+
+class MessageBuilder:
+    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe."""
+
+    __slots__ = ("_blocks", "_calls", "_context", "_count", "_current", "_ids", "events", "id", "model", "progress", "started")
+
+    def __init__(self, context: CallContext) -> None:
+        self.events: list[Event] = []
+        self.id: str | None = None
+        self.model: str | None = None
+        self.started = False
+        self.progress = False
+        self._context = context
+        self._blocks: list[_Block | _Call | _Whole] = []
+        self._calls: dict[Any, _Call] = {}
+        self._current: _Block | None = None
+        self._count = 0
+        self._ids = set(context.used_ids)
+
+    def take(self) -> list[Event]:
+        """The events since the last time."""
+        events, self.events = self.events, []
+        return events
+
+    def start(self, message_id: str | None, model: str | None) -> None:
+        """The provider began to answer."""
+        self.started = True
+        self.id, self.model = message_id, model
+        self.events.append(MessageStarted(message_id, model))
+
+    def text(self, delta: str) -> None:
+        """More text."""
+        block = self._current
+        if block is None or block.reasoning:
+            block = self._open(False)
+        block.pieces.append(delta)
+        self.events.append(TextDelta(block.id, delta))
+
+    def reasoning(self, delta: str) -> None:
+        """More reasoning."""
+        block = self._current
+        if block is None or not block.reasoning:
+            block = self._open(True)
+        block.pieces.append(delta)
+        self.events.append(ReasoningDelta(block.id, delta))
+
+    def whole(self, part: Part) -> None:
+        """A part that comes in one piece."""
+        self.close_block()
+        self._blocks.append(_Whole(part))
+        self.events.append(PartCompleted(self._next_id(), part))
+
+    def close_block(self) -> None:
+        """Ends the open block of text or reasoning, if there is one."""
+        block = self._current
+        if block is not None:
+            block.open = False
+            self._current = None
+            self.events.append(block.completed())
+
+    def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
+        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
+        call = self._calls.get(key)
+        if call is None or (call_id and name and call.call_id and call.call_id != call_id):
+            call = self._open_call(key)
+        if call_id and not call.call_id:
+            call.call_id = call_id
+        if name and not call.started:
+            call.name = name
+            self._start_call(call)
+        if arguments:
+            call.pieces.append(arguments)
+            if call.started:
+                self.events.append(ToolCallDelta(call.id, arguments))
+
+    def last_call(self) -> Any:
+        """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
+        return next(reversed(self._calls), None)
+
+    def complete(
+        self,
+        finish: FinishReason,
+        *,
+        raw_finish: str | None = None,
+        usage: Usage | None = None,
+        refusal: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        raw: Any = None,
+    ) -> None:
+        """The answer is complete: closes what is open and appends the terminal event."""
+        if not self.started:
+            self.start(self.id, self.model)
+        self.close_block()
+        for call in self._calls_in_order():
+            self._end_call(call)
+        if finish == "stop" and any(isinstance(block, _Call) for block in self._blocks):
+            finish = "tool_calls"
+        self.events.append(
+            MessageCompleted(
+                Response(
+                    id=self.id,
+                    request_id=self._context.request_id,
+                    model=self.model,
+                    message=self.message(),
+                    finish_reason=finish,
+                    raw_finish_reason=raw_finish,
+                    usage=usage or Usage(),
+                    refusal=refusal,
+                    raw=raw,
+                    metadata=metadata or {},
+                )
+            )
+        )
+
+    def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
+        """The response so far, for an attempt that ends here; closes the open block. Half a tool call is no tool call."""
+        self.close_block()
+        return Response(
+            id=self.id,
+            request_id=self._context.request_id,
+            model=self.model,
+            message=self.message(),
+            finish_reason=finish,
+            usage=usage or Usage(),
+            error=error,
+        )
+
+    def message(self) -> Message:
+        """The message so far."""
+        return message_of([part for block in self._blocks if (part := block.part()) is not None])
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything was produced that a caller would have to forget."""
+        return self._count > 0
+
+    def block_ids(self) -> tuple[str, ...]:
+        """The ids of all blocks so far."""
+        return tuple(f"b{self._context.generation}.{n}" for n in range(1, self._count + 1))
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"b{self._context.generation}.{self._count}"
+
+    def _open(self, reasoning: bool) -> _Block:
+        self.close_block()
+        block = self._current = _Block(self._next_id(), reasoning)
+        self._blocks.append(block)
+        self.events.append(ReasoningStarted(block.id) if reasoning else TextStarted(block.id))
+        return block
+
+    def _open_call(self, key: Any) -> _Call:
+        self.close_block()
+        call = _Call(self._next_id())
+        self._blocks.append(call)
+        replaced = self._calls.pop(key, None)
+        if replaced is not None:
+            self._end_call(replaced)
+        self._calls[key] = call
+        return call
+
+    def _start_call(self, call: _Call) -> None:
+        call.started = True
+        self.events.append(ToolCallStarted(call.id, call.name))
+        if call.pieces:
+            self.events.append(ToolCallDelta(call.id, "".join(call.pieces)))
+
+    def _calls_in_order(self) -> list[_Call]:
+        return [block for block in self._blocks if isinstance(block, _Call)]
+
+    def _end_call(self, call: _Call) -> None:
+        if call.part_ is not None:
+            return
+        if not call.started:
+            self._start_call(call)
+        if not call.call_id or call.call_id in self._ids:
+            call.call_id = f"call_{self._context.request_id}_{call.id}"
+        self._ids.add(call.call_id)
+        raw = "".join(call.pieces)
+        arguments = call.value if call.value is not None else _arguments(raw)
+        part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
+        self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
+
+
+def message_of(parts: list[Part]) -> Message:
+    """The assistant's message of these parts: plain text where there is nothing else."""
+    if not parts:
+        return Message("assistant")
+    first = parts[0]
+    if len(parts) == 1 and isinstance(first, TextPart) and first.signature is None:
+        return Message("assistant", first.text)
+    return Message("assistant", tuple(parts))
+
+
+def _arguments(raw: str) -> dict[str, Any]:
+    """The arguments as an object; `{}` for none, and for what is no JSON object (the raw text tells)."""
+    if not raw.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,369 @@
+"""JSON in and out: one document for any value, read by older and newer versions of the library.
+
+A document is the value's own JSON object with `"v"`, the version of the format, put first. Readers ignore fields that
+they do not know; fields are only added, with defaults; a tag is never reused. An object with an unknown tag becomes
+`Unknown` and encodes back unchanged, but only where the annotations admit one (a part, an event, the document itself):
+payloads that happen to have a "type" are never looked into. A change that breaks readers raises VERSION and adds one
+pure function to MIGRATIONS.
+
+Whatever the bytes are, `from_json` gives a value or raises ValidationError.
+"""
+
+import copy
+import functools
+import importlib
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin, overload
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from allm import errors, events, images, messages, requests, responses, retry, settings, usage
+from allm.errors import ErrorInfo, ValidationError
+from allm.messages import Unknown
+from allm.plain import MAX_DEPTH, Value, freeze, freeze_dict, tag_of
+
+__all__ = [
+    "DATA_MODULES", "MAX_BYTES", "MIGRATIONS", "VERSION", "from_json", "known_types", "register_decoder",
+    "register_encoder", "to_json",
+]  # fmt: skip
+
+VERSION: Final = 1
+"""The version of the format that is written."""
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From version n to n + 1: a pure function of the whole document, without its `v`. No entry means no change."""
+
+MAX_BYTES: Final = 16 << 20
+"""The largest document that is read unless the caller allows more."""
+
+_DOCUMENT_DEPTH: Final = 2 * MAX_DEPTH
+"""A payload may have MAX_DEPTH levels; what carries it never has as many (no type is nested in itself)."""
+
+DATA_MODULES: Final = tuple(
+    module.__name__ for module in (errors, events, images, messages, requests, responses, retry, settings, usage)
+)
+"""Their classes are known from the start, and each of them has a golden document. Others are known once imported."""
+
+_LATER: Final = {"engine": "allm.engine", "tool": "allm.tools"}
+"""The modules that are imported when a document with this tag is first read."""
+
+_REFUSED: Final = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
+"""What msgspec raises, UnicodeError among the ValueErrors."""
+
+_CONTAINERS: Final[frozenset[Any]] = frozenset({dict, list})
+
+_T = TypeVar("_T")
+_encoders: dict[type, Callable[[Any], dict[str, Any]]] = {}
+_decoders: dict[str, Callable[[dict[str, Any]], Any]] = {}
+_classes: dict[str, type[msgspec.Struct]] = {}
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as a JSON document.
+
+    Raises ValidationError for what is no value of this library, and for numbers and text that JSON cannot carry.
+    """
+    kind: Any = value.__class__
+    if not isinstance(value, Value | ErrorInfo):
+        raise ValidationError.at("value", f"{kind.__name__} is no value of this library")
+    if to_plain := _encoders.get(kind):
+        return _document({"type": _tag(kind), **to_plain(value)})
+    if isinstance(value, Unknown):
+        return _document(_contents(value), value.data.get("v"))
+    try:
+        data = msgspec.json.encode(value)
+        if b'"$unknown"' in data:  # or the text of somebody; the slow way is right for both
+            data = msgspec.json.encode(_without_unknown(value))
+        if _plan(kind).numeric and not _sound(value):
+            raise ValueError("a number that JSON cannot carry")
+    except _REFUSED as error:
+        _audit(value, _tag(kind))
+        raise ValidationError.at(_tag(kind), str(error)) from None
+    return b'{"v":%d,' % VERSION + data[1:]
+
+
+@overload
+def from_json(data: bytes | str, type: type[_T], *, max_bytes: int = MAX_BYTES) -> _T: ...
+@overload
+def from_json(data: bytes | str, type: Any = None, *, max_bytes: int = MAX_BYTES) -> Any: ...
+def from_json(data: bytes | str, type: Any = None, *, max_bytes: int = MAX_BYTES) -> Any:
+    """The value that `to_json` was given. With `type` (a class or a union of classes) it must be one of these.
+
+    Raises ValidationError for everything else.
+    """
+    try:
+        document = _parse(data, max_bytes)
+        version = _version(document)
+        tag = document.get("type")
+        if not isinstance(tag, str):
+            raise ValidationError.at("type", "the document names no type")
+        if (cls := _class_of(tag)) is None and tag not in _decoders:
+            _expect(Unknown, type, tag)
+            return Unknown(tag, {"v": version, **document} if version > VERSION else document)
+        if cls is not None:
+            _expect(cls, type, tag)
+        return _value(document, tag, cls, type)
+    except ValidationError:
+        raise
+    except _REFUSED as error:
+        raise _refused(error) from None
+
+
+def known_types() -> dict[str, type[msgspec.Struct]]:
+    """The classes of all values by their tags, as far as their modules are imported. `Unknown` is none of them."""
+    found: dict[str, type[msgspec.Struct]] = {_tag(ErrorInfo): ErrorInfo}
+    for cls in _subclasses(Value):
+        if cls is not Unknown:
+            found.setdefault(_tag(cls), cls)
+    return found
+
+
+def register_encoder(cls: type[_T], to_plain: Callable[[_T], dict[str, Any]]) -> None:
+    """Lets `to_plain` say what the document of a `cls` contains. It is not asked for values inside others."""
+    _encoders[cls] = to_plain
+
+
+def register_decoder(tag: str, from_plain: Callable[[dict[str, Any]], Any]) -> None:
+    """Lets `from_plain` make the value of a document with this tag; whatever it raises becomes a ValidationError."""
+    _decoders[tag] = from_plain
+
+
+# Reading
+
+
+def _parse(data: bytes | str, max_bytes: int) -> dict[str, Any]:
+    if not isinstance(data, bytes | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValidationError.at("document", f"expected bytes or text, got {type(data).__name__}")
+    if len(data) > max_bytes or len(raw := data.encode() if isinstance(data, str) else data) > max_bytes:
+        raise ValidationError.at("document", f"larger than {max_bytes} bytes")
+    document = msgspec.json.decode(raw, type=dict[str, Any])
+    if raw.count(b"{") + raw.count(b"[") > _DOCUMENT_DEPTH:
+        _check_depth(document)
+    return document
+
+
+def _check_depth(document: Any) -> None:
+    """Level by level, so that no depth is too much for the check itself."""
+    level: list[Any] = [document]
+    for _ in range(_DOCUMENT_DEPTH):
+        items = chain.from_iterable([holder.values() if holder.__class__ is dict else holder for holder in level])
+        level = [item for item in items if item.__class__ in _CONTAINERS]
+        if not level:
+            return
+    raise ValidationError.at("document", f"nested deeper than {_DOCUMENT_DEPTH} levels")
+
+
+def _version(document: dict[str, Any]) -> int:
+    """Takes `v` out of the document and migrates an older one, in place; a newer one is read as far as we know it."""
+    version = document.pop("v", 1)
+    if type(version) is not int or not 1 <= version < 1 << 63:
+        raise ValidationError.at("v", "expected a version, a whole number from 1")
+    for older in range(version, VERSION):
+        if migrate := MIGRATIONS.get(older):
+            try:
+                migrated = migrate(dict(document))
+            except Exception as error:
+                raise ValidationError.at("document", f"cannot be migrated from version {older}: {error!r}") from None
+            document.clear()
+            document.update(migrated)
+    return version
+
+
+def _expect(cls: type, wanted: Any, tag: str) -> None:
+    if wanted is not None and not issubclass(cls, wanted):
+        raise ValidationError.at("type", f"expected {getattr(wanted, '__name__', wanted)}, the document is a {tag!r}")
+
+
+def _value(document: dict[str, Any], tag: str, cls: type[msgspec.Struct] | None, wanted: Any) -> Any:
+    if from_plain := _decoders.get(tag):
+        try:
+            value = from_plain(freeze_dict(document, tag))
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise ValidationError.at(tag, f"cannot be read: {error}") from None
+        _expect(value.__class__, wanted, tag)
+        return value
+    assert cls is not None
+    _settle_fields(document, cls, "")
+    return msgspec.convert(document, cls)
+
+
+def _settle_fields(document: dict[str, Any], cls: type[msgspec.Struct], prefix: str) -> None:
+    for name, place in _plan(cls).places:
+        if (item := document.get(name)) is not None:
+            document[name] = _settle(item, place, prefix + name)
+
+
+def _settle(item: Any, place: "_Place", path: str) -> Any:
+    """The item made ready for `convert`: payloads and numbers checked, unknown objects wrapped."""
+    kind = item.__class__
+    if place.payload or (place.number and (kind is int or kind is float)):
+        return freeze(item, path)
+    if kind is list and place.item is not None:
+        return [_settle(each, place.item, f"{path}[{i}]") for i, each in enumerate(item)]
+    if kind is dict and place.classes:
+        tag = item.get("type") or place.only
+        if not isinstance(tag, str):
+            raise ValidationError.at(path, "the object names no type")
+        if cls := place.classes.get(tag):
+            _settle_fields(item, cls, f"{path}.")
+        elif place.open:
+            return Unknown(tag, freeze_dict(item, path))
+    return item
+
+
+def _refused(error: Exception) -> ValidationError:
+    """The error for what msgspec said; it ends in `` - at `$.the.path` ``."""
+    if isinstance(error, RecursionError):
+        return ValidationError.at("document", "nested too deeply")
+    problem, _, path = str(error).partition(" - at `$")
+    path = "" if "..." in path else path.rstrip("`").lstrip(".")  # msgspec does not tell the keys of plain dicts
+    return ValidationError.at(path or "document", problem)
+
+
+# Writing
+
+
+def _document(plain: dict[str, Any], newer: Any = None) -> bytes:
+    """A document of these contents, written by us or, as `newer` says, by a newer version."""
+    if newer is not None and (type(newer) is not int or newer <= VERSION):
+        raise ValidationError.at("unknown.data.v", "only a version newer than ours may stand here")
+    try:
+        return msgspec.json.encode({"v": newer or VERSION, **{key: item for key, item in plain.items() if key != "v"}})
+    except _REFUSED as error:
+        _audit(tuple(plain.values()), str(plain["type"]))
+        raise ValidationError.at("document", str(error)) from None
+
+
+def _contents(unknown: Unknown) -> dict[str, Any]:
+    if unknown.data.get("type") != unknown.tag:
+        raise ValidationError.at("unknown.data.type", f"expected the tag, {unknown.tag!r}")
+    return unknown.data
+
+
+def _without_unknown(value: Any) -> Any:
+    """A copy of the value with the data of each Unknown in its place."""
+    kind = value.__class__
+    if kind is Unknown:
+        return _contents(value)
+    if kind is tuple:
+        return tuple(map(_without_unknown, value))
+    if not isinstance(value, msgspec.Struct):
+        return value
+    result = copy.copy(value)
+    for name in value.__struct_fields__:
+        force_setattr(result, name, _without_unknown(getattr(value, name)))
+    return result
+
+
+def _sound(value: Any) -> bool:
+    """Whether JSON carries every number (msgspec writes NaN as null, and integers of any size)."""
+    kind = value.__class__
+    if kind is float:
+        return math.isfinite(value)
+    if kind is int:
+        return bool(-1 << 63 <= value < 1 << 64)
+    if kind is tuple:
+        return all(map(_sound, value))
+    if isinstance(value, msgspec.Struct):
+        return all(_sound(getattr(value, name)) for name in _plan(kind).numeric)
+    return True
+
+
+def _audit(value: Any, path: str) -> None:
+    """Raises the ValidationError that names what cannot be encoded, if it can be found."""
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _audit(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, tuple | list):
+        for i, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            _audit(item, f"{path}[{i}]")
+    elif not isinstance(value, bytes | bytearray | memoryview):
+        freeze(value, path)
+
+
+# The plan: what the annotations say of each class, worked out once
+
+
+class _Place(NamedTuple):
+    """What may stand at one position, as far as the walks must know."""
+
+    payload: bool = False
+    number: bool = False
+    classes: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType({})
+    open: bool = False
+    item: "_Place | None" = None
+
+    @property
+    def only(self) -> str | None:
+        """The tag that an object without one has here."""
+        return next(iter(self.classes)) if len(self.classes) == 1 and not self.open else None
+
+    @property
+    def numeric(self) -> bool:
+        """Whether a number may be found here or further down, payloads apart: these were checked when frozen."""
+        inner = self.item is not None and self.item.numeric
+        return self.number or inner or any(_plan(cls).numeric for cls in self.classes.values())
+
+
+class _Plan(NamedTuple):
+    """Of one class: the fields to look into when reading (by their names in JSON) and when writing (as attributes)."""
+
+    places: tuple[tuple[str, _Place], ...]
+    numeric: tuple[str, ...]
+
+
+@functools.cache
+def _plan(cls: type[msgspec.Struct]) -> _Plan:
+    fields = [(field, _place(field.type)) for field in msgspec.structs.fields(cls)]
+    freezes = hasattr(cls, "__post_init__")  # then payloads are checked there, and once is enough
+    return _Plan(
+        tuple((f.encode_name, place) for f, place in fields if place != _Place() and not (freezes and place.payload)),
+        tuple(field.name for field, place in fields if place.numeric),
+    )
+
+
+def _place(hint: Any) -> _Place:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any or hint is dict or origin is dict:
+        return _Place(payload=True)
+    if hint is int or hint is float:
+        return _Place(number=True)
+    if hint is Unknown:
+        return _Place(open=True)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return _Place(classes={_tag(hint): hint})
+    if origin is tuple:
+        return _Place(item=_place(args[0]))
+    if origin is Annotated:
+        return _place(args[0])
+    return functools.reduce(_either, map(_place, args)) if origin in (Union, types.UnionType) else _Place()
+
+
+def _either(a: _Place, b: _Place) -> _Place:
+    classes = {**a.classes, **b.classes}
+    return _Place(a.payload or b.payload, a.number or b.number, classes, a.open or b.open, a.item or b.item)
+
+
+def _class_of(tag: str) -> type[msgspec.Struct] | None:
+    if tag not in _classes:
+        if tag in _LATER:
+            importlib.import_module(_LATER[tag])
+        _classes.update(known_types())  # perhaps of a module that was imported since
+    return _classes.get(tag)
+
+
+def _subclasses(cls: type[Value]) -> Iterator[type[Value]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _tag(cls: type) -> str:
+    config = getattr(cls, "__struct_config__", None)
+    return str(config.tag) if config is not None and config.tag is not None else tag_of(cls.__name__)

@@ -1,0 +1,155 @@
+"""The engine: which model, over which wire, with what defaults. Frozen, plain data, and it never holds a key that could travel."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, force_setattr, replace
+
+from allm.callables import path_of
+from allm.errors import EngineError, ValidationError
+from allm.plain import Value, freeze_dict
+from allm.requests import ToolSpec
+from allm.retry import Retry
+from allm.settings import Http, Timeouts
+from allm.tools import Tool
+
+__all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
+
+BUILT_IN = ("openai.chat", "fake", "sim")
+"""Adapters that come with the library. Others register by the entry-point group `allm.adapters`, or as `"package.module:Class"`."""
+
+_AT = re.compile(r"(.+)@([a-z][\w.]*)")
+_CALLABLES = ("instructions", "history", "keys", "tool_executor", "tool_result_encoder")
+
+
+def split_model(text: str) -> tuple[str, str]:
+    """(adapter, model) of `adapter:model` or `model@adapter`. Raises ValidationError."""
+    head, colon, model = text.partition(":")
+    at = _AT.fullmatch(text)
+    if at and head.split(".")[0] not in {name.split(".")[0] for name in BUILT_IN}:
+        return at[2], at[1]
+    if not colon or not head:
+        raise ValidationError.at("engine", f"expected 'adapter:model' or 'model@adapter', got {text!r}")
+    return head, model
+
+
+def merge_tools(first: Sequence[Tool | ToolSpec], second: Sequence[Tool | ToolSpec]) -> tuple[Tool | ToolSpec, ...]:
+    """Both, in order; one of `second` replaces its namesake of `first`."""
+    return tuple({tool.name: tool for tool in (*first, *second)}.values())
+
+
+class _Named(type(Struct)):
+    """Lets an engine be made from `"adapter:model"`; decoding and `replace` do not come this way."""
+
+    def __call__(cls, model: str | None = None, **fields: Any) -> Any:
+        adapter = fields.pop("adapter", None)
+        if adapter is None:
+            adapter, model = split_model(model or "")
+        return super().__call__(adapter=adapter, model=model or "", **fields)
+
+
+class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
+    """`Engine("openai.chat:gpt-4.1-mini")`, or `Engine(adapter="openai.chat", model="gpt-4.1-mini")`, and defaults for its calls.
+
+    JSON when its callables are importable; with literal keys in `keys` it refuses to be serialised, and `repr` shows `***`.
+    """
+
+    adapter: str
+    model: str = ""
+    instructions: Any = None
+    base_url: str | None = None
+    tools: tuple[Any, ...] = ()
+    params: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    retry: Retry = Retry()
+    timeouts: Timeouts = Timeouts()
+    http: Http = Http()
+    history: Any = None
+    keys: Any = None
+    tool_executor: Any = None
+    tool_result_encoder: Any = None
+    image_adapter: str | None = None
+    embed_adapter: str | None = None
+    moderation_adapter: str | None = None
+    adapter_opts: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is None:
+            force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
+        if type(self.tools) is not tuple:
+            force_setattr(self, "tools", tuple(self.tools))
+        names = [tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
+        for name in ("params", "adapter_opts", "metadata"):
+            if value := getattr(self, name):
+                force_setattr(self, name, freeze_dict(value, f"engine.{name}"))
+        for name, cls in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
+            if not isinstance(getattr(self, name), cls):
+                raise ValidationError.at(f"engine.{name}", f"expected allm.{cls.__name__}(...)")
+
+    def with_model(self, model: str) -> "Engine":
+        """The same engine with another model (of the same adapter)."""
+        return replace(self, model=model)
+
+    def put_tool(self, tool: Any) -> "Engine":
+        """With one tool more; a namesake is replaced."""
+        return self.put_tools([tool])
+
+    def put_tools(self, tools: Sequence[Any]) -> "Engine":
+        """With these tools more; namesakes are replaced."""
+        return replace(self, tools=merge_tools(self.tools, tools))
+
+    def put_param(self, key: str, value: Any) -> "Engine":
+        """With one default request parameter more."""
+        return replace(self, params={**self.params, key: value})
+
+    def put_context(self, key: str, value: Any) -> "Engine":
+        """With one entry more in the context that tool handlers get."""
+        return replace(self, context={**self.context, key: value})
+
+    def merge_opts(self, **opts: Any) -> "Engine":
+        """With these entries more in `adapter_opts`."""
+        return replace(self, adapter_opts={**self.adapter_opts, **opts})
+
+    def to_plain(self) -> dict[str, Any]:
+        """The engine as data, callables by name. Raises EngineError("holds_keys") or ("not_portable")."""
+        self._refuse_keys()
+        fields = asdict(self)
+        for name in _CALLABLES:
+            if name == "keys" and fields[name] is None:
+                continue
+            if fields[name] is not None and not isinstance(fields[name], str):
+                fields[name] = path_of(fields[name], f"engine.{name}")
+        fields["tools"] = [_portable(tool) for tool in self.tools]
+        fields["context"] = freeze_dict(self.context, "engine.context")
+        return fields
+
+    def _refuse_keys(self) -> None:
+        if isinstance(self.keys, Mapping):
+            raise EngineError("holds_keys", "this engine holds keys; give keys= a 'module:object' resolver, or use allm.keys, to send it away")
+
+    def __reduce__(self) -> Any:
+        self._refuse_keys()
+        return _rebuild, (asdict(self),)
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in asdict(self).items() if value not in (None, (), {}, Retry(), Timeouts(), Http())}
+        if "keys" in shown and not isinstance(shown["keys"], str):
+            shown["keys"] = "***"
+        return f"Engine({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def _portable(tool: Any) -> Any:
+    if isinstance(tool, Tool) and tool.handler is not None:
+        return replace(tool, handler=path_of(tool.handler, f"engine.tools.{tool.name}.handler"))
+    return tool
+
+
+def _rebuild(fields: dict[str, Any]) -> Engine:
+    return Engine(fields.pop("model"), **fields)

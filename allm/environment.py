@@ -1,0 +1,162 @@
+"""Where keys and base URLs come from: the one place of the core that reads the environment and configuration files.
+
+Levels, first hit wins: 1 the call's `api_key`, 2 the engine's `keys`, 3 `allm.keys.put`, 4 `allm.configure(keys=...)` or the file named
+by ALLM_CONFIG, 5 the environment (and a `.env` file once `allm.configure(load_dotenv=True)` was called). Levels 3 to 5 go only to the
+provider's own host or the one that its environment variable names: a base URL from elsewhere never gets a key it was not given.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from allm.errors import EngineError
+
+__all__ = ["PROVIDERS", "Environment", "Origin", "configure", "environment"]
+
+
+class Origin(NamedTuple):
+    """A provider's own address, and the variables that override it and give its key."""
+
+    base_url: str
+    base_variable: str
+    key_variable: str
+
+
+PROVIDERS: dict[str, Origin] = {
+    "openai": Origin("https://api.openai.com/v1", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    "anthropic": Origin("https://api.anthropic.com", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+    "gemini": Origin("https://generativelanguage.googleapis.com", "GEMINI_BASE_URL", "GEMINI_API_KEY"),
+}
+
+
+class Environment:
+    """Levels 3 to 5, and base URLs. One per process (`environment`); tests make their own."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = os.environ if variables is None else variables
+        self._put: dict[str, str] = {}
+        self._configured: dict[str, str] = {}
+        self._dotenv: dict[str, str] = {}
+        self._file: tuple[str, dict[str, str]] | None = None
+
+    def __repr__(self) -> str:
+        return "Environment(***)"
+
+    def put(self, provider: str, key: str | None) -> None:
+        """Level 3. None forgets the key."""
+        if key is None:
+            self._put.pop(provider, None)
+        else:
+            self._put[provider] = key
+
+    def configure(self, keys: Mapping[str, str] | None = None, load_dotenv: bool | str | Path = False) -> None:
+        """Level 4; and `.env` for level 5 (True: in the working directory, else the path of the file)."""
+        if keys is not None:
+            self._configured = dict(keys)
+        if load_dotenv:
+            self._dotenv = _read_dotenv(Path(".env" if load_dotenv is True else load_dotenv))
+
+    def base_url(self, provider: str, given: str | None = None) -> str:
+        """The address that calls go to: what was given, else the provider's variable, else its own."""
+        origin = PROVIDERS.get(provider)
+        if given is not None or origin is None:
+            return (given or "").rstrip("/")
+        return (self._variable(origin.base_variable) or origin.base_url).rstrip("/")
+
+    def key(self, provider: str, base_url: str) -> str | None:
+        """The key of levels 3 to 5 for a call to `base_url`, None if there is none or that host must not have it."""
+        found = self.locate(provider)
+        return found[1] if found is not None and self._trusted(provider, base_url) else None
+
+    def locate(self, provider: str) -> tuple[str, str] | None:
+        """(where, key) of levels 3 to 5."""
+        origin = PROVIDERS.get(provider)
+        if key := self._put.get(provider):
+            return "allm.keys", key
+        if key := self._configured.get(provider):
+            return "allm.configure", key
+        if key := self._config_file().get(provider):
+            return "ALLM_CONFIG", key
+        if origin is not None:
+            if key := self._variables.get(origin.key_variable):
+                return origin.key_variable, key
+            if key := self._dotenv.get(origin.key_variable):
+                return f".env ({origin.key_variable})", key
+        return None
+
+    def places(self, provider: str) -> str:
+        """Where a key was looked for, for people."""
+        origin = PROVIDERS.get(provider)
+        variable = f", {origin.key_variable}" if origin else ""
+        return f"api_key=, the engine's keys=, allm.keys.put({provider!r}, ...), allm.configure(keys=...){variable}"
+
+    def _trusted(self, provider: str, base_url: str) -> bool:
+        origin = PROVIDERS.get(provider)
+        if origin is None:
+            return False
+        named = self._variable(origin.base_variable)
+        return _host(base_url) in {_host(origin.base_url), *([_host(named)] if named else [])}
+
+    def _variable(self, name: str) -> str | None:
+        return self._variables.get(name) or self._dotenv.get(name) or None
+
+    def _config_file(self) -> dict[str, str]:
+        path = self._variables.get("ALLM_CONFIG")
+        if not path:
+            return {}
+        if self._file is None or self._file[0] != path:
+            self._file = (path, _read_config(Path(path)))
+        return self._file[1]
+
+
+def _host(url: str) -> str:
+    """scheme://host:port: a key for https must not go out over http."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}".lower()
+
+
+def _read_config(path: Path) -> dict[str, str]:
+    """The `keys` table of a TOML or JSON file."""
+    try:
+        text = path.read_bytes()
+        data: Any = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text.decode())
+        keys = data.get("keys", {})
+        return {str(name): str(key) for name, key in keys.items()}
+    except (OSError, ValueError, AttributeError):
+        raise EngineError("bad_config", f"ALLM_CONFIG names {str(path)!r}, which is no readable TOML or JSON file with [keys]") from None
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    """NAME=value lines; `export`, quotes and comments are understood, nothing is expanded. A missing file is empty."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    found: dict[str, str] = {}
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if not equals or name.lstrip().startswith("#"):
+            continue
+        value = value.strip()
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        else:
+            value = value.partition(" #")[0].rstrip()
+        found[name.strip()] = value
+    return found
+
+
+environment = Environment()
+"""The process's own."""
+
+
+def configure(keys: Mapping[str, str] | None = None, load_dotenv: bool | str | Path = False) -> None:
+    """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
+
+    The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
+    """
+    environment.configure(keys, load_dotenv)

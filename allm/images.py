@@ -1,0 +1,106 @@
+"""Images as plain data: bytes or a URL, with a media type."""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+from allm.errors import ValidationError
+from allm.plain import Value
+
+__all__ = ["Image", "mime_of"]
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
+class Image(Value, frozen=True, kw_only=True):
+    """An image, either its bytes (`data`, base64 in JSON) or a `url`; `mime` is known for bytes."""
+
+    data: bytes | None = None
+    url: str | None = None
+    mime: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.url is None):
+            raise ValidationError.at("image", "exactly one of data and url is needed")
+        if self.data is not None:
+            if not self.data:
+                raise ValidationError.at("image.data", "it is empty")
+            if self.mime is None:
+                force_setattr(self, "mime", mime_of(self.data))
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Image":
+        """Read at once. Raises ValidationError if the file cannot be read or is no image."""
+        try:
+            return cls(data=Path(path).read_bytes())
+        except OSError as error:
+            raise ValidationError.at("image", f"{path} cannot be read: {error.strerror}") from None
+
+    @classmethod
+    def from_binary(cls, data: bytes, mime: str | None = None) -> "Image":
+        """From bytes; the media type is read from them when not given."""
+        return cls(data=bytes(data), mime=mime)
+
+    @classmethod
+    def from_url(cls, url: str) -> "Image":
+        """A reference that the provider fetches; `data:` URLs are read here."""
+        if url.startswith("data:"):
+            return cls.from_data_uri(url)
+        if not url.startswith(("https://", "http://", "gs://")):
+            raise ValidationError.at("image.url", "expected an http, https or gs address")
+        return cls(url=url)
+
+    @classmethod
+    def from_base64(cls, text: str, mime: str | None = None) -> "Image":
+        """From base64 text. Raises ValidationError if it is none."""
+        try:
+            return cls(data=base64.b64decode(text, validate=True), mime=mime)
+        except binascii.Error:
+            raise ValidationError.at("image.data", "it is no base64") from None
+
+    @classmethod
+    def from_data_uri(cls, uri: str) -> "Image":
+        """From `data:<mime>;base64,<text>`."""
+        head, comma, text = uri.partition(",")
+        if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+            raise ValidationError.at("image", "expected data:<mime>;base64,<text>")
+        return cls.from_base64(text, head[5:-7].partition(";")[0] or None)
+
+    def to_base64(self) -> str:
+        """The bytes as base64 text."""
+        return base64.b64encode(self.to_binary()).decode("ascii")
+
+    def to_binary(self) -> bytes:
+        """The bytes. A URL is fetched by the runtime: `allm.fetch_image(image)` gives an image with bytes."""
+        if self.data is None:
+            raise ValidationError.at("image", "it is a URL; its bytes are not here")
+        return self.data
+
+    def to_data_uri(self) -> str:
+        """`data:<mime>;base64,<text>`."""
+        return f"data:{self.mime};base64,{self.to_base64()}"
+
+    def __repr__(self) -> str:
+        what: Any = self.url if self.data is None else f"{len(self.data)} bytes"
+        return f"Image({what}, {self.mime})"
+
+
+def mime_of(data: bytes) -> str:
+    """The media type by the first bytes. Raises ValidationError when they are no known image."""
+    for magic, mime in _MAGIC:
+        if data.startswith(magic):
+            return mime
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heif", b"avif", b"mif1"):
+        return f"image/{'avif' if data[8:12] == b'avif' else 'heic'}"
+    raise ValidationError.at("image.data", "not an image of a known type; name its mime")

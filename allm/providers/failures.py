@@ -1,0 +1,176 @@
+"""Error answers -> `ErrorInfo`. Eight body shapes, statuses that cannot be trusted alone, and waits told in five places.
+
+The facts behind the table come from recorded answers: a spent quota is a 429 that no retry mends, an oversized prompt is told only in
+the message by most hosts, an Azure 401 has its status as text in `code`, Mistral has no `error` object at all.
+"""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from allm.errors import ErrorInfo
+from allm.plain import freeze
+
+__all__ = ["error_of", "failure"]
+
+_BY_STATUS = {
+    400: "invalid_request", 401: "authentication", 402: "quota_exceeded", 403: "permission", 404: "not_found", 405: "invalid_request",
+    408: "timeout", 409: "server_error", 413: "invalid_request", 415: "invalid_request", 422: "invalid_request", 425: "server_error",
+    429: "rate_limited", 500: "server_error", 502: "server_error", 503: "service_unavailable", 504: "timeout", 520: "server_error",
+    522: "timeout", 524: "timeout", 529: "overloaded",
+}  # fmt: skip
+
+_BY_WORD = {
+    "insufficient_quota": "quota_exceeded", "billing_hard_limit_reached": "quota_exceeded", "billing_error": "quota_exceeded",
+    "context_length_exceeded": "context_length_exceeded", "too_many_prompt_tokens": "context_length_exceeded",
+    "string_above_max_length": "context_length_exceeded",
+    "rate_limit_exceeded": "rate_limited", "rate_limit_error": "rate_limited", "tokens": "rate_limited", "requests": "rate_limited",
+    "overloaded_error": "overloaded", "overloaded": "overloaded", "engine_overloaded": "overloaded",
+    "invalid_api_key": "authentication", "authentication_error": "authentication", "permission_error": "permission",
+    "model_not_found": "not_found", "not_found_error": "not_found", "deploymentnotfound": "not_found",
+    "content_filter": "content_filter", "content_policy_violation": "content_filter", "moderation_blocked": "content_filter",
+    "service_unavailable": "service_unavailable", "timeout": "timeout", "timeout_error": "timeout",
+    "server_error": "server_error", "api_error": "server_error", "internal_error": "server_error",
+    "invalid_request_error": "invalid_request",
+}  # fmt: skip
+
+_OVERFLOW = re.compile(
+    r"maximum context length|context[ _]length|context window|prompt is too long|input token count|too many (?:input )?tokens"
+    r"|total length of all messages|reduce the length of the messages",
+    re.I,
+)
+_WAIT = re.compile(r"(?:try again|retry)[^.\d]{0,20}?([\d.]+)\s*(ms|milliseconds|s|sec|seconds|m|minutes)?\b", re.I)
+_UNITS = {"ms": 0.001, "milliseconds": 0.001, "m": 60.0, "minutes": 60.0}
+_TRUSTED = frozenset({401, 403, 404})  # these mean what they say
+_ANY_WORD = frozenset({200})  # an error inside an answer that began well
+_CLASS_WORDS = {
+    4: frozenset({"authentication", "permission", "not_found", "content_filter", "overloaded"}),
+    5: frozenset({"overloaded", "service_unavailable", "timeout"}),
+}  # which words make an answer more precise than its class of status does
+
+
+def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
+    """What an answer with the error status `status` means. `headers` have lower-case names."""
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        data = None
+    details = _details(data)
+    message = _text(details.get("message")) or (body[:500].decode("utf-8", "replace").strip() if data is None else "")
+    return _info(provider, status, details, message or f"HTTP {status} with an empty body", headers)
+
+
+def error_of(provider: str, error: Any, status: int | None = None) -> ErrorInfo:
+    """What an error object inside an answer that began well means."""
+    details = error if isinstance(error, dict) else {"message": _text(error)}
+    told = details.get("status_code", details.get("code"))
+    if status is None and isinstance(told, int) and 400 <= told < 600:
+        status = told
+    return _info(provider, status, details, _text(details.get("message")) or "the provider reported an error", {})
+
+
+def _info(provider: str, status: int | None, details: dict[str, Any], message: str, headers: Mapping[str, str]) -> ErrorInfo:
+    reason = _reason(status, details, message)
+    kept = {name: details[name] for name in ("type", "code", "param", "status", "failed_generation") if details.get(name) is not None}
+    wait = _retry_after(headers, details, message) if reason not in ("quota_exceeded", "context_length_exceeded") else None
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    if request_id:
+        kept["provider_request_id"] = request_id
+    return ErrorInfo("adapter", reason, message, status, wait, provider=provider, metadata=_plain(kept))
+
+
+def _details(data: Any) -> dict[str, Any]:
+    """The object that describes the error, wherever it stands."""
+    if isinstance(data, list) and data:
+        data = data[0]
+    if not isinstance(data, dict):
+        return {"message": _text(data)} if isinstance(data, str) else {}
+    error = data.get("error")
+    if isinstance(error, dict):
+        return error
+    if isinstance(error, str):
+        return {**data, "message": error}
+    if "detail" in data:
+        return {**data, "message": _text(data["detail"])}
+    return data
+
+
+def _reason(status: int | None, details: dict[str, Any], message: str) -> str:
+    words = [str(details[name]).lower() for name in ("code", "type", "status") if isinstance(details.get(name), str)]
+    by_word = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
+    if by_word in ("quota_exceeded", "context_length_exceeded"):
+        return by_word
+    if status in (None, 400, 413, 422, 429) and _OVERFLOW.search(message):
+        return "context_length_exceeded"
+    if by_word is None or status in _TRUSTED:
+        return _by_status(status)
+    if status is None or status in _ANY_WORD or by_word in _CLASS_WORDS.get(status // 100, ()):
+        return by_word
+    return _by_status(status)
+
+
+def _by_status(status: int | None) -> str:
+    if status is None:
+        return "server_error"
+    return _BY_STATUS.get(status) or ("server_error" if status >= 500 else "invalid_request")
+
+
+def _retry_after(headers: Mapping[str, str], details: dict[str, Any], message: str) -> float | None:
+    """Seconds to wait: the header (seconds or a date), in milliseconds, a reset time in the body, or the text."""
+    waits = [
+        _number(headers.get("retry-after")),
+        _number(headers.get("retry-after-ms"), 0.001),
+        _date(headers.get("retry-after"), headers),
+        _reset(headers, details),
+    ]
+    told = [wait for wait in waits if wait is not None]
+    if told:
+        # Azure sends seconds and milliseconds that disagree: the longer one is right.
+        return max(0.0, *told)
+    match = _WAIT.search(message)
+    return float(match[1].rstrip(".") or 0) * _UNITS.get((match[2] or "").lower(), 1.0) if match and match[1].strip(".") else None
+
+
+def _number(text: str | None, unit: float = 1.0) -> float | None:
+    try:
+        value = float(text or "") * unit
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None
+
+
+def _date(text: str | None, headers: Mapping[str, str]) -> float | None:
+    """Seconds from the answer's own Date to an HTTP date: no clock of ours is asked."""
+    try:
+        return (parsedate_to_datetime(text or "") - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _reset(headers: Mapping[str, str], details: dict[str, Any]) -> float | None:
+    """OpenRouter's X-RateLimit-Reset: milliseconds since 1970, again in the body."""
+    metadata = details.get("metadata")
+    inner = metadata.get("headers") if isinstance(metadata, dict) else None
+    told = headers.get("x-ratelimit-reset") or (inner.get("X-RateLimit-Reset") if isinstance(inner, dict) else None)
+    try:
+        at = float(told or "") / 1000
+        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (TypeError, ValueError, IndexError):
+        return None
+    return at - now if 0 <= at - now < 86400 else None
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _plain(kept: dict[str, Any]) -> dict[str, Any]:
+    return {name: freeze(value, name) for name, value in kept.items() if isinstance(value, str | int | float | bool)}

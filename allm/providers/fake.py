@@ -1,0 +1,200 @@
+"""A provider that plays a script: for tests of bots, with no network in them.
+
+An item of a script is a tuple of its kind and what belongs to it:
+
+    ("text", "Hello")                        a delta of text
+    ("reasoning", "Hm.")                     a delta of reasoning
+    ("tool_call", "name", {"city": "Oslo"})  a whole call; a third value is its id
+    ("tool_call_delta", {"index": 0, "id": "c1", "name": "f", "arguments": '{"a":'})
+    ("usage", {"input_tokens": 3})           fields of `allm.Usage`
+    ("raw_chunk", {...})                     for those who ask for raw chunks
+    ("finish", "stop")                       the end marker; a script without one is a truncated stream
+    ("error", "rate_limited")                the attempt fails here; details as a third value: {"retry_after": 1, "status": 429, ...}
+    ("preflight_error", reason)              the same, and only as the first item: the request itself is refused
+    ("stream_error", reason)                 the same, and only after content
+    ("delay", 0.5)                           seconds to wait
+
+`adapter_opts`: `script` for every call, or `scripts` with one for each call in turn (a cursor per engine that counts calls, not
+attempts; past the end: `no_scripted_response`), `retry_until_call=n` (the first n-1 attempts of each call fail), `record=True`.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from allm.blocks import CallContext, MessageBuilder
+from allm.engine import Engine
+from allm.errors import ADAPTER_REASONS, ErrorInfo, ValidationError
+from allm.events import ErrorOccurred, Event, RawChunk
+from allm.providers.adapter import Script
+from allm.providers.failures import failure
+from allm.requests import Request
+from allm.responses import FinishReason, Response
+from allm.usage import Usage
+from allm.wire_json import decode, encode
+
+__all__ = ["Fake", "FakeDecoder", "FakeLog", "log_of"]
+
+_ARITY: Final[dict[str, tuple[int, int]]] = {
+    "text": (1, 1), "reasoning": (1, 1), "tool_call": (1, 3), "tool_call_delta": (1, 1), "usage": (1, 1), "raw_chunk": (1, 1),
+    "finish": (1, 1), "error": (1, 2), "preflight_error": (1, 2), "stream_error": (1, 2), "delay": (1, 1),
+}  # fmt: skip
+_ERRORS = ("error", "preflight_error", "stream_error")
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter", "error": "error",
+}  # fmt: skip
+
+
+class FakeLog:
+    """What one engine's fake was asked: how many calls, and (with `record`) their requests."""
+
+    def __init__(self) -> None:
+        self._counter = itertools.count()
+        self.calls = 0
+        self.requests: list[Request] = []
+
+    def next(self, request: Request, record: bool) -> int:
+        """The number of this call, from 0."""
+        if record:
+            self.requests.append(request)
+        self.calls = (number := next(self._counter)) + 1
+        return number
+
+
+_logs: dict[str, FakeLog] = {}
+
+
+def log_of(engine: Engine) -> FakeLog:
+    """The log of the engine's fake; engines made from one another with `with_*` and `put_*` share it."""
+    return _logs.setdefault(str(engine.id), FakeLog())
+
+
+class Fake:
+    """The adapter `fake`."""
+
+    name = "fake"
+    provider = "fake"
+
+    def request(self, engine: Engine, request: Request, base_url: str, stream: bool) -> Script:
+        """The script for the engine's next call."""
+        number = log_of(engine).next(request, bool(engine.adapter_opts.get("record")))
+        return Script(tuple(_steps(_script(engine.adapter_opts, number))))
+
+    def decoder(self, engine: Engine, context: CallContext) -> "FakeDecoder":
+        """A decoder for one attempt."""
+        return FakeDecoder(context, int(engine.adapter_opts.get("retry_until_call", 1)))
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
+        """A fake has no HTTP answers; third-party subclasses may."""
+        return failure(self.provider, status, headers, body)
+
+
+def _script(opts: Mapping[str, Any], number: int) -> Sequence[Any]:
+    if (scripts := opts.get("scripts")) is not None:
+        return scripts[number] if number < len(scripts) else (("error", "no_scripted_response"),)
+    return opts.get("script", (("error", "no_scripted_response"),))
+
+
+def _steps(script: Sequence[Any]) -> list[tuple[float, bytes]]:
+    steps: list[tuple[float, bytes]] = []
+    wait = 0.0
+    for i, item in enumerate(script):
+        _check(item, i, f"adapter_opts.script[{i}]")
+        if item[0] == "delay":
+            wait += float(item[1])
+            continue
+        steps.append((wait, encode(item)))
+        wait = 0.0
+    return [*steps, (wait, b"")] if wait else steps
+
+
+def _check(item: Any, index: int, path: str) -> None:
+    if not isinstance(item, tuple) or not item or item[0] not in _ARITY:
+        raise ValidationError.at(path, f"expected (kind, ...) with a kind of {sorted(_ARITY)}, got {item!r}")
+    least, most = _ARITY[item[0]]
+    if not least <= len(item) - 1 <= most:
+        raise ValidationError.at(path, f"{item[0]!r} takes {least} to {most} values, got {len(item) - 1}")
+    if item[0] in _ERRORS and item[1] not in ADAPTER_REASONS:
+        raise ValidationError.at(path, f"unknown reason {item[1]!r}")
+    if item[0] == "preflight_error" and index:
+        raise ValidationError.at(path, "a preflight error comes first")
+    if item[0] == "stream_error" and not index:
+        raise ValidationError.at(path, "a stream error comes after content")
+    if item[0] == "finish" and item[1] not in _FINISH:
+        raise ValidationError.at(path, f"unknown finish reason {item[1]!r}")
+
+
+class FakeDecoder:
+    """One attempt: items of a script -> events."""
+
+    def __init__(self, context: CallContext, retry_until: int) -> None:
+        self._build = MessageBuilder(context)
+        self._raw_chunks = context.include_raw_chunks
+        self._early = context.generation < retry_until
+        self._usage = Usage()
+        self._ended = False
+        self.progress = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a caller would have to forget something."""
+        return self._build.has_content
+
+    def block_ids(self) -> tuple[str, ...]:
+        """The ids of all blocks so far."""
+        return self._build.block_ids()
+
+    def headers(self, headers: Mapping[str, str]) -> None:
+        """A script has none."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events of one item."""
+        if self._early:
+            self._fail("service_unavailable", {"message": "this attempt fails, as retry_until_call says"})
+        elif data and not self._ended:
+            self._item(*decode(data))
+        return self._build.take()
+
+    def end(self) -> list[Event]:
+        """The script ended."""
+        return self._build.take()
+
+    def body(self, data: bytes) -> list[Event]:
+        """A script is never one body."""
+        return self.feed(data)
+
+    def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
+        """The events that close what is open, and the response so far."""
+        response = self._build.partial(finish, error, self._usage)
+        return self._build.take(), response
+
+    def _item(self, kind: str, value: Any, *more: Any) -> None:
+        build = self._build
+        if kind in _ERRORS:
+            self._fail(value, *more)
+            return
+        if not build.started:
+            build.start(None, None)
+        match kind:
+            case "text":
+                build.text(value)
+            case "reasoning":
+                build.reasoning(value)
+            case "tool_call":
+                arguments = more[0] if more else {}
+                build.call(object(), more[1] if len(more) > 1 else None, value, encode(arguments).decode())
+            case "tool_call_delta":
+                build.call(value.get("index", 0), value.get("id"), value.get("name"), value.get("arguments"))
+            case "usage":
+                self._usage = Usage(**value)
+            case "raw_chunk":
+                if self._raw_chunks:
+                    build.events.append(RawChunk(value))
+            case _:
+                self._ended = True
+                build.complete(_FINISH[value], raw_finish=value, usage=self._usage)
+
+    def _fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
+        self._ended = True
+        fields = {"message": f"the script says {reason}", **(details or {})}
+        self._build.events.append(ErrorOccurred(ErrorInfo("adapter", reason, provider="fake", **fields)))

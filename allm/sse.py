@@ -1,0 +1,98 @@
+"""Server-sent events: bytes -> frames, in any chunking.
+
+Works on bytes: decoding text lines first costs a naive reader a fifth of its time. A frame is the joined `data` lines of one event and
+its `event` name. Ends of line may be LF, CRLF or CR; comments and unknown fields are skipped; a last event without its blank line is
+given by `close()`.
+"""
+
+from typing import NamedTuple
+
+__all__ = ["MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
+
+MAX_FRAME = 32 * 1024 * 1024
+"""Bytes of one event that are held at most: a base64 image fits, a stream that never ends its line does not."""
+
+
+class Frame(NamedTuple):
+    """One event: its name (empty if it has none) and its data."""
+
+    event: bytes
+    data: bytes
+
+
+class FrameTooLarge(Exception):
+    """An event grew beyond the limit."""
+
+
+class SseDecoder:
+    """Feed it bytes, it gives frames. Not thread-safe; one per response."""
+
+    __slots__ = ("_data", "_event", "_held", "_limit", "_rest", "_start", "comments")
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._rest = b""
+        self._event = b""
+        self._data: list[bytes] = []
+        self._held = 0
+        self._limit = limit
+        self._start = True
+        self.comments = 0
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that `chunk` completes. Raises FrameTooLarge."""
+        data = self._rest + chunk if self._rest else chunk
+        if self._start:
+            if len(data) < 3 and b"\xef\xbb\xbf".startswith(data):
+                self._rest = data
+                return []
+            self._start = False
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        if b"\r" in data:
+            # A CR at the very end may be half of a CRLF: it waits for what follows.
+            held = data.endswith(b"\r")
+            data = (data[:-1] if held else data).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            lines = data.split(b"\n")
+            self._rest = lines.pop() + (b"\r" if held else b"")
+        else:
+            lines = data.split(b"\n")
+            self._rest = lines.pop()
+        if self._held + len(self._rest) > self._limit:
+            raise FrameTooLarge
+        return self._lines(lines)
+
+    def close(self) -> list[Frame]:
+        """The last frame, when the stream ended without its blank line."""
+        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        return self._lines([rest, b""])
+
+    def _lines(self, lines: list[bytes]) -> list[Frame]:
+        frames: list[Frame] = []
+        data = self._data
+        for line in lines:
+            if line[:6] == b"data: ":
+                data.append(line[6:])
+            elif not line:
+                if data:
+                    frames.append(Frame(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
+                    data.clear()
+                    self._held = 0
+                self._event = b""
+                continue
+            else:
+                self._field(line)
+                continue
+            self._held += len(line)
+            if self._held > self._limit:
+                raise FrameTooLarge
+        return frames
+
+    def _field(self, line: bytes) -> None:
+        name, colon, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._data.append(value)
+            self._held += len(line)
+        elif name == b"event":
+            self._event = value
+        elif colon and not name:
+            self.comments += 1

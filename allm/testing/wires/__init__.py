@@ -1,0 +1,17 @@
+"""The wires a `Simulator` can speak, by the name it takes them by."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from allm.testing.wires.chat import ChatWire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allm.testing.wires.contract import Wire
+
+__all__ = ["WIRES"]
+
+WIRES: Mapping[str, Wire] = MappingProxyType({"chat": ChatWire()})

@@ -1,0 +1,37 @@
+"""JSON as it goes over a wire: fast where it can be, forgiving where providers are careless."""
+
+import json
+from typing import Any
+
+import msgspec
+
+__all__ = ["MalformedJson", "decode", "encode"]
+
+encode = msgspec.json.Encoder().encode
+"""Anything made of plain data -> bytes."""
+
+
+class MalformedJson(Exception):
+    """Bytes that are no JSON. Carries nothing of them."""
+
+
+def decode(data: bytes) -> Any:
+    """JSON that somebody else wrote. A lone surrogate (an emoji cut in two by a careless host) becomes U+FFFD; NaN is refused."""
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise MalformedJson from None
+    except msgspec.DecodeError:
+        return _forgiving(data)
+
+
+def _forgiving(data: bytes) -> Any:
+    try:
+        text = json.dumps(json.loads(data, parse_constant=_refuse), ensure_ascii=False)
+        return msgspec.json.decode(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+    except (ValueError, RecursionError):
+        raise MalformedJson from None
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(word)

@@ -1,0 +1,156 @@
+"""The dispatchers: on an event loop, on a pool of threads, on a thread of its own.
+
+All three give a cell its turns one at a time; which thread that happens on is the whole difference.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop
+from collections import deque
+
+from allm.supervisors.exits import Exit
+from allm.supervisors.here import running_loop, serve
+from allm.supervisors.lanes import Dispatcher, Lane, Runnable
+from allm.supervisors.pool import PoolDispatcher
+from allm.supervisors.timers import LoopTimers, Timers, shared_timers
+
+__all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
+
+_TURNS = 512
+
+
+class LoopDispatcher:
+    """Mailboxes drained on an asyncio loop's own thread; handlers there must not block.
+
+    A put from the loop's thread drains at once, by a trampoline over a ready queue; a put from inside a drain only
+    enqueues; a put from another thread enqueues and wakes the loop, once for many puts. A closed loop ends the
+    actors it can no longer run: their asks fail and `tell` does not raise.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self._timers = LoopTimers(loop)
+        self._ready: deque[Runnable] = deque()
+        self._draining = False
+        self._woken = False
+        self._cancelling = False
+        serve(loop)
+
+    @property
+    def timers(self) -> Timers:
+        """Timers on the same loop."""
+        return self._timers
+
+    def inline(self) -> bool:
+        """True on the loop's thread."""
+        return running_loop() is self.loop
+
+    def launch(self, runnable: Runnable, /) -> bool:
+        """Give the first turn: at once on the loop's thread, soon from another."""
+        runnable.lane = self
+        if running_loop() is not self.loop:
+            self.schedule(runnable)
+            return False
+        outermost, self._draining = not self._draining, True
+        try:
+            if runnable.turn():
+                self._ready.append(runnable)
+        finally:
+            if outermost:
+                self._drain()
+        return True
+
+    def schedule(self, runnable: Runnable, /) -> None:
+        """Put it on the ready queue, and see that the queue is drained."""
+        self._ready.append(runnable)
+        if running_loop() is self.loop:
+            if not self._draining:
+                self._drain()
+        elif not self._woken:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._woken = True
+        try:
+            self.loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            self._woken = False
+            self._cancel_all()
+
+    def _drain(self) -> None:
+        # Lowered before the queue is looked at: whoever appends later and finds it lowered wakes again.
+        self._woken = False
+        self._draining = True
+        ready = self._ready
+        try:
+            for _ in range(_TURNS):
+                if not ready:
+                    return
+                runnable = ready.popleft()
+                if runnable.turn():
+                    ready.append(runnable)
+        finally:
+            self._draining = False
+            if ready:  # others on this loop get their turn too
+                self.loop.call_soon(self._drain)
+
+    def _cancel_all(self) -> None:
+        if self._cancelling:
+            return
+        self._cancelling = True
+        try:
+            while self._ready:
+                self._ready.popleft().cancel(Exit("killed", "the event loop is closed"))
+        except IndexError:
+            pass  # another thread does the same
+        finally:
+            self._cancelling = False
+
+
+class ThreadDispatcher:
+    """A daemon thread for each actor: for handlers that block."""
+
+    @property
+    def timers(self) -> Timers:
+        """The shared timer thread."""
+        return shared_timers()
+
+    def inline(self) -> bool:
+        """Never."""
+        return False
+
+    def launch(self, runnable: Runnable, /) -> bool:
+        """Start its thread; a refusal by the system ends the actor with an ``error`` exit."""
+        own = _OwnThread(runnable)
+        runnable.lane = own
+        try:
+            threading.Thread(target=own.run, name=runnable.name, daemon=True).start()
+        except RuntimeError as error:
+            runnable.cancel(refused(error))
+        return False
+
+
+class _OwnThread:
+    """The lane of one actor: its thread waits on a lock between turns."""
+
+    def __init__(self, runnable: Runnable) -> None:
+        self._runnable = runnable
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def schedule(self, runnable: Runnable, /) -> None:
+        """Let the thread go on; at most once between two turns, by the run flag."""
+        self._wake.release()
+
+    def run(self) -> None:
+        """The thread."""
+        runnable = self._runnable
+        while runnable.exit is None:
+            if not runnable.turn() and runnable.exit is None:
+                self._wake.acquire()
+
+
+def refused(error: BaseException) -> Exit:
+    """The exit of an actor that got no thread."""
+    return Exit("error", {"type": "ThreadRefused", "message": str(error), "trace": ""})

@@ -1,0 +1,111 @@
+"""What runs on this thread: the actor in its handler, the pool that lent the thread; and who waits for whom.
+
+A blocking wait goes through `waiting`, which refuses it where it could never end: on a loop that a dispatcher
+drains, and in a ring of actors that ask one another.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from asyncio import AbstractEventLoop
+from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+__all__ = ["AskCycle", "Lender", "Waiter", "WouldBlock", "here", "on_loop", "running_loop", "serve", "waiting"]
+
+running_loop = _get_running_loop
+"""The loop that runs on this thread, or None; 40 ns, where `asyncio.get_running_loop` raises for None."""
+
+
+class WouldBlock(RuntimeError):
+    """A blocking wait on a loop's thread: whatever it waits for may need that very loop."""
+
+
+class AskCycle(RuntimeError):
+    """Actors that ask one another in a ring; ``calling_self`` when the ring is one actor."""
+
+
+class Waiter(Protocol):
+    """One that may wait: an actor's cell."""
+
+    waiting_on: Waiter | None
+
+    @property
+    def name(self) -> str:
+        """How it is called in errors."""
+        ...
+
+
+class Lender(Protocol):
+    """A pool that takes back a worker's place while the worker waits."""
+
+    def lend(self) -> None:
+        """The calling worker starts to wait."""
+        ...
+
+    def reclaim(self) -> None:
+        """The calling worker goes on."""
+        ...
+
+
+class _Here(threading.local):
+    cell: Waiter | None = None
+    lender: Lender | None = None
+
+
+here = _Here()
+_served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
+
+
+def serve(loop: AbstractEventLoop) -> None:
+    """A dispatcher drains mailboxes on this loop: blocking waits there are refused from now on."""
+    _served.add(loop)
+
+
+def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:
+    """Call it on the loop's thread: now if we are there; False when the loop is closed."""
+    if running_loop() is loop:
+        function()
+        return True
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextmanager
+def waiting(target: Waiter | None, what: str) -> Generator[None]:
+    """Hold this while blocked on something that `target` is to answer."""
+    loop = running_loop()
+    if loop is not None and loop in _served:
+        raise WouldBlock(f"{what} would block the event loop that runs actors; use tell, or wait on another thread")
+    cell, lender = here.cell, here.lender
+    if cell is not None and target is not None:
+        cell.waiting_on = target
+    try:
+        _refuse_cycle(cell, target)
+        if lender is not None:
+            lender.lend()
+        try:
+            yield
+        finally:
+            if lender is not None:
+                lender.reclaim()
+    finally:
+        if cell is not None:
+            cell.waiting_on = None
+
+
+def _refuse_cycle(cell: Waiter | None, target: Waiter | None) -> None:
+    ring: list[str] = []
+    step = target
+    while cell is not None and step is not None and len(ring) < 1000:
+        ring.append(step.name)
+        if step is cell:
+            why = "calling_self" if len(ring) == 1 else "ask cycle"
+            raise AskCycle(f"{why}: {' -> '.join([cell.name, *ring])}")
+        step = step.waiting_on

@@ -1,0 +1,55 @@
+"""What a dispatcher is: something that gives an actor's cell its turns, one at a time."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from allm.supervisors.exits import Exit
+from allm.supervisors.timers import Timers
+
+__all__ = ["Dispatcher", "Lane", "Runnable"]
+
+
+class Runnable(Protocol):
+    """A cell, as a dispatcher sees it."""
+
+    lane: Lane
+    exit: Exit | None
+
+    @property
+    def name(self) -> str:
+        """For thread names and errors."""
+        ...
+
+    def turn(self) -> bool:
+        """Handle some messages; never raises. True: more wait, give it another turn."""
+        ...
+
+    def cancel(self, exit: Exit) -> bool:
+        """End it without a turn: the dispatcher can give none."""
+        ...
+
+
+class Lane(Protocol):
+    """Where a cell asks for a turn."""
+
+    def schedule(self, runnable: Runnable, /) -> None:
+        """Give it a turn soon. Called by whoever raised the run flag; any thread; never raises."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Gives actors their turns."""
+
+    @property
+    def timers(self) -> Timers:
+        """The timers that go with it."""
+        ...
+
+    def launch(self, runnable: Runnable, /) -> bool:
+        """Set its lane and give it its first turn; True when that turn was run before returning."""
+        ...
+
+    def inline(self) -> bool:
+        """Whether `launch` on this thread runs the first turn before it returns."""
+        ...

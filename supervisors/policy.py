@@ -1,0 +1,121 @@
+"""Pure decisions about restarts: who restarts, when it is too much, who goes along, how long to wait.
+
+No clock, no thread, no randomness of its own: times and a random number come in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+
+from allm.supervisors.exits import Exit
+
+__all__ = [
+    "AutoShutdown",
+    "Backoff",
+    "GiveUp",
+    "Policy",
+    "Restart",
+    "RestartType",
+    "Strategy",
+    "Window",
+    "affected",
+    "should_restart",
+]
+
+RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
+Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start it again after `delay` seconds; not `counted`: the attempt number stays as it is."""
+
+    delay: float = 0.0
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not start it again. `escalate`: let restart type and budget decide instead."""
+
+    escalate: bool = False
+
+
+GIVE_UP: Final = GiveUp()
+
+
+class Policy(Protocol):
+    """A child's own word on its restarts; those spend none of the supervisor's budget.
+
+    Asked on the supervisor's thread after each abnormal exit, and each failed start of a restart.
+    """
+
+    def decide(self, exit: Exit, attempt: int) -> Restart | GiveUp:
+        """`attempt` is the number of the run that ended, from 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Delays that grow: ``first * factor ** (n - 1)``, at most `max`, `jitter` a share that is random.
+
+    A run longer than `reset_after` seconds starts the series again.
+    """
+
+    first: float = 0.1
+    factor: float = 2.0
+    max: float = 30.0
+    jitter: float = 0.0
+    reset_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.first < 0 or self.max < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise ValueError(f"not a backoff: {self}")
+
+    def delay(self, failures: int, random: float = 1.0) -> float:
+        """Seconds before the restart that follows `failures` failures in a row; `random` in [0, 1)."""
+        exponent = min(failures - 1, 64)
+        grown = min(self.max, self.first * self.factor**exponent)
+        return grown * (1.0 - self.jitter * (1.0 - random))
+
+
+def should_restart(restart: RestartType, exit: Exit) -> bool:
+    """OTP's table: permanent always, transient after an abnormal exit, temporary never."""
+    return restart == "permanent" or (restart == "transient" and exit.abnormal)
+
+
+def affected(strategy: Strategy, children: Sequence[T], failed: T) -> list[T]:
+    """The children a restart of `failed` takes along, itself included, in start order."""
+    if strategy == "one_for_all":
+        return list(children)
+    if strategy == "rest_for_one":
+        return list(children[children.index(failed) :])
+    return [failed]
+
+
+class Window:
+    """The restart budget: a sliding window. A restart at ``then`` counts while ``now <= then + max_seconds``."""
+
+    __slots__ = ("_times", "max_restarts", "max_seconds")
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        self.max_restarts = max_restarts
+        self.max_seconds = max_seconds
+        self._times: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        """Count a restart; False when it is one too many."""
+        times = self._times
+        times.append(now)
+        while times[0] + self.max_seconds < now:
+            times.popleft()
+        return len(times) <= self.max_restarts
+
+    def __len__(self) -> int:
+        return len(self._times)

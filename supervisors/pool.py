@@ -1,0 +1,123 @@
+"""A pool of worker threads: an idle actor holds no thread, and a worker that waits for a reply lends its place."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+
+from allm.supervisors.exits import Exit
+from allm.supervisors.here import here
+from allm.supervisors.lanes import Runnable
+from allm.supervisors.timers import Timers, shared_timers
+
+__all__ = ["PoolDispatcher"]
+
+
+class PoolDispatcher:
+    """At most `size` workers that do not wait; each ends after `idle` seconds without work."""
+
+    def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
+        if size is not None and size < 1:
+            raise ValueError(f"size must be at least 1, not {size}")
+        self.size = size or min(32, (os.cpu_count() or 1) + 4)
+        self._idle = idle
+        self._name = name
+        self._lock = threading.Lock()
+        self._ready: deque[Runnable] = deque()
+        self._parked: list[threading.Lock] = []
+        self._workers = 0
+        self._waiting = 0
+
+    @property
+    def timers(self) -> Timers:
+        """The shared timer thread."""
+        return shared_timers()
+
+    @property
+    def workers(self) -> int:
+        """Threads alive now, those that wait included."""
+        return self._workers
+
+    def inline(self) -> bool:
+        """Never."""
+        return False
+
+    def launch(self, runnable: Runnable, /) -> bool:
+        """Queue its first turn."""
+        runnable.lane = self
+        self.schedule(runnable)
+        return False
+
+    def schedule(self, runnable: Runnable, /) -> None:
+        """Queue a turn, and see that a worker takes it."""
+        self._ready.append(runnable)
+        self._staff()
+
+    def lend(self) -> None:
+        """The calling worker starts to wait: another may take its place."""
+        with self._lock:
+            self._waiting += 1
+        if self._ready:
+            self._staff()
+
+    def reclaim(self) -> None:
+        """The calling worker goes on; surplus workers end when idle."""
+        with self._lock:
+            self._waiting -= 1
+
+    def _staff(self) -> None:
+        with self._lock:
+            if self._parked:
+                self._parked.pop().release()
+                return
+            if self._workers - self._waiting >= self.size:
+                return
+            self._workers += 1
+        self._hire()
+
+    def _hire(self) -> None:
+        try:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._workers -= 1
+                stranded = list(self._ready) if self._workers == 0 else []
+                if stranded:
+                    self._ready.clear()
+            exit = Exit("error", {"type": "ThreadRefused", "message": str(error), "trace": ""})
+            for runnable in stranded:  # nobody is left to run them
+                runnable.cancel(exit)
+
+    def _run(self) -> None:
+        here.lender = self
+        gate = threading.Lock()
+        gate.acquire()
+        while True:
+            try:
+                runnable = self._ready.popleft()
+            except IndexError:
+                if not self._park(gate):
+                    return
+                continue
+            if runnable.turn():
+                self.schedule(runnable)
+
+    def _park(self, gate: threading.Lock) -> bool:
+        """Wait for work; False when this worker should end."""
+        with self._lock:
+            if self._ready:
+                return True
+            if self._workers - self._waiting > self.size:
+                self._workers -= 1
+                return False
+            self._parked.append(gate)
+        if gate.acquire(timeout=self._idle):
+            return True
+        with self._lock:
+            if gate in self._parked:
+                self._parked.remove(gate)
+                self._workers -= 1
+                return False
+        gate.acquire()
+        return True

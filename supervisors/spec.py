@@ -1,0 +1,172 @@
+"""Child specs and supervisor flags: data, checked when made, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+from allm.supervisors.lanes import Dispatcher
+from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
+
+__all__ = ["ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
+
+Shutdown: TypeAlias = "Literal['brutal_kill', 'infinity'] | float"
+Start: TypeAlias = (
+    "tuple[Callable[..., Any], Iterable[Any]] | tuple[Callable[..., Any], Iterable[Any], Mapping[str, Any]]"
+)
+Mailbox: TypeAlias = Literal["drop", "keep"]
+
+_RESTARTS = get_args(RestartType)
+_STRATEGIES = get_args(Strategy)
+_AUTO = get_args(AutoShutdown)
+_MAILBOXES = get_args(Mailbox)
+_TYPES = ("worker", "supervisor")
+
+
+class SpecError(ValueError):
+    """A spec or a set of flags that is refused; ``reason`` is a word for programs, ``value`` the culprit."""
+
+    def __init__(self, reason: str, value: object = None) -> None:
+        super().__init__(f"{reason}: {value!r}" if value is not None else reason)
+        self.reason = reason
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How to start, restart and stop one child.
+
+    `start` is ``(actor class or function, args)`` or ``(..., args, kwargs)``; a function returns the ref of an
+    actor it started. `shutdown` is seconds to obey in, ``"infinity"`` or ``"brutal_kill"``; by default 5 seconds
+    for workers and infinity for supervisors. `type` follows the class when not given.
+    """
+
+    id: Hashable
+    start: Start
+    restart: RestartType = "permanent"
+    shutdown: Shutdown | None = None
+    type: Literal["worker", "supervisor"] | None = None
+    significant: bool = False
+    policy: Policy | None = None
+    dispatcher: Dispatcher | None = None
+    backoff: Backoff | None = None
+    mailbox: Mailbox = "drop"
+    max_redeliver: int = 0
+    start_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.id is None:
+            raise SpecError("missing_id")
+        _check_start(self.start)
+        if self.type is None:
+            object.__setattr__(self, "type", getattr(self.start[0], "child_type", "worker"))
+        if self.shutdown is None:
+            object.__setattr__(self, "shutdown", "infinity" if self.type == "supervisor" else 5.0)
+        _check_fields(self)
+
+    @classmethod
+    def of(cls, value: ChildSpec | Mapping[str, Any]) -> ChildSpec:
+        """A spec from a spec or a mapping; unknown keys are ignored."""
+        if isinstance(value, ChildSpec):
+            return value
+        if not isinstance(value, Mapping):
+            raise SpecError("invalid_child_spec", value)
+        if value.get("id") is None:
+            raise SpecError("missing_id", dict(value))
+        if "start" not in value:
+            raise SpecError("missing_start", dict(value))
+        return cls(**{key: value[key] for key in _NAMES if key in value})
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Where the start function comes from."""
+        return (getattr(self.start[0], "__module__", "?"),)
+
+
+_NAMES = tuple(field.name for field in fields(ChildSpec))
+
+
+def _check_start(start: Any) -> None:
+    if start is None:
+        raise SpecError("missing_start")
+    if not isinstance(start, tuple) or len(start) not in (2, 3) or not callable(start[0]):  # pyright: ignore[reportUnknownArgumentType]
+        raise SpecError("invalid_start", start)
+    args: Any = start[1]
+    if not isinstance(args, (tuple, list)) or (len(start) == 3 and not isinstance(start[2], Mapping)):
+        raise SpecError("invalid_start", start)
+
+
+def _check_fields(spec: ChildSpec) -> None:
+    if spec.restart not in _RESTARTS:
+        raise SpecError("invalid_restart_type", spec.restart)
+    if spec.type not in _TYPES:
+        raise SpecError("invalid_child_type", spec.type)
+    if not _is_shutdown(spec.shutdown):
+        raise SpecError("invalid_shutdown", spec.shutdown)
+    if type(spec.significant) is not bool:
+        raise SpecError("invalid_significant", spec.significant)
+    if spec.significant and spec.restart == "permanent":
+        raise SpecError("bad_combination", ("significant", "permanent"))
+    if spec.mailbox not in _MAILBOXES:
+        raise SpecError("invalid_mailbox", spec.mailbox)
+    if type(spec.max_redeliver) is not int or spec.max_redeliver < 0:
+        raise SpecError("invalid_max_redeliver", spec.max_redeliver)
+
+
+def _is_shutdown(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool) and value >= 0
+    return value in ("brutal_kill", "infinity")
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """How a supervisor restarts and when it gives up. The budget is 3 restarts in 5 seconds."""
+
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    auto_shutdown: AutoShutdown = "never"
+
+    def __post_init__(self) -> None:
+        if self.strategy not in _STRATEGIES:
+            raise SpecError("invalid_strategy", self.strategy)
+        if type(self.max_restarts) is not int or self.max_restarts < 0:
+            raise SpecError("invalid_intensity", self.max_restarts)
+        if isinstance(self.max_seconds, bool) or not _is_number(self.max_seconds) or self.max_seconds <= 0:
+            raise SpecError("invalid_period", self.max_seconds)
+        if self.auto_shutdown not in _AUTO:
+            raise SpecError("invalid_auto_shutdown", self.auto_shutdown)
+
+    @classmethod
+    def of(cls, value: Flags | Mapping[str, Any]) -> Flags:
+        """Flags from flags or a mapping; unknown keys are ignored."""
+        if isinstance(value, Flags):
+            return value
+        names = ("strategy", "max_restarts", "max_seconds", "auto_shutdown")
+        return cls(**{key: value[key] for key in names if key in value})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))
+
+
+def check_specs(
+    specs: Iterable[ChildSpec | Mapping[str, Any]], auto_shutdown: AutoShutdown = "never"
+) -> list[ChildSpec]:
+    """The specs, checked, alone and together; nothing is started."""
+    checked = [ChildSpec.of(spec) for spec in specs]
+    seen: set[Hashable] = set()
+    for spec in checked:
+        if spec.id in seen:
+            raise SpecError("duplicate_child_name", spec.id)
+        seen.add(spec.id)
+        check_significant(spec, auto_shutdown)
+    return checked
+
+
+def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+    """A significant child needs a supervisor that looks at it."""
+    if spec.significant and auto_shutdown == "never":
+        raise SpecError("bad_combination", ("auto_shutdown", "never", "significant"))

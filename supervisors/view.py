@@ -1,0 +1,61 @@
+"""The live tree as plain data, read from outside without a message: from any thread, never blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from pykka import ActorRef
+
+from allm.supervisors.cell import cell_of
+from allm.supervisors.slots import Slot
+from allm.supervisors.supervising import Supervising
+
+__all__ = ["child", "tree"]
+
+
+def tree(ref: ActorRef[Any]) -> dict[str, Any]:
+    """An actor and, of a supervisor, its children: id, kind, status, restarts, mailbox length, children."""
+    cell = cell_of(ref)
+    status = "running" if ref.is_alive() else "ended"
+    if cell is not None and cell.exit is None:
+        status = "running" if cell.started else "starting"
+        status = status if ref.is_alive() else "stopping"
+    return _node(ref, ref.actor_class.__name__, status, 0)
+
+
+def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
+    """The live descendant under these ids, or None. Any thread, no message: it may be gone when you look at it."""
+    for name in path:
+        cell = cell_of(ref)
+        body = cell.body if cell is not None else None
+        slots = body.slots() if isinstance(body, Supervising) else []
+        found = next((slot.ref for slot in slots if slot.id == name), None)
+        if found is None:
+            return None
+        ref = found
+    return ref
+
+
+def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[str, Any]:
+    node: dict[str, Any] = {
+        "id": name if isinstance(name, (str, int)) else str(name),
+        "kind": ref.actor_class.__name__,
+        "status": status,
+        "restarts": restarts,
+    }
+    cell = cell_of(ref)
+    node["mailbox"] = len(cell) if cell is not None else None
+    body = cell.body if cell is not None else None
+    if isinstance(body, Supervising):
+        node["children"] = [_child(slot) for slot in body.slots()]
+    return node
+
+
+def _child(slot: Slot) -> dict[str, Any]:
+    ref = slot.ref
+    if ref is not None:
+        return _node(ref, slot.id, slot.status, slot.restarts)
+    kind = slot.spec.type or "worker"
+    name = slot.id if isinstance(slot.id, (str, int)) else str(slot.id)
+    return {"id": name, "kind": kind, "status": slot.status, "restarts": slot.restarts, "mailbox": 0}

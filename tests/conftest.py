@@ -1,0 +1,154 @@
+"""A test leaves nothing behind: no actor, no thread, no socket. One that does fails, with the names of what it left.
+
+The process-wide default runtime is the only exception, since it is meant to live until the process ends: what may
+belong to it is excused while it is alive, and it is stopped when the session finishes. A test with a `Runtime` of its
+own stops it.
+"""
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import corpus
+
+GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
+POLL = 0.01  # seconds; nothing tells when a socket has closed
+DEFAULT_RUNTIME_THREADS = "allm-"  # the names of its threads start so
+LISTENING = "0A"  # a state in /proc/net/tcp
+
+
+def default_runtime_is_alive() -> bool:
+    """Whether the default runtime runs in this process. It asks in a way that starts none."""
+    home = sys.modules.get("allm.actors.runtime")
+    return getattr(home, "_default", None) is not None
+
+
+def stop_default_runtime() -> None:
+    import allm
+
+    allm.default_runtime().stop()
+
+
+@dataclass(frozen=True)
+class Living:
+    """What lives in this process: name for people by identity."""
+
+    threads: dict[threading.Thread, str]
+    actors: dict[Any, str]
+    sockets: dict[str, str]
+
+    @classmethod
+    def now(cls) -> "Living":
+        return cls(_threads(), _actors(), _sockets())
+
+    def left_since(self, before: "Living") -> list[str]:
+        """Names of what lives now, lived not before, and is not the default runtime's."""
+        excuse = default_runtime_is_alive()
+        return [
+            *(
+                f"thread {name}"
+                for thread, name in self.threads.items()
+                if thread not in before.threads and not (excuse and name.startswith(DEFAULT_RUNTIME_THREADS))
+            ),
+            *(
+                f"actor {name}"
+                for ref, name in self.actors.items()
+                if ref not in before.actors and not (excuse and ref.actor_class.__module__.startswith("allm."))
+            ),
+            *(
+                f"socket {name}"
+                for inode, name in self.sockets.items()
+                # The wake-up pair of its loop and its kept-alive connections look like anybody else's.
+                if inode not in before.sockets and not (excuse and not name.endswith("listening"))
+            ),
+        ]
+
+
+def _threads() -> dict[threading.Thread, str]:
+    """Threads that somebody has to end; those that Python did not start are nobody's here."""
+    return {thread: thread.name for thread in threading.enumerate() if type(thread).__name__ != "_DummyThread"}
+
+
+def _actors() -> dict[Any, str]:
+    """Actors that Pykka knows of."""
+    pykka = sys.modules.get("pykka")
+    return {ref: str(ref) for ref in pykka.ActorRegistry.get_all()} if pykka else {}
+
+
+def _sockets() -> dict[str, str]:
+    """Open sockets, where the system tells (Linux)."""
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # closed since it was listed
+                target = os.readlink(f"/proc/self/fd/{name}")
+                if target.startswith("socket:"):
+                    found[target] = f"fd {name}"
+    if not found:
+        return found
+    for inode in _listening():
+        if inode in found:
+            found[inode] += ", listening"
+    return found
+
+
+def _listening() -> Iterator[str]:
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTENING:
+                    yield f"socket:[{fields[9]}]"
+
+
+def _still_left(before: Living) -> list[str]:
+    """What is left when all that was ending has ended, or the grace is over."""
+    deadline = time.monotonic() + GRACE
+    now = Living.now()
+    if now.left_since(before):
+        gc.collect()  # a socket in a reference cycle closes with it
+    while left := (now := Living.now()).left_since(before):
+        if time.monotonic() >= deadline:
+            return left
+        for thread in now.threads.keys() - before.threads.keys() - {threading.current_thread()}:
+            thread.join(POLL)
+        time.sleep(POLL)
+    return []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    before = Living.now()
+    yield
+    left = _still_left(before)
+    if not left:
+        return
+    for ref in Living.now().actors.keys() - before.actors.keys():
+        if f"actor {ref}" in left:
+            ref.stop(block=False)  # its thread would keep the interpreter from ending
+    pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+def pytest_sessionfinish() -> None:
+    if default_runtime_is_alive():
+        stop_default_runtime()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests had no recordings to run on: a green run without them is not a full one."""
+    skipped = terminalreporter.getreports("skipped")
+    absent = sum(corpus.ABSENT in str(report.longrepr) for report in skipped)
+    if absent:
+        terminalreporter.write_sep("=", f"{absent} skipped because {corpus.ABSENT}", yellow=True)
+        terminalreporter.write_line(
+            "They are read from ../shared/corpus, or from the folder that ALLM_RECORDINGS names."
+        )
