@@ -7,16 +7,24 @@ import random as randomness
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from allm.actors.pipe import Pipe
 from allm.actors.vault import KeyHandle
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import AllmError, ErrorInfo
 from allm.events import (
-    ErrorOccurred, Event, MessageCompleted, RequestStarted, RetryScheduled, StreamRestarted, TextDelta, ToolCallDelta,
+    ErrorOccurred,
+    Event,
+    MessageCompleted,
+    RequestStarted,
+    RetryScheduled,
+    StreamRestarted,
+    TextDelta,
+    ToolCallDelta,
 )  # fmt: skip
 from allm.order import OrderChecker
-from allm.plain import Value
 from allm.providers.adapter import Adapter, Decoder, HttpRequest, Script
 from allm.requests import Request
 from allm.responses import Response
@@ -26,7 +34,7 @@ from allm.settings import Timeouts
 __all__ = ["Call", "Options", "Plan"]
 
 
-class Options(Value, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for every attempt, beside the request. `folding`: nobody watches the deltas (`generate`)."""
 
     request_id: str
@@ -47,7 +55,13 @@ class Plan:
     __slots__ = ("adapter", "base_url", "engine", "http", "key", "model", "on_event", "options", "request")
 
     def __init__(
-        self, engine: Engine, adapter: Adapter, base_url: str, request: Request, options: Options, on_event: Callable[[Event], object] | None
+        self,
+        engine: Engine,
+        adapter: Adapter,
+        base_url: str,
+        request: Request,
+        options: Options,
+        on_event: Callable[[Event], object] | None,
     ) -> None:
         self.engine = engine
         self.adapter = adapter

@@ -11,7 +11,18 @@ from allm.actors.directory import Directory, EngineKey
 from allm.actors.stream import FAILED, StreamActor, failure_of
 from allm.errors import ErrorInfo
 from allm.retry import RestartAfter
-from allm.supervisors import Actor, Backoff, ChildSpec, DynamicSupervisor, Exit, GiveUp, Refused, Restart, StopChild, Supervisor
+from allm.supervisors import (
+    Actor,
+    Backoff,
+    ChildSpec,
+    DynamicSupervisor,
+    Exit,
+    GiveUp,
+    Refused,
+    Restart,
+    StopChild,
+    Supervisor,
+)
 
 __all__ = ["CallSupervisor", "EngineActor", "Engines", "OpenEngine", "Outcome", "StartCall", "WithdrawCall"]
 
@@ -65,7 +76,11 @@ class CallPolicy:
 class CallSupervisor(DynamicSupervisor):
     """Supervises the calls of one engine; each is a child whose restarts its own policy decides."""
 
-    handlers: ClassVar[dict[type, str]] = {**DynamicSupervisor.handlers, StartCall: "_start_call", WithdrawCall: "_withdraw"}
+    handlers: ClassVar[dict[type, str]] = {
+        **DynamicSupervisor.handlers,
+        StartCall: "_start_call",
+        WithdrawCall: "_withdraw",
+    }
 
     def __init__(self, key: EngineKey, directory: Directory) -> None:
         super().__init__()

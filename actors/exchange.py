@@ -5,14 +5,14 @@ transport raises is told by `Ways.explain`, so that nothing of the HTTP stack le
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from allm.actors.call import Call
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resumed
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
 from allm.errors import AllmError, ErrorInfo
-from allm.events import ErrorOccurred, Event, MessageCompleted
+from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.providers.adapter import Decoder, HttpRequest, Script
 
 __all__ = ["Exchange", "Reached", "Ways"]
@@ -38,6 +38,8 @@ class Ways(Protocol):
     """What an exchange needs of the I/O actor."""
 
     vault: Vault
+    off_loop: Callable[..., Awaitable[Any]]
+    """Runs user code on a thread of its own."""
 
     async def send(self, call: Call, request: HttpRequest, key: str | None, reached: "Exchange") -> Any:
         """The answer's head, or whatever the transport raises."""
@@ -45,10 +47,6 @@ class Ways(Protocol):
 
     def explain(self, error: BaseException) -> tuple[str, str]:
         """(reason, message) for what a transport raised."""
-        ...
-
-    async def off_loop(self, function: Any, *args: Any) -> Any:
-        """Runs user code on a thread of its own."""
         ...
 
 
@@ -218,12 +216,13 @@ class Exchange:
             if progress:
                 self._stream.tell(Read(events, True))
             return False
-        last = type(events[-1])
-        if last is ErrorOccurred:
-            events[-1] = ErrorOccurred(self._complete_error(events[-1].error))  # type: ignore[union-attr]
-        self._told_end = self._told_end or last is ErrorOccurred or last is MessageCompleted
+        last = events[-1]
+        if isinstance(last, ErrorOccurred):
+            events[-1] = ErrorOccurred(self._complete_error(last.error))
+        over = isinstance(last, TERMINAL)
+        self._told_end = self._told_end or over
         self._stream.tell(Read(events, progress))
-        return last is MessageCompleted or last is ErrorOccurred
+        return over
 
     def _finish(self, decoder: Decoder) -> None:
         """The body ended of itself: well only if the end marker was seen."""
@@ -328,5 +327,12 @@ def scrubbed(error: ErrorInfo, key: str | None) -> ErrorInfo:
         return error
     metadata = {name: value.replace(key, "***") if isinstance(value, str) else value for name, value in error.metadata.items()}
     return ErrorInfo(
-        error.kind, error.reason, error.message.replace(key, "***"), error.status, error.retry_after, error.request_id, error.provider, metadata
+        error.kind,
+        error.reason,
+        error.message.replace(key, "***"),
+        error.status,
+        error.retry_after,
+        error.request_id,
+        error.provider,
+        metadata,
     )

@@ -5,7 +5,7 @@ Options win over request fields, these over the engine's, these over the library
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from allm.actors.call import Options, Plan
 from allm.actors.handle import Stream
@@ -14,8 +14,9 @@ from allm.callables import resolve_callable
 from allm.engine import Engine, merge_tools
 from allm.environment import environment
 from allm.errors import ValidationError
+from allm.freezing import freeze_dict
 from allm.messages import Message, Thread, system, user
-from allm.plain import Value, freeze_dict
+from allm.plain import Value
 from allm.providers.registry import adapter_for
 from allm.requests import Request
 from allm.responses import Response
@@ -112,7 +113,7 @@ def as_request(ask: Any) -> Request:
     if isinstance(ask, Thread):
         return Request(ask.messages)
     if isinstance(ask, list | tuple):
-        return Request(tuple(ask))
+        return Request(tuple(cast("Sequence[Message]", ask)))
     raise ValidationError.at("request", f"expected text, messages, a thread or a request, got {type(ask).__name__}")
 
 
@@ -130,11 +131,15 @@ def merge(engine: Engine, request: Request, opts: Mapping[str, Any], request_id:
     messages = request.messages
     if engine.instructions is not None:
         messages = (system(_instructions(engine, request, request_id)), *messages)
-    tools = merge_tools(engine.tools, merge_tools(request.tools, opts.get("tools") or ())) if engine.tools or opts.get("tools") else request.tools
+    tools = (
+        merge_tools(engine.tools, merge_tools(request.tools, opts.get("tools") or ()))
+        if engine.tools or opts.get("tools")
+        else request.tools
+    )
     extra = engine.params.get("options"), request.options, opts.get("options")
     return Request(
         messages,
-        tools=tuple(spec_of(tool) for tool in tools) if tools is not request.tools else tools,
+        tools=tuple(spec_of(tool) for tool in tools),
         structured_finalize=request.structured_finalize,
         options={name: value for given in extra if given for name, value in given.items()},
         metadata={**engine.metadata, **request.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")},

@@ -5,11 +5,12 @@ the end of a `with`, or the last reference dropped, end the HTTP request at once
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, cast
 
 from allm.actors.call import Call, Plan
+from allm.actors.pipe import Pipe
 from allm.actors.runtime import Runtime, default_runtime
 from allm.errors import EngineError, StreamError
 from allm.events import Event, TextDelta
@@ -58,7 +59,7 @@ class Stream:
     def __aiter__(self) -> AsyncIterator[Event]:
         """A cursor for asyncio; leaving it closes the stream."""
         self._open_cursor()
-        return _AsyncCursor(self)
+        return _AsyncCursor(self._pull, self.close)
 
     def __await__(self) -> Generator[Any, None, Response]:
         return self._drain().__await__()
@@ -142,12 +143,19 @@ class Stream:
     def _open_cursor(self) -> None:
         call = self._call
         if self._consumed or (call is not None and call.pipe.done and call.pipe.empty):
-            raise StreamError("consumed", "this stream was consumed; response() still answers", request_id=self._plan.options.request_id)
+            raise StreamError(
+                "consumed",
+                "this stream was consumed; response() still answers",
+                request_id=self._plan.options.request_id,
+            )
 
-    def _blocking(self) -> Any:
+    def _blocking(self) -> Pipe:
         """The pipe, for a blocking wait; refused on the loop, which it would block for ever."""
         if self._on().on_loop():
-            raise EngineError("would_block", "a blocking call on the runtime's own loop would wait for itself; user code does not run there")
+            raise EngineError(
+                "would_block",
+                "a blocking call on the runtime's own loop would wait for itself; user code does not run there",
+            )
         return cast(Call, self._call).pipe
 
     def _events(self) -> Iterator[Event]:
@@ -168,6 +176,29 @@ class Stream:
         finally:
             self.close()
 
+    async def _pull(self) -> list[Event]:
+        """The next batch for an asyncio cursor."""
+        call = self._start(fold=False)
+        pipe = call.pipe
+        while True:
+            batch = pipe.take()
+            if batch is not None:
+                return batch
+            if self._left or not pipe.live:
+                raise StopAsyncIteration
+            if not pipe.done:
+                await self._wait_async(pipe)
+            elif pipe.empty:
+                self._end(call)
+                raise StopAsyncIteration
+
+    async def _wait_async(self, pipe: Pipe) -> None:
+        try:
+            await pipe.wait_async()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
     def _end(self, call: Call) -> None:
         self._consumed = True
         if call.pipe.error is not None:
@@ -182,10 +213,11 @@ class Stream:
 class _AsyncCursor:
     """`Stream`'s events for one `async for`. Dropping it closes the stream: no event loop has to come round for that."""
 
-    __slots__ = ("_batch", "_stream")
+    __slots__ = ("_batch", "_close", "_pull")
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, pull: Callable[[], Awaitable[list[Event]]], close: Callable[[], None]) -> None:
+        self._pull = pull
+        self._close = close
         self._batch: Iterator[Event] = iter(())
 
     def __aiter__(self) -> "_AsyncCursor":
@@ -194,36 +226,15 @@ class _AsyncCursor:
     async def __anext__(self) -> Event:
         for event in self._batch:
             return event
-        return await self._next_batch()
-
-    async def _next_batch(self) -> Event:
-        stream = self._stream
-        call = stream._start(fold=False)
-        pipe = call.pipe
-        while True:
-            batch = pipe.take()
-            if batch is not None:
-                self._batch = iter(batch)
-                return next(self._batch)
-            if stream._left or not pipe.live:
-                raise StopAsyncIteration
-            if pipe.done:
-                if pipe.empty:
-                    stream._end(call)
-                    raise StopAsyncIteration
-                continue
-            try:
-                await pipe.wait_async()
-            except asyncio.CancelledError:
-                stream.close()
-                raise
+        self._batch = iter(await self._pull())
+        return next(self._batch)
 
     async def aclose(self) -> None:
         """Closes the stream."""
-        self._stream.close()
+        self._close()
 
     def __del__(self) -> None:
-        self._stream.close()
+        self._close()
 
 
 class TextDeltas:

@@ -14,7 +14,8 @@ def dumps(engine: Engine) -> bytes:
     """The engine as bytes. Raises EngineError("holds_keys") when it holds literal keys."""
     if not isinstance(engine, Engine):
         raise ValidationError.at("engine", f"expected an allm.Engine, got {type(engine).__name__}")
-    return bytes(cloudpickle.dumps(engine))
+    data: bytes = cloudpickle.dumps(engine)  # pyright: ignore[reportUnknownMemberType]
+    return data
 
 
 def loads(data: bytes) -> Engine:

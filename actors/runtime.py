@@ -27,9 +27,18 @@ from allm.actors.listener import Errand, Listener
 from allm.actors.vault import Vault
 from allm.errors import EngineError, StreamError
 from allm.events import Event
-from allm.plain import freeze
+from allm.freezing import freeze_dict
 from allm.settings import Http
-from allm.supervisors import ChildSpec, CallTimeout, Exit, LoopDispatcher, PoolDispatcher, Supervisor, stop, wait_started
+from allm.supervisors import (
+    CallTimeout,
+    ChildSpec,
+    Exit,
+    LoopDispatcher,
+    PoolDispatcher,
+    Supervisor,
+    stop,
+    wait_started,
+)
 from allm.supervisors.view import child, tree
 
 __all__ = ["Runtime", "default_runtime"]
@@ -68,6 +77,11 @@ class Runtime:
         self._loop.run_forever()
 
     # calls
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it takes no calls any more."""
+        return self._stopped
 
     @property
     def vault(self) -> Vault:
@@ -121,7 +135,15 @@ class Runtime:
     def _key(self, plan: Plan) -> tuple[EngineKey, str]:
         engine = plan.engine
         http = engine.http
-        parts = (engine.adapter, plan.base_url, http.kind, http.proxy, str(http.verify), str(http.cert), http.max_connections)
+        parts = (
+            engine.adapter,
+            plan.base_url,
+            http.kind,
+            http.proxy,
+            str(http.verify),
+            str(http.cert),
+            http.max_connections,
+        )
         name = " ".join(part for part in parts[:2] if part)
         if http != _PLAIN:
             name += " " + hashlib.sha256(repr(parts).encode()).hexdigest()[:6]
@@ -144,7 +166,7 @@ class Runtime:
 
     def tree(self) -> dict[str, Any]:
         """The live tree as plain data: id, kind, status, restarts, mailbox and children of every actor."""
-        return freeze(tree(self._root), "tree")
+        return freeze_dict(tree(self._root), "tree")
 
     def stats(self) -> dict[str, Any]:
         """Counts, as plain data: calls that run, keys held, and for each engine how its calls went."""
@@ -155,7 +177,7 @@ class Runtime:
                 engines[" ".join(str(part) for part in key[:2])] = {
                     "running": actor.running, "done": actor.done, "failed": actor.failed, "last_failure": actor.last_failure,
                 }  # fmt: skip
-        return freeze({"calls": len(self._directory.calls), "engines": engines}, "stats")
+        return freeze_dict({"calls": len(self._directory.calls), "engines": engines}, "stats")
 
     def find(self, *path: str) -> ActorRef[Any]:
         """The ref of an actor of the tree, by the ids from the root down. Raises EngineError("not_found")."""
@@ -207,7 +229,7 @@ class Runtime:
         if self._stopped:
             raise EngineError("stopped", "this runtime was stopped")
 
-    def _inherited(self) -> None:
+    def inherited(self) -> None:
         """In a child after a fork: the threads are gone. The loop and its connections are kept, never closed: that would reach the
         parent's. Who waits for a call is told."""
         self._stopped = True
@@ -235,7 +257,7 @@ def default_runtime() -> Runtime:
     """The runtime of plain calls: started at the first use, drained at exit, made anew after a fork."""
     global _default
     with _default_lock:
-        if _default is None or _default._stopped:
+        if _default is None or _default.stopped:
             _default = Runtime()
         return _default
 
@@ -251,7 +273,7 @@ def _after_fork() -> None:
     _default_lock = threading.Lock()
     _inherited.extend(_alive)
     for runtime in list(_alive):
-        runtime._inherited()
+        runtime.inherited()
     _alive.clear()
     _default = None
 

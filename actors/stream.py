@@ -3,7 +3,7 @@
 Runs on the loop. Its exit reasons are plain data: `normal`, or `attempt_failed` with the error and whether content had been seen.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from pykka import ActorDeadError
@@ -16,7 +16,18 @@ from allm.providers.adapter import PROGRESS
 from allm.supervisors import Actor, Exit
 from allm.supervisors.timers import TimerRef, Timers
 
-__all__ = ["FAILED", "Begin", "Connected", "Connecting", "Ended", "Read", "Resumed", "StreamActor", "Watch", "failure_of"]
+__all__ = [
+    "FAILED",
+    "Begin",
+    "Connected",
+    "Connecting",
+    "Ended",
+    "Read",
+    "Resumed",
+    "StreamActor",
+    "Watch",
+    "failure_of",
+]
 
 FAILED: Final = "attempt_failed"
 
@@ -96,7 +107,7 @@ class StreamActor(Actor):
             self.actor_ref.tell(Ended(ErrorInfo("adapter", "connection_closed", "the I/O actor is being restarted")))
 
     def on_receive(self, message: Any) -> None:
-        kind = type(message)
+        kind = cast("type[Any]", type(message))
         if kind is Read:
             self._read(message.events, message.progress)
         elif kind is Watch:
@@ -112,7 +123,7 @@ class StreamActor(Actor):
         else:
             super().on_receive(message)
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         if self._timer is not None:
             self._timer.cancel()
         exchange, self._call.exchange = self._call.exchange, None

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from allm.callables import resolve
 from allm.engine import Engine
@@ -61,14 +61,17 @@ class Vault:
 
     def find(self, engine: Engine, provider: str, base_url: str) -> str | None:
         """Levels 2 (a mapping) to 5; None where no key is needed: a host of one's own, for which none was set."""
-        if isinstance(engine.keys, Mapping) and (key := engine.keys.get(provider)):
-            return str(key)
+        keys: Any = engine.keys
+        if isinstance(keys, Mapping) and (given := cast("Mapping[str, str]", keys).get(provider)):
+            return str(given)
         if key := self._environment.key(provider, base_url):
             return key
-        if engine.keys is None and base_url != self._environment.base_url(provider):
+        if keys is None and base_url != self._environment.base_url(provider):
             return None
         raise EngineError(
-            "missing_key", f"no key for {provider!r}; looked at {self._environment.places(provider)}", metadata={"provider": provider}
+            "missing_key",
+            f"no key for {provider!r}; looked at {self._environment.places(provider)}",
+            metadata={"provider": provider},
         )
 
 

@@ -7,20 +7,32 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo
+from allm.errors import ErrorInfo, ValidationError
 from allm.events import (
-    Event, MessageCompleted, MessageStarted, PartCompleted, ReasoningCompleted, ReasoningDelta, ReasoningStarted, TextCompleted,
-    TextDelta, TextStarted, ToolCallCompleted, ToolCallDelta, ToolCallStarted,
+    Event,
+    MessageCompleted,
+    MessageStarted,
+    PartCompleted,
+    ReasoningCompleted,
+    ReasoningDelta,
+    ReasoningStarted,
+    TextCompleted,
+    TextDelta,
+    TextStarted,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
 )  # fmt: skip
+from allm.freezing import freeze_dict
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
-from allm.plain import Value
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
+from allm.wire_json import MalformedJson, decode
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
 
-class CallContext(Value, frozen=True, kw_only=True):
+class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `used_ids` are the tool call ids that the thread already has."""
 
@@ -91,7 +103,19 @@ class _Whole:
 class MessageBuilder:
     """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe."""
 
-    __slots__ = ("_blocks", "_calls", "_context", "_count", "_current", "_ids", "events", "id", "model", "progress", "started")
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_context",
+        "_count",
+        "_current",
+        "_ids",
+        "events",
+        "id",
+        "model",
+        "progress",
+        "started",
+    )
 
     def __init__(self, context: CallContext) -> None:
         self.events: list[Event] = []
@@ -182,7 +206,7 @@ class MessageBuilder:
         self.close_block()
         for call in self._calls_in_order():
             self._end_call(call)
-        if finish == "stop" and any(isinstance(block, _Call) for block in self._blocks):
+        if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
             finish = "tool_calls"
         self.events.append(
             MessageCompleted(
@@ -221,7 +245,7 @@ class MessageBuilder:
     @property
     def has_content(self) -> bool:
         """Whether anything was produced that a caller would have to forget."""
-        return self._count > 0
+        return any(not isinstance(block, _Call) or block.started for block in self._blocks)
 
     def block_ids(self) -> tuple[str, ...]:
         """The ids of all blocks so far."""
@@ -258,10 +282,8 @@ class MessageBuilder:
         return [block for block in self._blocks if isinstance(block, _Call)]
 
     def _end_call(self, call: _Call) -> None:
-        if call.part_ is not None:
-            return
-        if not call.started:
-            self._start_call(call)
+        if call.part_ is not None or not call.started:
+            return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
             call.call_id = f"call_{self._context.request_id}_{call.id}"
         self._ids.add(call.call_id)
@@ -282,11 +304,10 @@ def message_of(parts: list[Part]) -> Message:
 
 
 def _arguments(raw: str) -> dict[str, Any]:
-    """The arguments as an object; `{}` for none, and for what is no JSON object (the raw text tells)."""
+    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
     if not raw.strip():
         return {}
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+        return freeze_dict(decode(raw.encode()), "arguments")
+    except (MalformedJson, ValidationError, UnicodeEncodeError):
         return {}
-    return value if isinstance(value, dict) else {}

@@ -30,7 +30,7 @@ def resolve(target: Any, field: str) -> Any:
     module, colon, name = target.partition(":")
     try:
         found = _lookup(importlib.import_module(module), name) if colon else None
-    except ImportError as error:
+    except (ImportError, ValueError, TypeError) as error:  # of a missing module, an empty name, a relative one
         raise EngineError("not_importable", f"{field}: {target!r} cannot be imported: {error}") from None
     if found is None:
         raise EngineError("not_importable", f"{field}: there is no {target!r} (expected 'module:name')")
@@ -39,10 +39,11 @@ def resolve(target: Any, field: str) -> Any:
 
 def resolve_callable(target: Any, field: str) -> Callable[..., Any]:
     """`resolve`, for what must be callable."""
-    found = resolve(target, field)
+    found: Any = resolve(target, field)
     if not callable(found):
         raise EngineError("not_importable", f"{field}: {target!r} is not callable")
-    return found
+    function: Callable[..., Any] = found
+    return function
 
 
 def _lookup(found: Any, name: str) -> Any:

@@ -23,8 +23,9 @@ from msgspec.structs import force_setattr
 
 from allm import errors, events, images, messages, requests, responses, retry, settings, usage
 from allm.errors import ErrorInfo, ValidationError
+from allm.freezing import freeze, freeze_dict
 from allm.messages import Unknown
-from allm.plain import MAX_DEPTH, Value, freeze, freeze_dict, tag_of
+from allm.plain import MAX_DEPTH, Value, tag_of
 
 __all__ = [
     "DATA_MODULES", "MAX_BYTES", "MIGRATIONS", "VERSION", "from_json", "known_types", "register_decoder",
@@ -43,9 +44,7 @@ MAX_BYTES: Final = 16 << 20
 _DOCUMENT_DEPTH: Final = 2 * MAX_DEPTH
 """A payload may have MAX_DEPTH levels; what carries it never has as many (no type is nested in itself)."""
 
-DATA_MODULES: Final = tuple(
-    module.__name__ for module in (errors, events, images, messages, requests, responses, retry, settings, usage)
-)
+DATA_MODULES: Final = tuple(module.__name__ for module in (errors, events, images, messages, requests, responses, retry, settings, usage))
 """Their classes are known from the start, and each of them has a golden document. Others are known once imported."""
 
 _LATER: Final = {"engine": "allm.engine", "tool": "allm.tools"}
@@ -70,7 +69,7 @@ def to_json(value: Any) -> bytes:
     kind: Any = value.__class__
     if not isinstance(value, Value | ErrorInfo):
         raise ValidationError.at("value", f"{kind.__name__} is no value of this library")
-    if to_plain := _encoders.get(kind):
+    if to_plain := _encoders.get(kind) or getattr(kind, "to_plain", None):
         return _document({"type": _tag(kind), **to_plain(value)})
     if isinstance(value, Unknown):
         return _document(_contents(value), value.data.get("v"))
@@ -123,12 +122,16 @@ def known_types() -> dict[str, type[msgspec.Struct]]:
 
 
 def register_encoder(cls: type[_T], to_plain: Callable[[_T], dict[str, Any]]) -> None:
-    """Lets `to_plain` say what the document of a `cls` contains. It is not asked for values inside others."""
+    """Lets `to_plain` say what the document of a `cls` contains, as its method of that name does where it has one.
+
+    It is asked for whole documents only, not for values inside others. What it raises reaches the writer.
+    """
     _encoders[cls] = to_plain
 
 
 def register_decoder(tag: str, from_plain: Callable[[dict[str, Any]], Any]) -> None:
-    """Lets `from_plain` make the value of a document with this tag; whatever it raises becomes a ValidationError."""
+    """Lets `from_plain` make the value of a document with this tag, as the class method of that name does where a class has one;
+    whatever it raises becomes a ValidationError."""
     _decoders[tag] = from_plain
 
 
@@ -179,18 +182,18 @@ def _expect(cls: type, wanted: Any, tag: str) -> None:
 
 
 def _value(document: dict[str, Any], tag: str, cls: type[msgspec.Struct] | None, wanted: Any) -> Any:
-    if from_plain := _decoders.get(tag):
-        try:
+    try:
+        if from_plain := _decoders.get(tag) or getattr(cls, "from_plain", None):
             value = from_plain(freeze_dict(document, tag))
-        except ValidationError:
-            raise
-        except Exception as error:
-            raise ValidationError.at(tag, f"cannot be read: {error}") from None
-        _expect(value.__class__, wanted, tag)
-        return value
-    assert cls is not None
-    _settle_fields(document, cls, "")
-    return msgspec.convert(document, cls)
+            _expect(value.__class__, wanted, tag)
+            return value
+        assert cls is not None
+        _settle_fields(document, cls, "")
+        return msgspec.convert(document, cls)
+    except (ValidationError, *_REFUSED):
+        raise
+    except Exception as error:  # of a constructor, which was not made for what strangers write
+        raise ValidationError.at(tag, f"cannot be read: {error!r}") from None
 
 
 def _settle_fields(document: dict[str, Any], cls: type[msgspec.Struct], prefix: str) -> None:
@@ -213,7 +216,7 @@ def _settle(item: Any, place: "_Place", path: str) -> Any:
         if cls := place.classes.get(tag):
             _settle_fields(item, cls, f"{path}.")
         elif place.open:
-            return Unknown(tag, freeze_dict(item, path))
+            return Unknown(tag, item)
     return item
 
 

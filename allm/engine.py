@@ -2,15 +2,16 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import StructMeta, convert
 from msgspec.structs import asdict, force_setattr, replace
 
 from allm.callables import path_of
 from allm.errors import EngineError, ValidationError
-from allm.plain import Value, freeze_dict
+from allm.freezing import freeze_dict
+from allm.plain import Value
 from allm.requests import ToolSpec
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
@@ -22,6 +23,7 @@ BUILT_IN = ("openai.chat", "fake", "sim")
 """Adapters that come with the library. Others register by the entry-point group `allm.adapters`, or as `"package.module:Class"`."""
 
 _AT = re.compile(r"(.+)@([a-z][\w.]*)")
+_PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 _CALLABLES = ("instructions", "history", "keys", "tool_executor", "tool_result_encoder")
 
 
@@ -41,14 +43,17 @@ def merge_tools(first: Sequence[Tool | ToolSpec], second: Sequence[Tool | ToolSp
     return tuple({tool.name: tool for tool in (*first, *second)}.values())
 
 
-class _Named(type(Struct)):
+class _Named(StructMeta):
     """Lets an engine be made from `"adapter:model"`; decoding and `replace` do not come this way."""
 
-    def __call__(cls, model: str | None = None, **fields: Any) -> Any:
-        adapter = fields.pop("adapter", None)
-        if adapter is None:
-            adapter, model = split_model(model or "")
-        return super().__call__(adapter=adapter, model=model or "", **fields)
+    def __call__(cls, name: str | None = None, **fields: Any) -> Any:
+        if name is not None:
+            if "adapter" in fields or "model" in fields:
+                raise TypeError("an engine is named by 'adapter:model', or by adapter= and model=, not both")
+            fields["adapter"], fields["model"] = split_model(name)
+        elif not fields.get("adapter"):
+            raise ValidationError.at("engine", "which adapter? Expected Engine('adapter:model') or Engine(adapter=..., model=...)")
+        return super().__call__(**fields)
 
 
 class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
@@ -78,11 +83,41 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     metadata: dict[str, Any] = {}
     id: str | None = None
 
+    if TYPE_CHECKING:  # what `_Named` makes of it
+
+        def __init__(
+            self,
+            name: str | None = None,
+            *,
+            adapter: str | None = None,
+            model: str = "",
+            instructions: str | Callable[..., str] | None = None,
+            base_url: str | None = None,
+            tools: Sequence[Tool | ToolSpec] = (),
+            params: Mapping[str, Any] = ...,
+            context: Mapping[str, Any] = ...,
+            retry: Retry = ...,
+            timeouts: Timeouts = ...,
+            http: Http = ...,
+            history: Any = None,
+            keys: Mapping[str, str] | Callable[..., str | None] | str | None = None,
+            tool_executor: Any = None,
+            tool_result_encoder: Any = None,
+            image_adapter: str | None = None,
+            embed_adapter: str | None = None,
+            moderation_adapter: str | None = None,
+            adapter_opts: Mapping[str, Any] = ...,
+            metadata: Mapping[str, Any] = ...,
+            id: str | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if self.id is None:
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
         if type(self.tools) is not tuple:
             force_setattr(self, "tools", tuple(self.tools))
+        if isinstance(self.keys, str) and not _PATH.fullmatch(self.keys):
+            raise ValidationError.at("engine.keys", "expected a mapping, a callable or 'module:object'")  # and never shown: it may be a key
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
@@ -130,9 +165,22 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         fields["context"] = freeze_dict(self.context, "engine.context")
         return fields
 
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> "Engine":
+        """The engine that `to_plain` gave. Callables stay names until they are used: reading imports nothing."""
+        fields = {name: value for name, value in data.items() if name in cls.__struct_fields__ and name != "tools"}
+        for name, kind in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
+            if name in fields:
+                fields[name] = convert(fields[name], kind)
+        tools = [convert(tool, Tool | ToolSpec) for tool in data.get("tools", ())]
+        return cls(tools=tools, **fields)
+
     def _refuse_keys(self) -> None:
         if isinstance(self.keys, Mapping):
-            raise EngineError("holds_keys", "this engine holds keys; give keys= a 'module:object' resolver, or use allm.keys, to send it away")
+            raise EngineError(
+                "holds_keys",
+                "this engine holds keys; give keys= a 'module:object' resolver, or use allm.keys, to send it away",
+            )
 
     def __reduce__(self) -> Any:
         self._refuse_keys()
@@ -152,4 +200,4 @@ def _portable(tool: Any) -> Any:
 
 
 def _rebuild(fields: dict[str, Any]) -> Engine:
-    return Engine(fields.pop("model"), **fields)
+    return Engine(**fields)

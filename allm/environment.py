@@ -6,6 +6,7 @@ provider's own host or the one that its environment variable names: a base URL f
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,11 @@ PROVIDERS: dict[str, Origin] = {
     "anthropic": Origin("https://api.anthropic.com", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
     "gemini": Origin("https://generativelanguage.googleapis.com", "GEMINI_BASE_URL", "GEMINI_API_KEY"),
 }
+
+
+_AUTHORITY_END = re.compile(r"[/?#\\]")
+_QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
+_PORTS = {"https": ":443", "http": ":80"}
 
 
 class Environment:
@@ -92,7 +98,8 @@ class Environment:
         """Where a key was looked for, for people."""
         origin = PROVIDERS.get(provider)
         variable = f", {origin.key_variable}" if origin else ""
-        return f"api_key=, the engine's keys=, allm.keys.put({provider!r}, ...), allm.configure(keys=...){variable}"
+        put = f"allm.keys.put({provider!r}, ...)"
+        return f"api_key=, the engine's keys=, {put}, allm.configure(keys=...), the file that ALLM_CONFIG names{variable}"
 
     def _trusted(self, provider: str, base_url: str) -> bool:
         origin = PROVIDERS.get(provider)
@@ -115,8 +122,9 @@ class Environment:
 
 def _host(url: str) -> str:
     """scheme://host:port: a key for https must not go out over http."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}".lower()
+    scheme, _, rest = url.lower().partition("://")
+    authority = _AUTHORITY_END.split(rest, 1)[0]  # `https://elsewhere?@api.openai.com` goes elsewhere
+    return f"{scheme}://{authority.rpartition('@')[2].removesuffix(_PORTS.get(scheme, ''))}"
 
 
 def _read_config(path: Path) -> dict[str, str]:
@@ -133,7 +141,7 @@ def _read_config(path: Path) -> dict[str, str]:
 def _read_dotenv(path: Path) -> dict[str, str]:
     """NAME=value lines; `export`, quotes and comments are understood, nothing is expanded. A missing file is empty."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
     found: dict[str, str] = {}
@@ -142,11 +150,8 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         if not equals or name.lstrip().startswith("#"):
             continue
         value = value.strip()
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
-        else:
-            value = value.partition(" #")[0].rstrip()
-        found[name.strip()] = value
+        quoted = _QUOTED.match(value)
+        found[name.strip()] = quoted[2] if quoted else value.partition(" #")[0].rstrip()
     return found
 
 

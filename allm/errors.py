@@ -17,7 +17,9 @@ those reference the request and its headers.
 
 from typing import Any, ClassVar, Final
 
-import msgspec
+from msgspec.structs import force_setattr
+
+from allm.plain import NotJson, Value, frozen
 
 __all__ = [
     "ADAPTER_REASONS",
@@ -43,7 +45,7 @@ ADAPTER_REASONS: Final = frozenset({
 """Every reason that an AdapterError or a StreamError can have (a retry policy may name only these)."""
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, tag_field="type", tag="error_info", omit_defaults=True, repr_omit_defaults=True):
+class ErrorInfo(Value, frozen=True):
     """What went wrong, as data. `kind` is the exception's short name (`adapter`, `stream`, ...), `retry_after` is in seconds."""
 
     kind: str
@@ -54,6 +56,13 @@ class ErrorInfo(msgspec.Struct, frozen=True, tag_field="type", tag="error_info",
     request_id: str | None = None
     provider: str | None = None
     metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.metadata:
+            try:
+                force_setattr(self, "metadata", frozen(self.metadata))
+            except NotJson as refused:
+                raise ValidationError.at("error.metadata" + "".join(reversed(refused.path)), refused.problem) from None
 
     def exception(self) -> "AllmError":
         """The exception that this describes."""
@@ -77,7 +86,14 @@ class AllmError(Exception):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self.info = ErrorInfo(
-            self.kind, reason, message or reason, status, retry_after, request_id, provider, metadata if metadata is not None else {}
+            self.kind,
+            reason,
+            message or reason,
+            status,
+            retry_after,
+            request_id,
+            provider,
+            metadata if metadata is not None else {},
         )
         super().__init__(self.info.message)
 

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 from msgspec.structs import force_setattr
 
 from allm.errors import ErrorInfo
+from allm.freezing import freeze, freeze_dict
 from allm.messages import Part, ToolCallPart, Unknown
-from allm.plain import Json, Value, freeze, freeze_dict
+from allm.plain import Json, Value
 from allm.responses import ChatResult, Response, StepResult
 
 __all__ = [
@@ -135,6 +136,10 @@ class ToolExecutionStarted(Value, frozen=True):
     name: str
     arguments: dict[str, Any] = {}
 
+    def __post_init__(self) -> None:
+        if self.arguments:
+            force_setattr(self, "arguments", freeze_dict(self.arguments, "arguments"))
+
 
 class ToolExecutionCompleted(Value, frozen=True):
     """A handler ended. `duration` is in seconds."""
@@ -163,6 +168,10 @@ class AskUserRequested(Value, frozen=True):
     tool_name: str
     question: str
     options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.options:
+            force_setattr(self, "options", freeze_dict(self.options, "options"))
 
 
 class ToolHalt(Value, frozen=True):

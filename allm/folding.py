@@ -5,9 +5,24 @@ from collections.abc import Iterable
 from allm.blocks import message_of
 from allm.errors import ErrorInfo
 from allm.events import (
-    ChatCompleted, ErrorOccurred, Event, MessageCompleted, MessageStarted, PartCompleted, ReasoningCompleted, ReasoningDelta,
-    ReasoningStarted, RequestStarted, RetryScheduled, StepCompleted, StreamRestarted, TextCompleted, TextDelta, TextStarted,
-    ToolCallCompleted, ToolCallStarted,
+    ChatCompleted,
+    ErrorOccurred,
+    Event,
+    MessageCompleted,
+    MessageStarted,
+    PartCompleted,
+    ReasoningCompleted,
+    ReasoningDelta,
+    ReasoningStarted,
+    RequestStarted,
+    RetryScheduled,
+    StepCompleted,
+    StreamRestarted,
+    TextCompleted,
+    TextDelta,
+    TextStarted,
+    ToolCallCompleted,
+    ToolCallStarted,
 )  # fmt: skip
 from allm.messages import Part, ReasoningPart, TextPart
 from allm.responses import ChatResult, Response, StepResult
@@ -120,7 +135,8 @@ def text(events: Iterable[Event]) -> str:
         elif isinstance(event, TextCompleted):
             blocks[event.id] = event.text
             pieces.pop(event.id, None)
-        elif isinstance(event, StreamRestarted | RetryScheduled):
-            blocks.clear()
-            pieces.clear()
+        elif isinstance(event, StreamRestarted):
+            for name in event.discarded:
+                blocks.pop(name, None)
+                pieces.pop(name, None)
     return "".join("".join(pieces[name]) if name in pieces else done for name, done in blocks.items())

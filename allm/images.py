@@ -1,7 +1,6 @@
 """Images as plain data: bytes or a URL, with a media type."""
 
 import base64
-import binascii
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ class Image(Value, frozen=True, kw_only=True):
         """Read at once. Raises ValidationError if the file cannot be read or is no image."""
         try:
             return cls(data=Path(path).read_bytes())
-        except OSError as error:
-            raise ValidationError.at("image", f"{path} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise ValidationError.at("image", f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
 
     @classmethod
     def from_binary(cls, data: bytes, mime: str | None = None) -> "Image":
@@ -64,7 +63,7 @@ class Image(Value, frozen=True, kw_only=True):
         """From base64 text. Raises ValidationError if it is none."""
         try:
             return cls(data=base64.b64decode(text, validate=True), mime=mime)
-        except binascii.Error:
+        except ValueError:
             raise ValidationError.at("image.data", "it is no base64") from None
 
     @classmethod

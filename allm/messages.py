@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from os.path import basename
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from msgspec import Struct, field
+from msgspec import StructMeta, field
 from msgspec.structs import force_setattr, replace
 
 from allm.errors import ValidationError
+from allm.freezing import freeze_dict
 from allm.images import Image
-from allm.plain import Value, freeze_dict
+from allm.plain import MAX_DEPTH, Value
 
 __all__ = [
     "FilePart", "ImagePart", "Message", "Part", "ProviderPart", "ReasoningPart", "Role", "TextPart", "Thread", "ToolCall",
@@ -34,7 +35,7 @@ class ImagePart(Value, frozen=True):
     detail: str = "auto"
 
 
-class _ReadsPath(type(Struct)):
+class _ReadsPath(StructMeta):
     """Lets `FilePart(path=...)` read the file at once. A decoder does not come this way: no document can name a file to be read."""
 
     def __call__(cls, *args: Any, path: str | PathLike[str] | None = None, **fields: Any) -> Any:
@@ -43,8 +44,8 @@ class _ReadsPath(type(Struct)):
         try:
             with open(path, "rb") as file:
                 return super().__call__(*args, **{"data": file.read(), "name": basename(path), **fields})
-        except OSError as error:
-            raise ValidationError.at("file", f"{path} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            raise ValidationError.at("file", f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
 
 
 class FilePart(Value, frozen=True, kw_only=True, metaclass=_ReadsPath):
@@ -54,6 +55,18 @@ class FilePart(Value, frozen=True, kw_only=True, metaclass=_ReadsPath):
     url: str | None = None
     mime: str | None = None
     name: str | None = None
+
+    if TYPE_CHECKING:  # what `_ReadsPath` makes of it
+
+        def __init__(
+            self,
+            *,
+            data: bytes | None = None,
+            url: str | None = None,
+            mime: str | None = None,
+            name: str | None = None,
+            path: str | PathLike[str] | None = None,
+        ) -> None: ...
 
 
 class ReasoningPart(Value, frozen=True):
@@ -90,7 +103,7 @@ class ProviderPart(Value, frozen=True):
 
     provider: str
     type: str = field(name="part_type")
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if self.data:
@@ -104,7 +117,11 @@ class Unknown(Value, frozen=True, tag="$unknown"):
     data: dict[str, Any]
 
     def __post_init__(self) -> None:
-        force_setattr(self, "data", freeze_dict(self.data, "data"))
+        data = self.data if self.data.get("type") == self.tag else {"type": self.tag, **self.data}
+        if data["type"] != self.tag:
+            raise ValidationError.at("unknown.data.type", f"expected the tag, {self.tag!r}")
+        # An object of a newer version may carry a payload that is itself as deep as a payload may be.
+        force_setattr(self, "data", freeze_dict(data, "data", -MAX_DEPTH))
 
 
 Part: TypeAlias = TextPart | ImagePart | FilePart | ReasoningPart | ToolCallPart | ProviderPart | Unknown
@@ -120,7 +137,7 @@ class Message(Value, frozen=True):
     metadata: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if type(self.content) is list:
+        if type(cast("Any", self.content)) is list:
             force_setattr(self, "content", tuple(self.content))
         if self.metadata:
             force_setattr(self, "metadata", freeze_dict(self.metadata, "message.metadata"))
@@ -197,7 +214,7 @@ class Thread(Value, frozen=True):
     metadata: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if type(self.messages) is list:
+        if type(cast("Any", self.messages)) is list:
             force_setattr(self, "messages", tuple(self.messages))
         if self.metadata:
             force_setattr(self, "metadata", freeze_dict(self.metadata, "thread.metadata"))

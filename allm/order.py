@@ -13,9 +13,24 @@ is open, and no tool call either unless the message was cancelled: half a call i
 from typing import Final
 
 from allm.events import (
-    ErrorOccurred, Event, MessageCompleted, MessageStarted, PartCompleted, RawChunk, ReasoningCompleted, ReasoningDelta,
-    ReasoningStarted, RequestStarted, RetryScheduled, StreamRestarted, TextCompleted, TextDelta, TextStarted, ToolCallCompleted,
-    ToolCallDelta, ToolCallStarted,
+    ErrorOccurred,
+    Event,
+    MessageCompleted,
+    MessageStarted,
+    PartCompleted,
+    RawChunk,
+    ReasoningCompleted,
+    ReasoningDelta,
+    ReasoningStarted,
+    RequestStarted,
+    RetryScheduled,
+    StreamRestarted,
+    TextCompleted,
+    TextDelta,
+    TextStarted,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
 )  # fmt: skip
 from allm.messages import Unknown
 
@@ -67,7 +82,7 @@ class OrderChecker:
         """Takes the next event."""
         kind = type(event)
         # Nearly every event is the delta of an open block: one look decides.
-        if kind is TextDelta and self._open.get(event.id) == "text" and self.state is MESSAGE:
+        if type(event) is TextDelta and self._open.get(event.id) == "text" and self.state is MESSAGE:
             return
         state = ORDER[self.state].get(kind)
         if state is None:
@@ -75,7 +90,7 @@ class OrderChecker:
         block = BLOCKS.get(kind)
         if block is not None:
             self._block(event, *block)
-        elif kind is PartCompleted:
+        elif isinstance(event, PartCompleted):
             self._use(event.id, event)
         elif state is READY:
             self._open.clear()
@@ -84,7 +99,7 @@ class OrderChecker:
         self.state = state
 
     def _block(self, event: Event, block: str, what: str) -> None:
-        name: str = event.id  # type: ignore[union-attr]  # every event of BLOCKS has one
+        name: str = getattr(event, "id", "")  # every event of BLOCKS has one
         if what is _OPEN:
             self._use(name, event)
             self._open[name] = block

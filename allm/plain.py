@@ -11,13 +11,10 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from allm.errors import ValidationError
-
-__all__ = ["MAX_DEPTH", "FrozenList", "Json", "Value", "freeze", "freeze_dict", "tag_of"]
+__all__ = ["MAX_DEPTH", "FrozenList", "Json", "NotJson", "Value", "frozen", "tag_of"]
 
 Json: TypeAlias = Any
 """None, bool, int, float, str, tuple of Json, dict of str to Json. Read-only by convention."""
-
 
 
 class FrozenList(tuple[Any, ...]):
@@ -26,12 +23,13 @@ class FrozenList(tuple[Any, ...]):
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, tuple(cast("list[Any]", other)) if isinstance(other, list) else other)
+        return super().__eq__(tuple(cast("list[Any]", other)) if isinstance(other, list) else other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = tuple.__hash__
+    def __hash__(self) -> int:
+        return super().__hash__()
 
 
 MAX_DEPTH = 64
@@ -51,47 +49,83 @@ class Value(msgspec.Struct, frozen=True, tag_field="type", tag=tag_of, omit_defa
     """Base of all plain data: immutable, compared by value, JSON and pickle both ways."""
 
 
-def freeze(value: Any, path: str = "value", depth: int = 0) -> Json:
-    """`value` as JSON types: tuples for lists, dicts with string keys.
+class NotJson(Exception):
+    """What `frozen` refuses, and the way down to it, innermost first; the path of what is fine is never built."""
 
-    Raises ValidationError that names the path of whatever is not JSON: a live object, NaN, a lone surrogate, an integer beyond
-    64 bits (JSON readers disagree on these), or nesting deeper than MAX_DEPTH.
-    """
-    if value is None or value is True or value is False:
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path: list[str] = []
+
+
+def frozen(value: Any, depth: int = 0) -> Json:
+    """`value` as JSON types: tuples for lists, dicts with string keys. Raises NotJson. See `allm.freezing.freeze`."""
+    kind = cast("type[Any]", type(value))
+    if kind is str:
+        return value if value.isascii() else _text(value)
+    if value is None or kind is bool:
         return value
-    if isinstance(value, str):
-        return _text(value, path)
-    if isinstance(value, int):
-        if not -_LIMIT <= value < 2 * _LIMIT:
-            raise ValidationError.at(path, "an integer beyond 64 bits")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValidationError.at(path, f"{value} is not JSON")
-        return float(value)
+    if kind is int:
+        return _integer(value)
+    if kind is float:
+        return _number(value)
     if depth >= MAX_DEPTH:
-        raise ValidationError.at(path, f"nested deeper than {MAX_DEPTH} levels")
+        raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        return {_key(key, path): freeze(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+        return _object(cast("Mapping[Any, Any]", value), depth + 1)
     if isinstance(value, list | tuple):
-        return FrozenList(freeze(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))
-    raise ValidationError.at(path, f"{type(value).__name__} is not JSON")
+        return _array(value, depth + 1)
+    return _subclass(value)
 
 
-def freeze_dict(value: Any, path: str) -> dict[str, Json]:
-    """`freeze` for a payload that must be an object."""
-    if not isinstance(value, Mapping):
-        raise ValidationError.at(path, f"expected an object, got {type(value).__name__}")
-    return freeze(value, path) if value else {}
+def _object(value: Mapping[Any, Any], depth: int) -> Json:
+    result: dict[str, Json] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise NotJson(f"the key {key!r} is no string")
+        try:
+            result[_text(key if type(key) is str else str.__str__(key))] = frozen(item, depth)
+        except NotJson as refused:
+            refused.path.append(f".{key!a}" if not key.isidentifier() else f".{key}")
+            raise
+    return result
 
 
-def _text(value: str, path: str) -> str:
+def _array(value: Any, depth: int) -> Json:
+    result: list[Json] = []
+    for item in value:
+        try:
+            result.append(frozen(item, depth))
+        except NotJson as refused:
+            refused.path.append(f"[{len(result)}]")
+            raise
+    return FrozenList(result)
+
+
+def _subclass(value: Any) -> Json:
+    """Enums and other subclasses of the JSON types become these."""
+    if isinstance(value, str):
+        return _text(str.__str__(value))
+    if isinstance(value, int):
+        return _integer(int(value))
+    if isinstance(value, float):
+        return _number(float(value))
+    raise NotJson(f"{type(value).__name__} is not JSON")
+
+
+def _text(value: str) -> str:
     if not value.isascii() and _SURROGATE.search(value):
-        raise ValidationError.at(path, "text with a lone surrogate cannot be encoded")
-    return str(value)
+        raise NotJson("text with a lone surrogate cannot be encoded")
+    return value
 
 
-def _key(key: Any, path: str) -> str:
-    if not isinstance(key, str):
-        raise ValidationError.at(path, f"the key {key!r} is no string")
-    return _text(key, path)
+def _integer(value: int) -> int:
+    if not -_LIMIT <= value < 2 * _LIMIT:
+        raise NotJson("an integer beyond 64 bits")
+    return value
+
+
+def _number(value: float) -> float:
+    if not math.isfinite(value):
+        raise NotJson(f"{value} is not JSON")
+    return value

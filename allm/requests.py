@@ -5,8 +5,9 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import force_setattr
 
+from allm.freezing import freeze, freeze_dict
 from allm.messages import Message
-from allm.plain import Value, freeze, freeze_dict
+from allm.plain import Value
 
 __all__ = ["JsonSchema", "Reasoning", "Request", "ToolSpec", "json_schema", "request"]
 
@@ -60,8 +61,9 @@ class Request(Value, frozen=True):
         for name in ("messages", "tools"):
             if type(getattr(self, name)) is list:
                 force_setattr(self, name, tuple(getattr(self, name)))
-        if type(self.stop) is not tuple:
-            force_setattr(self, "stop", (self.stop,) if isinstance(self.stop, str) else freeze(self.stop, "stop"))
+        stop: Any = self.stop
+        if type(stop) is not tuple:
+            force_setattr(self, "stop", (stop,) if isinstance(stop, str) else freeze(stop, "stop"))
         for name in ("prompt_cache", "options", "metadata"):
             if getattr(self, name):
                 force_setattr(self, name, freeze_dict(getattr(self, name), name))
@@ -69,6 +71,8 @@ class Request(Value, frozen=True):
 
 def request(messages: Sequence[Message], **fields: Any) -> Request:
     """A Request; `fields` are its fields. An unknown one is a TypeError."""
+    if unknown := fields.keys() - set(Request.__struct_fields__):
+        raise TypeError(f"unknown fields {sorted(unknown)}; what only the provider knows goes into options={{...}}")
     return Request(tuple(messages), **fields)
 
 

@@ -6,17 +6,16 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from allm.errors import ErrorInfo, ValidationError
+from allm.freezing import freeze, freeze_dict
 from allm.messages import ImagePart, Message, Thread, ToolCallPart
-from allm.plain import Json, Value, freeze, freeze_dict
+from allm.plain import Json, Value
 from allm.usage import Usage
 
 __all__ = ["HALTED_REASONS", "ChatResult", "FinishReason", "Response", "StepResult", "ToolResult"]
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "error", "cancelled", "other"]
 
-HALTED_REASONS = frozenset(
-    {"completed", "max_turns", "halt_when", "ask_user", "manual_tool_calls", "tool_error", "cancelled", "error"}
-)
+HALTED_REASONS = frozenset({"completed", "max_turns", "halt_when", "ask_user", "manual_tool_calls", "tool_error", "cancelled", "error"})
 """Why a loop ended; a tool may add words of its own, but none of these."""
 
 
@@ -71,7 +70,7 @@ class Response(Value, frozen=True, kw_only=True):
         """The text read as JSON. Raises ValidationError if it is none."""
         try:
             return freeze(msgspec.json.decode(self.message.text), "parsed")
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValidationError.at("parsed", f"the answer is no JSON: {error}") from None
 
     def raise_for_error(self) -> "Response":
@@ -103,6 +102,10 @@ class StepResult(Value, frozen=True):
     done: bool = True
     metadata: dict[str, Any] = {}
 
+    def __post_init__(self) -> None:
+        if self.metadata:
+            force_setattr(self, "metadata", freeze_dict(self.metadata, "step.metadata"))
+
 
 class ChatResult(Value, frozen=True):
     """What a loop added up to. `halted_reason` is one of HALTED_REASONS or a tool's own word."""
@@ -116,6 +119,10 @@ class ChatResult(Value, frozen=True):
     pending_tool_call_id: str | None = None
     error: ErrorInfo | None = None
     metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if self.metadata:
+            force_setattr(self, "metadata", freeze_dict(self.metadata, "result.metadata"))
 
     @property
     def text(self) -> str:

@@ -1,8 +1,9 @@
 """Retry: (error, attempt, content seen) -> restart after a delay, or give up. Pure: no clock, no randomness of its own."""
 
-import math
+import sys
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 from msgspec.structs import force_setattr
 
 from allm.errors import ADAPTER_REASONS, ErrorInfo, ValidationError
@@ -16,13 +17,13 @@ RETRIED: Final = (
 )  # fmt: skip
 
 
-class RestartAfter(Value, frozen=True):
+class RestartAfter(msgspec.Struct, frozen=True):
     """Start the next attempt after `delay` seconds."""
 
     delay: float
 
 
-class GiveUp(Value, frozen=True):
+class GiveUp(msgspec.Struct, frozen=True):
     """No further attempt."""
 
 
@@ -50,6 +51,8 @@ class Retry(Value, frozen=True, kw_only=True):
         if type(self.retry_on) is not tuple:
             force_setattr(self, "retry_on", tuple(self.retry_on))
         _check("retry.max_attempts", self.max_attempts, 1)
+        if not isinstance(self.max_attempts, int):
+            raise ValidationError.at("retry.max_attempts", f"must be a whole number, got {self.max_attempts!r}")
         for name in ("base_delay", "max_delay", "jitter", "max_retry_after"):
             _check(f"retry.{name}", getattr(self, name), 0)
         if self.jitter > 1:
@@ -75,7 +78,7 @@ class Retry(Value, frozen=True, kw_only=True):
         if content_seen and not (self.mid_stream == "restart" or (self.mid_stream == "auto" and folding)):
             return GiveUp()
         if error.retry_after is not None and self.respect_retry_after:
-            return RestartAfter(error.retry_after) if error.retry_after <= self.max_retry_after else GiveUp()
+            return RestartAfter(max(0.0, error.retry_after)) if error.retry_after <= self.max_retry_after else GiveUp()
         return RestartAfter(self.backoff(attempt) * (1 + self.jitter * (2 * random - 1)))
 
     def backoff(self, attempt: int) -> float:
@@ -84,5 +87,5 @@ class Retry(Value, frozen=True, kw_only=True):
 
 
 def _check(path: str, value: float, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= sys.float_info.max:
         raise ValidationError.at(path, f"must be a number of at least {least:g}, got {value!r}")

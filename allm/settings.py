@@ -1,6 +1,7 @@
 """Settings of an engine's calls: deadlines and the way HTTP is done."""
 
-import math
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from allm.errors import ValidationError
@@ -27,7 +28,7 @@ class Timeouts(Value, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
                 raise ValidationError.at(f"timeouts.{name}", f"must be a positive number of seconds or None, got {value!r}")
 
 
@@ -47,13 +48,16 @@ class Http(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         headers: Any = self.headers
+        if not isinstance(headers, Mapping):
+            raise ValidationError.at("http.headers", f"expected an object, got {type(headers).__name__}")
         for name, value in headers.items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ValidationError.at(f"http.headers.{name}", "names and values are text")
             if any(c in name + value for c in "\r\n\0"):
                 raise ValidationError.at(f"http.headers.{name}", "line breaks are not allowed")
-        if self.max_connections is not None and self.max_connections < 1:
-            raise ValidationError.at("http.max_connections", "must be at least 1")
+        most: Any = self.max_connections
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
 
     @property
     def kind(self) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
-from allm.plain import Value, freeze_dict
+from allm.freezing import freeze_dict
+from allm.plain import Value
 
 __all__ = ["Usage"]
 

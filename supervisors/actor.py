@@ -17,13 +17,27 @@ from typing import Any, ClassVar, NoReturn, Self, cast
 import pykka
 from pykka import ActorRef, messages
 
-from allm.supervisors import log
+from allm.supervisors import edges, log
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
 from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave
 from allm.supervisors.futures import Reply
+from allm.supervisors.here import AskCycle, here
+from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
+from allm.supervisors.monitors import Down, Exited, ExitSignal
 
-__all__ = ["Actor", "Crash", "StartError", "kill", "launch", "spawning", "start_and_wait", "stop", "wait_started"]
+__all__ = [
+    "Actor",
+    "Crash",
+    "StartError",
+    "construct",
+    "kill",
+    "launch",
+    "spawning",
+    "start_and_wait",
+    "stop",
+    "wait_started",
+]
 
 _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
 _prefix = [f"urn:uuid:{uuid.uuid4()}:"]
@@ -38,7 +52,7 @@ class Crash:
     message: str = "crash"
 
 
-_SPECIAL = frozenset((_ActorStop, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
+_SPECIAL = frozenset((_ActorStop, Down, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
 
 
 class StartError(Exception):
@@ -51,6 +65,7 @@ class StartError(Exception):
 
 class _Spawning(threading.local):
     dispatcher: Dispatcher | None = None
+    kept: Kept | None = None
 
 
 _spawning = _Spawning()
@@ -68,13 +83,18 @@ class Actor(pykka.Actor):
     dispatcher: ClassVar[Dispatcher | None] = None
     """Where actors of this class run when nothing else is said; None: a daemon thread each."""
 
-    actor_inbox: Cell
+    trap_exits: ClassVar[bool] = False
+    """Whether ends of linked actors, and exit signals, arrive as `Exited` messages."""
+    bound: ClassVar[Bound | None] = None
+    """A limit to its mailbox; not together with a mailbox that is kept."""
+
+    actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # In place of Pykka's: its uuid4 and Event are 3 us of a 5 us start.
         serial = next(_serial)
         self.actor_urn = f"{_prefix[0]}{serial}"
-        self.actor_inbox = cell = Cell(f"{type(self).__name__}#{serial}", self)
+        self.actor_inbox = cell = self._make_cell(f"{type(self).__name__}#{serial}")
         self.actor_stopped = cell.stopped
         self._actor_ref = ActorRef(self)
 
@@ -95,6 +115,12 @@ class Actor(pykka.Actor):
     @staticmethod
     def _create_actor_inbox() -> Cell:
         raise NotImplementedError("made in __init__: a cell belongs to its actor")
+
+    def _make_cell(self, name: str) -> Cell:
+        kept, _spawning.kept = _spawning.kept, None
+        if kept is not None:
+            return KeptCell(name, self, kept)
+        return Cell(name, self) if self.bound is None else BoundedCell(name, self, self.bound)
 
     @staticmethod
     def _create_future() -> Reply[Any]:
@@ -166,6 +192,8 @@ class Actor(pykka.Actor):
     def _handle_special(self, message: Any) -> Any:
         if isinstance(message, Crash):
             raise RuntimeError(message.message)
+        if isinstance(message, Down):
+            return None if message.monitor.flushed else self.on_receive(message)
         if type(message) is not _ActorStop:
             return super()._handle_receive(message)
         cell = self.actor_inbox
@@ -178,7 +206,16 @@ class Actor(pykka.Actor):
     def _signal(self, signal: Any) -> None:
         if isinstance(signal, Shutdown):
             raise Leave(signal.exit)
-        log.warning("unexpected_signal", actor=str(self), signal=type(signal).__name__)
+        if isinstance(signal, ExitSignal):
+            self._exit_signal(signal)
+        else:
+            log.warning("unexpected_signal", actor=str(self), signal=type(signal).__name__)
+
+    def _exit_signal(self, signal: ExitSignal) -> None:
+        if self.trap_exits:
+            self.on_receive(Exited(signal.ref, signal.exit))
+        elif signal.own or signal.exit.kind != "normal":
+            raise Leave(signal.exit)
 
     def _finish(self, exit: Exit) -> Exit:
         if exit.kind != "ignore":
@@ -192,7 +229,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
-    alive.add(cell)
+    alive[cell.name] = cell
+    edges.install()
     return dispatcher.launch(cell)
 
 
@@ -204,6 +242,17 @@ def spawning(dispatcher: Dispatcher) -> Generator[None]:
         yield
     finally:
         _spawning.dispatcher = before
+
+
+def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs: Any) -> Actor:
+    """Make an actor, on a kept mailbox if there is one."""
+    if kept is None:
+        return actor_class(*args, **kwargs)
+    _spawning.kept = kept
+    try:
+        return actor_class(*args, **kwargs)
+    finally:
+        _spawning.kept = None
 
 
 class _Started:
@@ -253,6 +302,8 @@ def start_and_wait(
 def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = None) -> Exit:
     """End an actor with a reason, ahead of its mailbox, and return its exit when it (and its children) are down."""
     cell = _own(ref)
+    if here.cell is cell:
+        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
     watcher = _Ended()
     watcher.reply.target = cell
     cell.watch(watcher, watcher)

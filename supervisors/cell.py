@@ -1,8 +1,9 @@
 """The process behind an actor: its mailbox, its turns, its one end.
 
-`Cell` outlives the actor object: refs hold it, so that a dead actor still answers "dead, and why" while its memory
+A cell outlives the actor object: refs hold it, so that a dead actor still answers "dead, and why" while its memory
 is free. Whatever ends an actor (its own wish, an exception, SystemExit, a kill from another thread) goes through
-`report`, which the first caller wins: owner and watchers hear of an end exactly once.
+`Cell.report`, which the first caller wins: owner and watchers hear of an end exactly once. From then on the cell has
+no body; a thread that is still in a handler is fenced: it answers nobody, tells nobody, takes no other message.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pykka._envelope import Envelope
 
-from allm.supervisors import log
+from allm.supervisors import events, log
 from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped
-from allm.supervisors.here import Waiter, here
+from allm.supervisors.here import Waiter, guard, here
 from allm.supervisors.inbox import Inbox, StopFlag
 from allm.supervisors.timers import Timers, shared_timers
 
@@ -52,10 +53,10 @@ class Body(Protocol):
 
 
 class Owner(Protocol):
-    """Who started it and hears of its start and its end: a supervisor's slot. Never raises."""
+    """Who started it and hears of its start and its end: a supervisor's slot. Never raises, never blocks."""
 
     def child_started(self, cell: Cell) -> None: ...
-    def child_ended(self, cell: Cell, exit: Exit, left: list[Envelope[Any]]) -> None: ...
+    def child_ended(self, cell: Cell, exit: Exit) -> None: ...
 
 
 class Watcher(Protocol):
@@ -65,8 +66,8 @@ class Watcher(Protocol):
     def ended(self, cell: Cell, exit: Exit) -> None: ...
 
 
-alive: set[Cell] = set()
-"""Every launched cell that has not ended: keeps idle actors in memory, and is what a fork or the program's end ends."""
+alive: dict[str, Cell] = {}
+"""Every launched cell that has not ended, by name: keeps idle actors in memory; fork and exit end what is here."""
 
 
 class Cell(Inbox):
@@ -92,10 +93,11 @@ class Cell(Inbox):
         "watchers",
     )
 
-    def __init__(self, name: str, body: Body) -> None:
+    def __init__(self, name: str, body: Body, stopped: StopFlag | None = None) -> None:
         super().__init__(name)
         self.body: Body | None = body
-        self.stopped = StopFlag()
+        self.busy: Body | None = None  # whose turn it is
+        self.stopped = stopped or StopFlag()
         self.generation = 1
         self.owner: Owner | None = None
         self.dispatcher: Dispatcher | None = None
@@ -105,7 +107,7 @@ class Cell(Inbox):
         self.stoppers: list[Future[Any]] | None = None  # asks that wait for the end
         self.cuts: list[Callable[[], object]] | None = None  # what frees a blocked handler
         self.waiting_on: Waiter | None = None
-        self.begun = self.started = self.busy = False
+        self.begun = self.started = False
         self.once = [True]  # popped by whoever reports the end: list.pop is atomic
         self.abandoned: tuple[str, ...] = ()
 
@@ -113,10 +115,10 @@ class Cell(Inbox):
 
     def turn(self) -> bool:
         """Handle up to `TURN` messages; True when more wait."""
-        if self.closed or (body := self.body) is None:
+        if (body := self.body) is None:
             return False
         before, here.cell = here.cell, self
-        self.busy = True
+        self.busy = body
         try:
             if not self.begun:
                 self.begun = True
@@ -125,11 +127,11 @@ class Cell(Inbox):
             return self._work(body)
         except Leave as leave:
             exit, error = leave.exit, None
-        except BaseException as raised:
+        except BaseException as raised:  # SystemExit and the like end this actor, not its neighbours
             exit, error = Exit.from_exception(raised), stripped(raised)
         finally:
             here.cell = before
-            self.busy = False
+            self.busy = None
         self._end(body, exit, error)
         return False
 
@@ -140,19 +142,21 @@ class Cell(Inbox):
             if signals:
                 body._signal(signals.popleft())  # pyright: ignore[reportPrivateUsage]
             elif user:
-                # Set before `closed` is looked at; a killer closes first and looks at it after (`report`).
-                self.envelope = envelope = user.popleft()
-                if self.closed:
-                    self.refuse_reply(envelope)
+                # Set before `body` is looked at; a killer takes the body first and looks at it after (`report`).
+                try:
+                    self.envelope = envelope = user.popleft()
+                except IndexError:  # a bounded mailbox made room
+                    continue
+                if self.body is not body:
+                    self.refuse(envelope)
                     return False
                 result = receive(envelope.message)
-                reply = envelope.reply_to
-                if reply is not None and self.envelope is envelope:
+                if (reply := envelope.reply_to) is not None and self.envelope is envelope:
                     reply.set(result)
                 self.envelope = None
-            elif self.closed or self.park():
+            elif self.body is not body or self.park():
                 return False
-        return True
+        return self.body is body
 
     def acknowledge(self) -> None:
         """The start is complete: tell who waits for it."""
@@ -164,80 +168,89 @@ class Cell(Inbox):
                 watcher.started(self)
 
     def _end(self, body: Body, exit: Exit, error: BaseException | None) -> None:
-        if self.closed:
+        if self.body is not body:
             return
-        self.stopped.set()
-        here.cell, before = self, here.cell
+        self._stop_flag()
+        before, here.cell = here.cell, self
+        self.busy = body
         try:
             exit = body._finish(exit)  # pyright: ignore[reportPrivateUsage]
         except BaseException as raised:
             exit = Exit.from_exception(raised)
         finally:
             here.cell = before
+            self.busy = None
         self.report(exit, error)
+
+    def _stop_flag(self) -> None:
+        self.stopped.set()
 
     # -- the end: on any thread
 
     def report(self, exit: Exit, error: BaseException | None = None) -> bool:
-        """Make the end known: asks fail, watchers and the owner hear of it. False when it was known."""
+        """Make the end known, to the owner first, so that who hears of it later finds it handled. False: it was."""
         try:
             self.once.pop()
         except IndexError:
             return False
         self.exit = exit
-        self.stopped.set()
-        left = self.close()
-        self._fail_open_asks(exit, error)
-        alive.discard(self)
+        self._stop_flag()
         self.body = self.cuts = None
+        self._close(error)
+        alive.pop(self.name, None)
+        if self.owner is not None:
+            self.owner.child_ended(self, exit)
+        self._answer_all(exit, error)
         while self.watchers:
             try:
                 _, watcher = self.watchers.popitem()
             except KeyError:
                 break
-            _guard(watcher.ended, self, exit)
-        if self.owner is not None:
-            self.owner.child_ended(self, exit, left)
+            _guarded(watcher.ended, self, exit)
         return True
 
-    def _fail_open_asks(self, exit: Exit, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
+        """Refuse what comes; a mailbox that is kept takes over what waits."""
+        self.closed = True
+
+    def _answer_all(self, exit: Exit, error: BaseException | None) -> None:
         envelope, self.envelope = self.envelope, None
-        if envelope is not None:
-            if error is not None and envelope.reply_to is not None:
-                envelope.reply_to.set_exception((type(error), error, None))
-            else:
-                self.refuse_reply(envelope)
+        if envelope is not None and envelope.reply_to is not None:
+            failure = error or ActorExited(self.name, exit)
+            envelope.reply_to.set_exception((type(failure), failure, None))
         for reply in self.stoppers or ():
             reply.set(None)
         for reply in list(self.later or ()):
             reply.set_exception((ActorExited, ActorExited(self.name, exit), None))
+        for left in self.reject():
+            events.dead_letter(self.name, left.message, exit)
 
     def cancel(self, exit: Exit = KILLED) -> bool:
         """End it from outside, at once. A handler that runs is abandoned: what it does is void from now on.
 
         True when this call ended it. ``abandoned`` then names it if a thread is still in its handler.
         """
-        cuts = self.cuts
-        if self.busy and here.cell is not self:
-            self.abandoned = (self.name,)
+        cuts, busy = self.cuts, self.busy is not None and here.cell is not self
+        if busy:
+            self.abandoned += (self.name,)
         if not self.report(exit):
             return False
         for cut in list(cuts or ()):
-            _guard(cut)
-        if self.begun and self.flag.acquire(False):
-            self.lane.schedule(self)  # an own thread that waits must come to its end
+            _guarded(cut)
+        if self.begun:
+            self.lane.retire(self, busy)
         return True
 
     # -- those who watch
 
     def watch(self, key: object, watcher: Watcher) -> None:
-        """Hear of the start and the end, each once; of the past at once. Any thread."""
+        """Hear of the start and the end, each once; of an end in the past at once, as ``noproc``. Any thread."""
         if self.watchers is None:
             self.watchers = {}
         self.watchers[key] = watcher
         if self.exit is not None:
             if self.watchers.pop(key, None) is not None:
-                _guard(watcher.ended, self, NOPROC if self.once else self.exit)
+                _guarded(watcher.ended, self, NOPROC)
         elif self.started:
             watcher.started(self)
 
@@ -245,29 +258,43 @@ class Cell(Inbox):
         """Stop watching; False when there was nothing to stop."""
         return self.watchers is not None and self.watchers.pop(key, None) is not None
 
+    # -- messages
+
+    def put(self, envelope: Envelope[Any], /) -> None:
+        """What `tell` and `ask` of refs end in: refused to an abandoned handler. Any thread."""
+        if here.cell is not None:
+            guard()
+        self.post(envelope)
+
+    def put_message(self, message: Any) -> None:
+        """Put a report, a timer or the like: not fenced, not counted by a bound. Any thread."""
+        self.post(Envelope(message))
+
+    @property
+    def ref(self) -> ActorRef[Any] | None:
+        """The ref of the actor, while there is one. (Kept here it would be a cycle, and garbage to collect.)"""
+        body = self.body
+        return body.actor_ref if body is not None else None
+
     @property
     def timers(self) -> Timers:
         """The timers of the dispatcher it runs on."""
         return self.dispatcher.timers if self.dispatcher is not None else shared_timers()
 
-    # -- messages from inside
-
-    def put_message(self, message: Any) -> None:
-        """Put a report, a timer or the like: not counted by a bound. Any thread."""
-        self.put(Envelope(message))
-
-    put_late = put_message
-    """What a timer uses once `tell` refuses: an actor on its way down still hears its deadlines."""
+    @property
+    def acting(self) -> Cell:
+        """The cell that is meant by this one today; another where a mailbox outlives incarnations."""
+        return self
 
 
 def cell_of(ref: ActorRef[Any]) -> Cell | None:
     """The cell behind a ref; None for an actor that is not ours."""
     inbox: object = ref.actor_inbox
-    return inbox if isinstance(inbox, Cell) else None
+    return inbox.acting if isinstance(inbox, Cell) else None
 
 
-def _guard(function: Callable[..., object], *args: Any) -> None:
+def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
-    except Exception as error:
-        log.error("watcher_failed", error=error)
+    except Exception as error:  # a watcher's bug is not the dead actor's
+        log.error("watcher_failed", error=repr(error))

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 from asyncio import AbstractEventLoop
 from collections import deque
+from contextlib import suppress
 
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import running_loop, serve
 from allm.supervisors.lanes import Dispatcher, Lane, Runnable
-from allm.supervisors.pool import PoolDispatcher
+from allm.supervisors.pool import PoolDispatcher, refused
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
@@ -42,6 +43,10 @@ class LoopDispatcher:
         """Timers on the same loop."""
         return self._timers
 
+    def running(self) -> bool:
+        """Whether the loop runs, so that a shutdown can be handled."""
+        return self.loop.is_running()
+
     def inline(self) -> bool:
         """True on the loop's thread."""
         return running_loop() is self.loop
@@ -69,6 +74,9 @@ class LoopDispatcher:
                 self._drain()
         elif not self._woken:
             self._wake()
+
+    def retire(self, runnable: Runnable, busy: bool, /) -> None:
+        """Nothing to do: its place in the queue is passed over."""
 
     def _wake(self) -> None:
         self._woken = True
@@ -143,14 +151,15 @@ class _OwnThread:
         """Let the thread go on; at most once between two turns, by the run flag."""
         self._wake.release()
 
+    def retire(self, runnable: Runnable, busy: bool, /) -> None:
+        """Let the thread come to its end, if it waits."""
+        if not busy:
+            with suppress(RuntimeError):  # it was awake already
+                self._wake.release()
+
     def run(self) -> None:
         """The thread."""
         runnable = self._runnable
         while runnable.exit is None:
             if not runnable.turn() and runnable.exit is None:
                 self._wake.acquire()
-
-
-def refused(error: BaseException) -> Exit:
-    """The exit of an actor that got no thread."""
-    return Exit("error", {"type": "ThreadRefused", "message": str(error), "trace": ""})

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 from pykka import ActorRef
 
 from allm.supervisors.cell import cell_of
 from allm.supervisors.exits import Exit
-from allm.supervisors.policy import Restart
-from allm.supervisors.requests import ChildInfo, CountChildren, Counts, Refused, StartChild, StopChild, WhichChildren
+from allm.supervisors.policy import AutoShutdown, Restart, Window
+from allm.supervisors.requests import (
+    ChangeSpecs,
+    ChildInfo,
+    CountChildren,
+    Counts,
+    DeleteChild,
+    GetSpec,
+    Refused,
+    RestartChild,
+    StartChild,
+    StopChild,
+    WhichChild,
+    WhichChildren,
+)
 from allm.supervisors.slots import RESTARTING, RUNNING, STARTING, STOPPING, RestartNow, Slot
-from allm.supervisors.spec import ChildSpec, Flags, SpecError
-from allm.supervisors.supervising import Supervising, refused_start
+from allm.supervisors.spec import ChildSpec, Flags, SpecError, Start, bare, check_significant
+from allm.supervisors.supervising import Supervising, refused_spec, refused_start
 from allm.supervisors.timers import Timers
 
 __all__ = ["DynamicSupervisor"]
@@ -30,6 +44,11 @@ class DynamicSupervisor(Supervising):
         **Supervising.handlers,
         StartChild: "_start_child",
         StopChild: "_stop_child",
+        RestartChild: "_refuse",
+        DeleteChild: "_refuse",
+        GetSpec: "_refuse",
+        WhichChild: "_refuse",
+        ChangeSpecs: "_change",
         WhichChildren: "_which",
         CountChildren: "_counts",
     }
@@ -41,9 +60,16 @@ class DynamicSupervisor(Supervising):
         max_seconds: float = 5.0,
         max_children: int | None = None,
         extra_arguments: tuple[Any, ...] = (),
+        template: ChildSpec | Mapping[str, Any] | None = None,
+        auto_shutdown: AutoShutdown = "never",
         timers: Timers | None = None,
     ) -> None:
+        if auto_shutdown != "never":
+            raise SpecError("bad_combination", ("dynamic", "auto_shutdown", auto_shutdown))
+        if max_children is not None and (type(max_children) is not int or max_children < 0):
+            raise SpecError("invalid_max_children", max_children)
         super().__init__(Flags("one_for_one", max_restarts, max_seconds), timers)
+        self._template = None if template is None else ChildSpec.of(template)
         self._max_children = max_children
         self._extra = extra_arguments
         self._slots: dict[int, Slot] = {}  # by identity of the slot, in start order
@@ -58,9 +84,9 @@ class DynamicSupervisor(Supervising):
         if self._final is not None:
             return Refused("shutting_down")
         try:
-            spec = ChildSpec.of(request.spec)
+            spec = self._spec_for(request.spec)
         except (SpecError, TypeError) as error:
-            return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))
+            return refused_spec(error)
         added = self.add(spec)
         if not isinstance(added, Slot):
             return added
@@ -68,6 +94,14 @@ class DynamicSupervisor(Supervising):
             added.reply = self.later()
             return None
         return self._result(added)
+
+    def _spec_for(self, wanted: Any) -> ChildSpec:
+        if self._template is None:
+            spec = ChildSpec.of(wanted)
+            check_significant(spec, "never")
+            return spec
+        function, args, *more = cast("tuple[Any, ...]", self._template.start)
+        return replace(self._template, start=cast("Start", (function, (*args, *wanted), *more)))
 
     def add(self, spec: ChildSpec) -> Slot | Refused | None:
         """Start a child, from the supervisor's own thread; None when the child asked to be left out."""
@@ -78,13 +112,32 @@ class DynamicSupervisor(Supervising):
         self._ids[spec.id] = slot
         exit = self._launch(slot, self._extra)
         if exit is not None:
-            self._forget(slot, exit)
+            self._start_error(slot, exit)
             return refused_start(exit)
         if slot.status is RUNNING:
             self._settle(slot)
         return slot
 
+    def _refuse(self, _: object) -> Refused:
+        return Refused("simple_one_for_one")
+
+    def _change(self, request: ChangeSpecs) -> Any:
+        """New flags, and a new template for starts and restarts to come."""
+        try:
+            specs = [ChildSpec.of(spec) for spec in request.children]
+            if len(specs) != (0 if self._template is None else 1):
+                raise SpecError("bad_start_spec", len(specs))
+        except (SpecError, TypeError) as error:
+            return refused_spec(error)
+        self._template = specs[0] if specs else None
+        if request.flags is not None:
+            self._flags = request.flags
+            self._window = Window(request.flags.max_restarts, request.flags.max_seconds)
+        return None
+
     def _stop_child(self, request: StopChild) -> Any:
+        if self._template is not None and not isinstance(request.child, ActorRef):
+            return Refused("simple_one_for_one")
         slot = self._find(request.child)
         if slot is None:
             return None if self._was_mine(request.child) else Refused("not_found")
@@ -120,7 +173,8 @@ class DynamicSupervisor(Supervising):
     def _settle(self, slot: Slot) -> None:
         if slot.spec.policy is None and slot.spec.restart == "temporary":
             slot.start = None  # it will not be started again: let go of its arguments
-            slot.spec = _bare(slot.spec)
+            if len(slot.spec.start) > 2 or slot.spec.start[1]:
+                slot.spec = bare(slot.spec)
 
     def _up(self, slot: Slot) -> None:
         self._settle(slot)
@@ -133,9 +187,14 @@ class DynamicSupervisor(Supervising):
             self._restart_failed(slot, exit)
             return
         reply, slot.reply = slot.reply, None
-        self._forget(slot, exit)
+        self._start_error(slot, exit)
         if reply is not None:
             reply.set(refused_start(exit))
+
+    def _start_error(self, slot: Slot, exit: Exit) -> None:
+        if exit.kind != "ignore":
+            self._report("start_error", slot, exit)
+        self._forget(slot, exit)
 
     def _judge(self, slot: Slot, exit: Exit) -> None:
         if self._again(slot, exit, retried=False):
@@ -166,6 +225,7 @@ class DynamicSupervisor(Supervising):
         if exit.kind == "ignore":
             self._forget(slot, exit)
         else:
+            self._report("start_error", slot, exit)
             self._again(slot, exit, retried=True)
 
     def _stopped(self, slot: Slot, exit: Exit) -> None:
@@ -177,6 +237,9 @@ class DynamicSupervisor(Supervising):
         if self._ids.get(slot.id) is slot:
             del self._ids[slot.id]
         self._gone(slot, exit)
+        reply, slot.reply = slot.reply, None
+        if reply is not None:  # it was stopped before it was up
+            reply.set(refused_start(exit))
         if self._final is not None and not self._slots:
             self._leave()
 
@@ -190,11 +253,3 @@ class DynamicSupervisor(Supervising):
                 self._forget(slot, slot.exit or Exit("shutdown"))
         if not self._slots:
             self._leave()
-
-
-def _bare(spec: ChildSpec) -> ChildSpec:
-    bare = object.__new__(ChildSpec)
-    for name in ChildSpec.__slots__:
-        object.__setattr__(bare, name, getattr(spec, name))
-    object.__setattr__(bare, "start", (spec.start[0], ()))
-    return bare

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from allm.supervisors import log
 from allm.supervisors.exits import Exit
 
-__all__ = ["ChildEnded", "ChildRestarting", "ChildStarted", "Escalated", "emit", "listeners", "subscribe"]
+__all__ = [
+    "ChildEnded",
+    "ChildRestarting",
+    "ChildStarted",
+    "Context",
+    "DeadLetter",
+    "Escalated",
+    "Offender",
+    "SupervisorReport",
+    "dead_letter",
+    "emit",
+    "listeners",
+    "report",
+    "subscribe",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,30 @@ class Escalated:
     exit: Exit
 
 
+Context: TypeAlias = Literal["start_error", "child_terminated", "shutdown_error", "shutdown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offender:
+    """The child a report is about."""
+
+    id: Hashable
+    type: str | None
+    restart: str
+    shutdown: str | float | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorReport:
+    """Something a supervisor had to deal with: OTP's supervisor report, with its four contexts."""
+
+    supervisor: str
+    context: Context
+    reason: Exit
+    offender: Offender
+
+
 listeners: list[Callable[[Any], object]] = []
 
 
@@ -63,6 +101,34 @@ def subscribe(listener: Callable[[Any], object]) -> Callable[[], None]:
             listeners.remove(listener)
 
     return unsubscribe
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message nobody handled: its actor ended first, its mailbox was full, or it failed too often."""
+
+    actor: str
+    message: Any
+    exit: Exit
+    error: str | None = None
+
+
+def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) -> None:
+    """Report a message that was lost."""
+    if listeners:
+        emit(DeadLetter(actor, message, exit, error))
+
+
+def report(event: SupervisorReport) -> None:
+    """Hand it to all listeners and to the log."""
+    log.error(
+        "supervisor_report",
+        supervisor=event.supervisor,
+        context=event.context,
+        reason=event.reason.to_data(),
+        child=str(event.offender.id),
+    )
+    emit(event)
 
 
 def emit(event: Any) -> None:

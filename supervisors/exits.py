@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from pykka import ActorDeadError, Timeout
 
-__all__ = ["KILLED", "NOPROC", "NORMAL", "SHUTDOWN", "ActorExited", "CallTimeout", "Exit", "Json", "Leave", "stripped"]
+__all__ = ["KILLED", "NOPROC", "NORMAL", "SHUTDOWN", "ActorExited", "CallTimeout", "Exit", "ExitError", "Json", "Leave", "stripped"]
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -49,6 +49,8 @@ class Exit:
     @classmethod
     def from_exception(cls, error: BaseException) -> Exit:
         """An ``error`` exit: type name, message and traceback text; the exception itself is not kept."""
+        if isinstance(error, ExitError):
+            return error.exit
         kind = type(error)
         trace = "".join(_lines(error))
         return cls("error", {"type": f"{kind.__module__}.{kind.__qualname__}", "message": _text(error), "trace": trace})
@@ -66,6 +68,14 @@ class ActorExited(ActorDeadError):
 
     def __init__(self, name: str, exit: Exit) -> None:
         super().__init__(f"{name} is not there: {exit.kind}")
+        self.exit = exit
+
+
+class ExitError(Exception):
+    """An exception that says itself with which exit it ends the actor that does not catch it."""
+
+    def __init__(self, message: str, exit: Exit) -> None:
+        super().__init__(message)
         self.exit = exit
 
 

@@ -30,6 +30,7 @@ class Reply(pykka.Future[T]):
     """A `pykka.Future` whose `get` refuses to block an event loop that runs actors."""
 
     target: Waiter | None = None
+    request: str | None = None
     _get_hook: Callable[[float | None], T] | None = None
 
     def __init__(self) -> None:
@@ -117,7 +118,8 @@ class Reply(pykka.Future[T]):
         if opened in self._callbacks:
             self._callbacks.remove(opened)
         if not self.done:
-            raise CallTimeout(f"{name} did not answer within {timeout} seconds")
+            request = f" {self.request}" if self.request else ""
+            raise CallTimeout(f"{name} did not answer{request} within {timeout} seconds")
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait on the running loop without blocking it (a plain Pykka future blocks)."""

@@ -14,7 +14,23 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-__all__ = ["AskCycle", "Lender", "Waiter", "WouldBlock", "here", "on_loop", "running_loop", "serve", "waiting"]
+from allm.supervisors.exits import Exit
+
+__all__ = [
+    "AskCycle",
+    "Fenced",
+    "Lender",
+    "Waiter",
+    "WouldBlock",
+    "exiting",
+    "guard",
+    "here",
+    "on_loop",
+    "running_loop",
+    "serve",
+    "threaded",
+    "waiting",
+]
 
 running_loop = _get_running_loop
 """The loop that runs on this thread, or None; 40 ns, where `asyncio.get_running_loop` raises for None."""
@@ -28,10 +44,19 @@ class AskCycle(RuntimeError):
     """Actors that ask one another in a ring; ``calling_self`` when the ring is one actor."""
 
 
+class Fenced(RuntimeError):
+    """An effect of an actor that was killed while its handler ran: it is no longer this actor's to have."""
+
+
 class Waiter(Protocol):
     """One that may wait: an actor's cell."""
 
     waiting_on: Waiter | None
+
+    @property
+    def exit(self) -> Exit | None:
+        """Not None once it has ended."""
+        ...
 
     @property
     def name(self) -> str:
@@ -52,11 +77,17 @@ class Lender(Protocol):
 
 
 class _Here(threading.local):
+    """``cell``: whose handler this thread is in. ``lender``: the pool it is a worker of."""
+
     cell: Waiter | None = None
     lender: Lender | None = None
 
 
 here = _Here()
+threaded: weakref.WeakSet[Any] = weakref.WeakSet()
+"""What has threads: in a forked child its ``after_fork()`` is called, at the end of the program its ``help()``."""
+exiting: list[bool] = []
+"""Not empty while the end of the program stops all trees."""
 _served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
 
 
@@ -75,6 +106,13 @@ def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def guard() -> None:
+    """Call it before an effect that must not come from the dead (a write, an event): raises `Fenced` for them."""
+    cell = here.cell
+    if cell is not None and cell.exit is not None:
+        raise Fenced(f"{cell.name} is gone: {cell.exit.kind}")
 
 
 @contextmanager

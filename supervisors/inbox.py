@@ -1,8 +1,8 @@
 """A closable mailbox of two lanes; signals overtake messages and are never dropped.
 
-No lock on the way in. Deques append and pop atomically; `put` appends first and looks at ``closed`` after, `close`
-raises ``closed`` first and empties after: whatever the interleaving, someone takes each envelope out, once, and
-resolves its future. ``flag`` is a lock used as an atomic bit: held while the owner is scheduled or runs.
+No lock on the way in. Deques append and pop atomically; a put appends first and looks at ``closed`` after, whoever
+closes raises ``closed`` first and empties after: whatever the interleaving, someone takes each envelope out, once,
+and resolves its future. ``flag`` is a lock used as an atomic bit: held while the owner is scheduled or runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class StopFlag(threading.Event):
         """Raise it and wake who waits."""
         self._raised = True
         while self._gates:
-            self._gates.pop().release()
+            try:
+                self._gates.pop().release()
+            except IndexError:
+                return
 
     def clear(self) -> None:
         """Lower it again."""
@@ -47,9 +50,8 @@ class StopFlag(threading.Event):
         gate = threading.Lock()
         gate.acquire()
         self._gates.append(gate)
-        if self._raised:
-            return True
-        gate.acquire(timeout=-1 if timeout is None else timeout)
+        if not self._raised:
+            gate.acquire(timeout=-1 if timeout is None else timeout)
         return self._raised
 
 
@@ -73,7 +75,7 @@ class Inbox:
     def __len__(self) -> int:
         return len(self.user)
 
-    def put(self, envelope: Envelope[Any], /) -> None:
+    def post(self, envelope: Envelope[Any], /) -> None:
         """Take a message; never raises, never blocks. Any thread."""
         if envelope.reply_to is not None:
             envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
@@ -82,6 +84,9 @@ class Inbox:
             self.reject()
         elif self.flag.acquire(False):
             self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    put = post
+    """Pykka's name for it."""
 
     def put_signal(self, signal: Any) -> None:
         """Take a signal: it is handled before all messages. Any thread."""
@@ -102,13 +107,8 @@ class Inbox:
         self.flag.release()
         return not ((self.user or self.signals) and self.flag.acquire(False))
 
-    def close(self) -> list[Envelope[Any]]:
-        """Refuse all that waits or comes; the tells that were left behind."""
-        self.closed = True
-        return self.reject()
-
     def reject(self) -> list[Envelope[Any]]:
-        """Take out what waits: asks fail with the exit, tells are returned."""
+        """Once closed: take out what waits. Asks fail with the exit, tells are returned."""
         told: list[Envelope[Any]] = []
         while self.user:
             try:
@@ -118,10 +118,10 @@ class Inbox:
             if envelope.reply_to is None:
                 told.append(envelope)
             else:
-                self.refuse_reply(envelope)
+                self.refuse(envelope)
         return told
 
-    def refuse_reply(self, envelope: Envelope[Any]) -> None:
+    def refuse(self, envelope: Envelope[Any]) -> None:
         """Fail an ask with the reason the owner is gone."""
         if envelope.reply_to is not None:
             error = ActorExited(self.name, self.exit or NOPROC)

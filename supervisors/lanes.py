@@ -14,7 +14,11 @@ class Runnable(Protocol):
     """A cell, as a dispatcher sees it."""
 
     lane: Lane
-    exit: Exit | None
+
+    @property
+    def exit(self) -> Exit | None:
+        """Not None once it has ended: it needs no more turns."""
+        ...
 
     @property
     def name(self) -> str:
@@ -35,6 +39,10 @@ class Lane(Protocol):
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Give it a turn soon. Called by whoever raised the run flag; any thread; never raises."""
+        ...
+
+    def retire(self, runnable: Runnable, busy: bool, /) -> None:
+        """It was ended from outside; `busy`: in the middle of a turn, whose thread may never come back."""
         ...
 
 

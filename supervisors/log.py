@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["error", "info", "warning"]
+__all__ = ["enabled", "error", "info", "warning"]
 
 
 def error(event: str, **values: Any) -> None:
@@ -23,8 +23,13 @@ def info(event: str, **values: Any) -> None:
     _write("info", event, values)
 
 
-def _write(level: str, event: str, values: dict[str, Any]) -> None:
+def enabled() -> bool:
+    """Whether anybody configured structlog."""
     # A program that never imported structlog has not configured it; importing it here would block a loop.
     structlog: Any = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
-        getattr(structlog.get_logger("allm"), level)(event, **values)
+    return structlog is not None and bool(structlog.is_configured())
+
+
+def _write(level: str, event: str, values: dict[str, Any]) -> None:
+    if enabled():
+        getattr(sys.modules["structlog"].get_logger("allm"), level)(event, **values)

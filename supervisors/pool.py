@@ -7,11 +7,11 @@ import threading
 from collections import deque
 
 from allm.supervisors.exits import Exit
-from allm.supervisors.here import here
+from allm.supervisors.here import exiting, here, threaded
 from allm.supervisors.lanes import Runnable
 from allm.supervisors.timers import Timers, shared_timers
 
-__all__ = ["PoolDispatcher"]
+__all__ = ["PoolDispatcher", "refused"]
 
 
 class PoolDispatcher:
@@ -28,6 +28,26 @@ class PoolDispatcher:
         self._parked: list[threading.Lock] = []
         self._workers = 0
         self._waiting = 0
+        self._lost: set[int] = set()  # abandoned, and still in a handler
+        threaded.add(self)
+
+    def after_fork(self) -> None:
+        """The child has none of the parent's workers."""
+        self._lock = threading.Lock()
+        self._ready, self._parked, self._lost = deque(), [], set()
+        self._workers = self._waiting = 0
+
+    def help(self) -> bool:
+        """Give one turn on the calling thread, if no worker is there to do it."""
+        if self._workers or not self._ready:
+            return False
+        try:
+            runnable = self._ready.popleft()
+        except IndexError:
+            return False
+        if runnable.turn():
+            self._ready.append(runnable)
+        return True
 
     @property
     def timers(self) -> Timers:
@@ -53,6 +73,13 @@ class PoolDispatcher:
         """Queue a turn, and see that a worker takes it."""
         self._ready.append(runnable)
         self._staff()
+
+    def retire(self, runnable: Runnable, busy: bool, /) -> None:
+        """A worker that is in the dead actor's handler may stay there: another takes its place meanwhile."""
+        if busy:
+            with self._lock:
+                self._lost.add(id(runnable))
+            self.lend()
 
     def lend(self) -> None:
         """The calling worker starts to wait: another may take its place."""
@@ -82,12 +109,11 @@ class PoolDispatcher:
         except RuntimeError as error:
             with self._lock:
                 self._workers -= 1
-                stranded = list(self._ready) if self._workers == 0 else []
+                stranded = list(self._ready) if self._workers == 0 and not exiting else []
                 if stranded:
                     self._ready.clear()
-            exit = Exit("error", {"type": "ThreadRefused", "message": str(error), "trace": ""})
             for runnable in stranded:  # nobody is left to run them
-                runnable.cancel(exit)
+                runnable.cancel(refused(error))
 
     def _run(self) -> None:
         here.lender = self
@@ -102,6 +128,15 @@ class PoolDispatcher:
                 continue
             if runnable.turn():
                 self.schedule(runnable)
+            elif self._lost:
+                self._found(runnable)
+
+    def _found(self, runnable: Runnable) -> None:
+        """An abandoned handler ended after all: its worker counts again."""
+        with self._lock:
+            if id(runnable) in self._lost:
+                self._lost.discard(id(runnable))
+                self._waiting -= 1
 
     def _park(self, gate: threading.Lock) -> bool:
         """Wait for work; False when this worker should end."""
@@ -121,3 +156,8 @@ class PoolDispatcher:
                 return False
         gate.acquire()
         return True
+
+
+def refused(error: BaseException) -> Exit:
+    """The exit of an actor that got no thread."""
+    return Exit("error", {"type": "ThreadRefused", "message": str(error), "trace": ""})

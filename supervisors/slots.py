@@ -14,12 +14,12 @@ from pykka import ActorRef
 
 from allm.supervisors.cell import Cell
 from allm.supervisors.exits import Exit
+from allm.supervisors.foreign import Foreign
 from allm.supervisors.futures import Reply
+from allm.supervisors.mailbox import Kept
 from allm.supervisors.spec import ChildSpec, Start
 
 if TYPE_CHECKING:
-    from pykka._envelope import Envelope
-
     from allm.supervisors.timers import TimerRef
 
 __all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "RestartNow", "Slot"]
@@ -35,6 +35,7 @@ class Slot:
     """One child. Runs on the supervisor's thread, but for the four methods a cell calls."""
 
     __slots__ = (
+        "cell",
         "ended_inline",
         "exit",
         "extra",
@@ -44,6 +45,7 @@ class Slot:
         "home",
         "id",
         "inline",
+        "kept",
         "ref",
         "reply",
         "restarts",
@@ -58,7 +60,9 @@ class Slot:
     def __init__(self, spec: ChildSpec, home: Cell) -> None:
         self.id: Hashable = spec.id
         self.spec = spec
-        self.start: Start | None = spec.start
+        self.start: Start | None = spec.start  # None once it will not be needed again
+        self.kept = Kept(spec.max_redeliver) if spec.mailbox == "keep" else None
+        self.cell: Cell | Foreign | None = None
         self.home = home
         self.ref: ActorRef[Any] | None = None
         self.status: str = DOWN
@@ -94,7 +98,7 @@ class Slot:
         else:
             self.home.put_message(Began(self, cell.generation))
 
-    def child_ended(self, cell: Cell, exit: Exit, left: list[Envelope[Any]]) -> None:
+    def child_ended(self, cell: Cell, exit: Exit) -> None:
         if self.inline:
             self.ended_inline = exit
         else:
@@ -106,7 +110,7 @@ class Slot:
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """As a watcher of a child that a start function made."""
-        self.child_ended(cell, exit, [])
+        self.child_ended(cell, exit)
 
 
 class Began(NamedTuple):
@@ -122,7 +126,7 @@ class Ended(NamedTuple):
     slot: Slot
     generation: int
     exit: Exit
-    cell: Cell
+    cell: Cell | Foreign
 
 
 class Deadline(NamedTuple):

@@ -12,9 +12,7 @@ from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, 
 __all__ = ["ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
 
 Shutdown: TypeAlias = "Literal['brutal_kill', 'infinity'] | float"
-Start: TypeAlias = (
-    "tuple[Callable[..., Any], Iterable[Any]] | tuple[Callable[..., Any], Iterable[Any], Mapping[str, Any]]"
-)
+Start: TypeAlias = "tuple[Callable[..., Any], Iterable[Any]] | tuple[Callable[..., Any], Iterable[Any], Mapping[str, Any]]"
 Mailbox: TypeAlias = Literal["drop", "keep"]
 
 _RESTARTS = get_args(RestartType)
@@ -152,9 +150,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float))
 
 
-def check_specs(
-    specs: Iterable[ChildSpec | Mapping[str, Any]], auto_shutdown: AutoShutdown = "never"
-) -> list[ChildSpec]:
+def check_specs(specs: Iterable[ChildSpec | Mapping[str, Any]], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:
     """The specs, checked, alone and together; nothing is started."""
     checked = [ChildSpec.of(spec) for spec in specs]
     seen: set[Hashable] = set()
@@ -170,3 +166,12 @@ def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
     """A significant child needs a supervisor that looks at it."""
     if spec.significant and auto_shutdown == "never":
         raise SpecError("bad_combination", ("auto_shutdown", "never", "significant"))
+
+
+def bare(spec: ChildSpec) -> ChildSpec:
+    """The spec without its start arguments: what is kept of a child that will not be started again."""
+    copy = object.__new__(ChildSpec)
+    for name in _NAMES:
+        object.__setattr__(copy, name, getattr(spec, name))
+    object.__setattr__(copy, "start", (spec.start[0], ()))
+    return copy

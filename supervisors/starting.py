@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import pykka
 from pykka import ActorRef
 
-from allm.supervisors.actor import Actor, launch, spawning
+from allm.supervisors.actor import Actor, construct, launch, spawning
 from allm.supervisors.cell import cell_of
 from allm.supervisors.exits import Exit, Leave
+from allm.supervisors.foreign import Foreign
 from allm.supervisors.lanes import Dispatcher
+from allm.supervisors.mailbox import Kept
 from allm.supervisors.slots import STARTING, Slot
 
 __all__ = ["IGNORE", "begin"]
@@ -22,38 +25,52 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
     """Start the child of a slot. An exit: it failed. None: look at the status, running or still starting."""
     assert slot.start is not None, "the start arguments of this child were not kept"
     dispatcher = slot.spec.dispatcher or inherited
-    function, args, *more = slot.start
-    kwargs: Any = more[0] if more else {}
     slot.generation += 1
     slot.status, slot.extra, slot.ended_inline = STARTING, None, None
     slot.gone, slot.inline = False, dispatcher.inline()
+    if slot.kept is not None and slot.kept.buried:
+        slot.kept = Kept(slot.spec.max_redeliver)
     try:
-        if isinstance(function, type) and issubclass(function, Actor):
-            actor = function(*extra, *args, **kwargs)
-            slot.ref = actor.actor_ref
-            launch(actor, dispatcher, slot, slot.generation)
-        else:
-            with spawning(dispatcher):
-                result = function(*extra, *args, **kwargs)
-            return _adopt(slot, result, dispatcher)
+        return _call(slot, dispatcher, extra)
     except Leave as leave:
         return leave.exit
-    except BaseException as error:
+    except BaseException as error:  # throw, raise, exit in a start function: an error of that start
         return Exit.from_exception(error)
     finally:
         slot.inline = False
+
+
+def _call(slot: Slot, dispatcher: Dispatcher, extra: tuple[Any, ...]) -> Exit | None:
+    function, args, *more = cast("tuple[Any, ...]", slot.start)
+    kwargs: dict[str, Any] = dict(*more)
+    if isinstance(function, type) and issubclass(function, Actor):
+        actor = construct(function, slot.kept, *extra, *args, **kwargs)
+        slot.ref, slot.cell = actor.actor_ref, actor.actor_inbox
+        launch(actor, dispatcher, slot, slot.generation)
+    elif isinstance(function, type) and issubclass(function, pykka.Actor):
+        slot.inline = False
+        stranger = function(*extra, *args, **kwargs)
+        slot.ref, slot.cell = stranger.actor_ref, Foreign(stranger, slot, slot.generation)
+        slot.cell.launch(stranger)
+    else:
+        with spawning(dispatcher):
+            result = function(*extra, *args, **kwargs)
+        return _adopt(slot, result, dispatcher)
     return slot.ended_inline
 
 
 def _adopt(slot: Slot, result: Any, dispatcher: Dispatcher) -> Exit | None:
+    """Take in what a start function made: a ref, or a ref and something extra."""
     if isinstance(result, Exit):
         return result
-    ref, slot.extra = result if isinstance(result, tuple) and len(result) == 2 else (result, None)  # pyright: ignore[reportUnknownVariableType]
-    cell = cell_of(ref) if isinstance(ref, ActorRef) else None  # pyright: ignore[reportUnknownArgumentType]
+    ref, slot.extra = result, None
+    if type(result) is tuple and len(result) == 2:
+        ref, slot.extra = result
+    cell = cell_of(ref) if isinstance(ref, ActorRef) else None
     if cell is None:
         return Exit("bad_return", f"the start function returned {type(result).__name__}")
-    slot.ref = ref
-    cell.generation = slot.generation
+    slot.ref, slot.cell = ref, cell
     slot.inline = slot.inline and cell.dispatcher is dispatcher
+    cell.generation = slot.generation
     cell.watch(slot, slot)
     return slot.ended_inline

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NoReturn, cast
-
-from pykka import ActorRef
+from typing import Any, ClassVar, NoReturn
 
 from allm.supervisors import events, log
 from allm.supervisors.actor import Actor
-from allm.supervisors.cell import Shutdown, cell_of
+from allm.supervisors.cell import Shutdown, alive
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart, Window, should_restart
@@ -32,7 +30,7 @@ from allm.supervisors.slots import (
     RestartNow,
     Slot,
 )
-from allm.supervisors.spec import Flags
+from allm.supervisors.spec import Flags, SpecError
 from allm.supervisors.starting import begin
 from allm.supervisors.timers import Timers, shared_timers
 
@@ -45,6 +43,7 @@ class Supervising(Actor):
     """The common part; see `Supervisor` and `DynamicSupervisor`."""
 
     child_type: ClassVar[str] = "supervisor"
+    trap_exits: ClassVar[bool] = True
     handlers: ClassVar[dict[type, str]] = {
         Began: "_began",
         Ended: "_ended",
@@ -118,14 +117,13 @@ class Supervising(Actor):
     def _begin(self) -> bool:
         try:
             self.on_start()
+            return self._ready()
         except Leave as leave:
             if self._over:
                 raise
             exit = leave.exit
         except BaseException as error:
             exit = self._crashed(error)
-        else:
-            return self._ready()
         self._end_with(exit)
         return False
 
@@ -154,7 +152,7 @@ class Supervising(Actor):
     def _launch(self, slot: Slot, extra: tuple[Any, ...] = ()) -> Exit | None:
         exit = begin(slot, self._dispatcher, extra)
         if exit is not None:
-            slot.status, slot.ref, slot.exit = DOWN, None, exit
+            slot.status, slot.ref, slot.cell, slot.exit = DOWN, None, None, exit
         elif slot.status is RUNNING:
             self._note_up(slot)
         elif slot.spec.start_timeout is not None:
@@ -171,10 +169,8 @@ class Supervising(Actor):
         """Tell a child to stop and set its deadline."""
         slot.disarm()
         slot.status = STOPPING
-        cell = cell_of(cast("ActorRef[Any]", slot.ref))
-        shutdown = slot.spec.shutdown
-        if cell is None:
-            return
+        cell, shutdown = slot.cell, slot.spec.shutdown
+        assert cell is not None
         if shutdown == "brutal_kill":
             cell.cancel(KILLED)
             return
@@ -187,12 +183,13 @@ class Supervising(Actor):
 
     def _deadline(self, message: Deadline) -> None:
         slot, generation = message
-        if slot.generation != generation or slot.ref is None or (cell := cell_of(slot.ref)) is None:
+        if slot.generation != generation or slot.cell is None:
             return
+        slot.timer = None
         if slot.status is STOPPING:
-            cell.cancel(KILLED)
+            slot.cell.cancel(KILLED)
         elif slot.status is STARTING:
-            cell.cancel(Exit("error", "start_timeout"))
+            slot.cell.cancel(Exit("error", "start_timeout"))
 
     def _began(self, message: Began) -> None:
         slot, generation = message
@@ -211,15 +208,30 @@ class Supervising(Actor):
             self.actor_inbox.abandoned += cell.abandoned
         if slot.timer is not None:
             slot.disarm()
-        before, slot.status, slot.ref, slot.exit = slot.status, DOWN, None, exit
+        before, slot.status, slot.ref, slot.cell, slot.exit = slot.status, DOWN, None, None, exit
         if events.listeners:
             events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, exit))
         if before is STOPPING or self._final is not None:
+            self._check_stop(slot, exit)
             self._stopped(slot, exit)
         elif before is RUNNING:
+            if exit.abnormal or slot.spec.restart == "permanent":
+                self._report("child_terminated", slot, exit)
             self._judge(slot, exit)
         else:
             self._start_failed(slot, exit)
+
+    def _check_stop(self, slot: Slot, exit: Exit) -> None:
+        """Report an end other than the ordered one; not an error of the stop."""
+        ordered = "killed" if slot.spec.shutdown == "brutal_kill" else "shutdown"
+        if exit.kind != ordered and (exit.abnormal or (exit.kind == "normal" and slot.spec.restart == "permanent")):
+            self._report("shutdown_error", slot, exit)
+
+    def _report(self, context: events.Context, slot: Slot, exit: Exit) -> None:
+        if events.listeners or log.enabled():
+            spec = slot.spec
+            offender = events.Offender(slot.id, spec.type, spec.restart, spec.shutdown, slot.generation)
+            events.report(events.SupervisorReport(self.actor_inbox.name, context, exit, offender))
 
     # -- verdicts
 
@@ -277,10 +289,11 @@ class Supervising(Actor):
         raise NotImplementedError
 
     def _escalate(self, slot: Slot, exit: Exit) -> None:
-        log.error("restart_budget_spent", supervisor=self.actor_inbox.name, child=slot.id, exit=exit.to_data())
+        reason = Exit("shutdown", "reached_max_restart_intensity")
+        self._report("shutdown", slot, reason)
         if events.listeners:
             events.emit(events.Escalated(self.actor_inbox.name, slot.id, exit))
-        self._end_with(Exit("shutdown", "reached_max_restart_intensity"))
+        self._end_with(reason)
 
     def _gone(self, slot: Slot, exit: Exit) -> None:
         """The child will not come back."""
@@ -288,6 +301,8 @@ class Supervising(Actor):
         waiters, slot.waiters = slot.waiters, []
         for waiter in waiters:
             waiter.set(None)
+        if slot.kept is not None and not slot.kept.buried:
+            slot.kept.bury(exit)
         if not slot.gone and slot.generation:
             slot.gone = True
             self.on_child_gone(slot, exit)
@@ -315,13 +330,13 @@ class Supervising(Actor):
         """The supervisor is killed: its children are, too."""
         for slot in self.slots():
             slot.disarm()
-            cell = cell_of(slot.ref) if slot.ref is not None else None
-            if cell is not None and slot.up:
+            cell = slot.cell
+            if cell is not None:
                 cell.cancel(KILLED)
                 self.actor_inbox.abandoned += cell.abandoned
-            slot.status, slot.ref = DOWN, None
+            slot.status, slot.ref, slot.cell = DOWN, None, None
             try:
-                self._gone(slot, slot.exit if cell is None and slot.exit else KILLED)
+                self._gone(slot, KILLED if cell is not None or slot.exit is None else slot.exit)
             except Exception as error:
                 log.error("hook_failed", supervisor=self.actor_inbox.name, error=error)
 
@@ -362,4 +377,14 @@ def describe(slot: Slot) -> ChildInfo:
 
 def refused_start(exit: Exit) -> Refused | None:
     """The answer for a start that failed; None for one that was ignored."""
-    return None if exit.kind == "ignore" else Refused("start_error", exit=exit)
+    if exit.kind == "ignore":
+        return None
+    if exit.kind == "already_started":  # its name is taken: say by whom
+        holder = alive.get(str(exit.detail))
+        return Refused("already_started", ref=holder.ref if holder is not None else None, exit=exit)
+    return Refused("start_error", exit=exit)
+
+
+def refused_spec(error: SpecError | TypeError) -> Refused:
+    """The answer for a spec that is none."""
+    return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pykka import ActorDeadError, ActorRef
 
-from allm.supervisors.here import on_loop
+from allm.supervisors.here import on_loop, threaded
 
 __all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "Timers", "shared_timers"]
 
@@ -86,7 +86,7 @@ def deliver(ref: ActorRef[Any], message: Any) -> None:
     try:
         ref.tell(message)
     except ActorDeadError:
-        put = getattr(ref.actor_inbox, "put_late", None)
+        put = getattr(ref.actor_inbox, "put_message", None)
         if put is not None:  # a supervisor that is on its way down still keeps its deadlines
             put(message)
 
@@ -137,6 +137,12 @@ class ThreadTimers:
         self._order = itertools.count()
         self._wake = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
+        threaded.add(self)
+
+    def after_fork(self) -> None:
+        """The child has neither the parent's timer thread nor its timers."""
+        self._wake = threading.Condition(threading.Lock())
+        self._thread, self._heap = None, []
 
     def now(self) -> float:
         return self._clock()

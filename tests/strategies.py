@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from allm.codec import DATA_MODULES, known_types
 from allm.errors import ADAPTER_REASONS
+from allm.freezing import freeze
 from allm.images import Image
 from allm.messages import Unknown
-from allm.plain import MAX_DEPTH, freeze
+from allm.plain import MAX_DEPTH
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
 

@@ -3,14 +3,24 @@
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
+import msgspec
+
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
 from allm.events import (
-    Event, PartCompleted, ReasoningCompleted, ReasoningDelta, ReasoningStarted, TextCompleted, TextDelta, TextStarted, ToolCallCompleted,
-    ToolCallDelta, ToolCallStarted,
+    Event,
+    PartCompleted,
+    ReasoningCompleted,
+    ReasoningDelta,
+    ReasoningStarted,
+    TextCompleted,
+    TextDelta,
+    TextStarted,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
 )  # fmt: skip
-from allm.plain import Value
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 
@@ -24,7 +34,7 @@ PROGRESS: Final = frozenset({
 progress that is no content (a refusal being written, a server tool at work). Pings, comments and empty chunks give neither."""
 
 
-class HttpRequest(Value, frozen=True, kw_only=True):
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to send, without its key: that goes into `key_header`, after `key_prefix`, at the moment of sending."""
 
     url: str
@@ -35,7 +45,7 @@ class HttpRequest(Value, frozen=True, kw_only=True):
     key_prefix: str = ""
 
 
-class Script(Value, frozen=True):
+class Script(msgspec.Struct, frozen=True):
     """What a fake plays instead of sending anything: (seconds to wait, item as bytes) in order."""
 
     steps: tuple[tuple[float, bytes], ...]

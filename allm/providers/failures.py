@@ -6,13 +6,15 @@ the message by most hosts, an Azure 401 has its status as text in `code`, Mistra
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo
-from allm.plain import freeze
+from allm.errors import ErrorInfo, ValidationError
+from allm.freezing import freeze
+from allm.wire_json import MalformedJson, decode
 
 __all__ = ["error_of", "failure"]
 
@@ -29,7 +31,8 @@ _BY_WORD = {
     "string_above_max_length": "context_length_exceeded",
     "rate_limit_exceeded": "rate_limited", "rate_limit_error": "rate_limited", "tokens": "rate_limited", "requests": "rate_limited",
     "overloaded_error": "overloaded", "overloaded": "overloaded", "engine_overloaded": "overloaded",
-    "invalid_api_key": "authentication", "authentication_error": "authentication", "permission_error": "permission",
+    "invalid_api_key": "authentication", "api_key_invalid": "authentication", "authentication_error": "authentication",
+    "permission_error": "permission",
     "model_not_found": "not_found", "not_found_error": "not_found", "deploymentnotfound": "not_found",
     "content_filter": "content_filter", "content_policy_violation": "content_filter", "moderation_blocked": "content_filter",
     "service_unavailable": "service_unavailable", "timeout": "timeout", "timeout_error": "timeout",
@@ -42,8 +45,11 @@ _OVERFLOW = re.compile(
     r"|total length of all messages|reduce the length of the messages",
     re.I,
 )
-_WAIT = re.compile(r"(?:try again|retry)[^.\d]{0,20}?([\d.]+)\s*(ms|milliseconds|s|sec|seconds|m|minutes)?\b", re.I)
-_UNITS = {"ms": 0.001, "milliseconds": 0.001, "m": 60.0, "minutes": 60.0}
+_WAIT = re.compile(
+    r"(?:try again|retry)[^.0-9]{0,20}?(?:([0-9]{1,4})h)?(?:([0-9]{1,4})m(?!s))?([0-9]{1,8}(?:\.[0-9]{1,9})?)"
+    r"\s*(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)?\b",
+    re.I,
+)  # "in 20s", "in 120ms", "in 6m0s", "after 3 seconds"
 _TRUSTED = frozenset({401, 403, 404})  # these mean what they say
 _ANY_WORD = frozenset({200})  # an error inside an answer that began well
 _CLASS_WORDS = {
@@ -55,11 +61,11 @@ _CLASS_WORDS = {
 def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
     """What an answer with the error status `status` means. `headers` have lower-case names."""
     try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        data = decode(body)
+    except MalformedJson:
         data = None
     details = _details(data)
-    message = _text(details.get("message")) or (body[:500].decode("utf-8", "replace").strip() if data is None else "")
+    message = _text(details.get("message")) or body[:500].decode("utf-8", "replace").strip()
     return _info(provider, status, details, message or f"HTTP {status} with an empty body", headers)
 
 
@@ -100,6 +106,7 @@ def _details(data: Any) -> dict[str, Any]:
 
 def _reason(status: int | None, details: dict[str, Any], message: str) -> str:
     words = [str(details[name]).lower() for name in ("code", "type", "status") if isinstance(details.get(name), str)]
+    words += [item["reason"].lower() for item in _inner(details) if isinstance(item.get("reason"), str)]
     by_word = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
     if by_word in ("quota_exceeded", "context_length_exceeded"):
         return by_word
@@ -125,13 +132,22 @@ def _retry_after(headers: Mapping[str, str], details: dict[str, Any], message: s
         _number(headers.get("retry-after-ms"), 0.001),
         _date(headers.get("retry-after"), headers),
         _reset(headers, details),
+        _delay(details),
     ]
     told = [wait for wait in waits if wait is not None]
     if told:
         # Azure sends seconds and milliseconds that disagree: the longer one is right.
         return max(0.0, *told)
     match = _WAIT.search(message)
-    return float(match[1].rstrip(".") or 0) * _UNITS.get((match[2] or "").lower(), 1.0) if match and match[1].strip(".") else None
+    if match is None:
+        return None
+    return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3]) * _unit(match[4] or "")
+
+
+def _unit(word: str) -> float:
+    """Seconds in it."""
+    word = word.lower()
+    return 0.001 if word.startswith(("ms", "milli")) else {"m": 60.0, "h": 3600.0}.get(word[:1], 1.0)
 
 
 def _number(text: str | None, unit: float = 1.0) -> float | None:
@@ -146,8 +162,20 @@ def _date(text: str | None, headers: Mapping[str, str]) -> float | None:
     """Seconds from the answer's own Date to an HTTP date: no clock of ours is asked."""
     try:
         return (parsedate_to_datetime(text or "") - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
+
+
+def _inner(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """Google's `details`: what the error consists of, one object each."""
+    inner = details.get("details")
+    return [item for item in inner if isinstance(item, dict)] if isinstance(inner, list) else []
+
+
+def _delay(details: dict[str, Any]) -> float | None:
+    """Google's RetryInfo: `"retryDelay": "34.4s"`."""
+    told = [item["retryDelay"].removesuffix("s") for item in _inner(details) if isinstance(item.get("retryDelay"), str)]
+    return _number(told[0]) if told else None
 
 
 def _reset(headers: Mapping[str, str], details: dict[str, Any]) -> float | None:
@@ -158,7 +186,7 @@ def _reset(headers: Mapping[str, str], details: dict[str, Any]) -> float | None:
     try:
         at = float(told or "") / 1000
         now = parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return at - now if 0 <= at - now < 86400 else None
 
@@ -173,4 +201,9 @@ def _text(value: Any) -> str:
 
 
 def _plain(kept: dict[str, Any]) -> dict[str, Any]:
-    return {name: freeze(value, name) for name, value in kept.items() if isinstance(value, str | int | float | bool)}
+    plain: dict[str, Any] = {}
+    for name, value in kept.items():
+        if isinstance(value, str | int | float | bool):
+            with suppress(ValidationError):  # a number or text that is no JSON: this is about another error
+                plain[name] = freeze(value, name)
+    return plain

@@ -19,8 +19,10 @@ attempts; past the end: `no_scripted_response`), `retry_until_call=n` (the first
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
+
+import msgspec
 
 from allm.blocks import CallContext, MessageBuilder
 from allm.engine import Engine
@@ -43,6 +45,23 @@ _ERRORS = ("error", "preflight_error", "stream_error")
 _FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter", "error": "error",
 }  # fmt: skip
+
+
+_NONE: Final = (("error", "no_scripted_response"),)
+_TEXT: Final = ("a text", str)
+_OBJECT: Final = ("an object", dict)
+_VALUES: Final[dict[str, tuple[tuple[str, Any], ...]]] = {
+    "text": (_TEXT,), "reasoning": (_TEXT,), "tool_call": (_TEXT, _OBJECT, _TEXT), "tool_call_delta": (_OBJECT,),
+    "usage": (_OBJECT,), "raw_chunk": (("anything", object),), "finish": (_TEXT,), "error": (_TEXT, _OBJECT),
+    "preflight_error": (_TEXT, _OBJECT), "stream_error": (_TEXT, _OBJECT), "delay": (("seconds", (int, float)),),
+}  # fmt: skip
+
+
+class _CallDelta(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
 
 
 class FakeLog:
@@ -77,29 +96,42 @@ class Fake:
 
     def request(self, engine: Engine, request: Request, base_url: str, stream: bool) -> Script:
         """The script for the engine's next call."""
+        _retry_until(engine)
         number = log_of(engine).next(request, bool(engine.adapter_opts.get("record")))
-        return Script(tuple(_steps(_script(engine.adapter_opts, number))))
+        return Script(tuple(_steps(*_script(engine.adapter_opts, number))))
 
     def decoder(self, engine: Engine, context: CallContext) -> "FakeDecoder":
         """A decoder for one attempt."""
-        return FakeDecoder(context, int(engine.adapter_opts.get("retry_until_call", 1)))
+        return FakeDecoder(context, _retry_until(engine))
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
         """A fake has no HTTP answers; third-party subclasses may."""
         return failure(self.provider, status, headers, body)
 
 
-def _script(opts: Mapping[str, Any], number: int) -> Sequence[Any]:
-    if (scripts := opts.get("scripts")) is not None:
-        return scripts[number] if number < len(scripts) else (("error", "no_scripted_response"),)
-    return opts.get("script", (("error", "no_scripted_response"),))
+def _retry_until(engine: Engine) -> int:
+    value = engine.adapter_opts.get("retry_until_call", 1)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValidationError.at("adapter_opts.retry_until_call", f"expected a whole number, got {value!r}")
+    return value
 
 
-def _steps(script: Sequence[Any]) -> list[tuple[float, bytes]]:
+def _script(opts: Mapping[str, Any], number: int) -> tuple[Any, str]:
+    """The script of call `number`, and its path."""
+    if (scripts := opts.get("scripts")) is None:
+        return opts.get("script", _NONE), "adapter_opts.script"
+    if not isinstance(scripts, tuple):
+        raise ValidationError.at("adapter_opts.scripts", f"expected scripts, got {scripts!r}")
+    return scripts[number] if number < len(scripts) else _NONE, f"adapter_opts.scripts[{number}]"
+
+
+def _steps(script: Any, path: str) -> list[tuple[float, bytes]]:
+    if not isinstance(script, tuple):
+        raise ValidationError.at(path, f"expected items, got {script!r}")
     steps: list[tuple[float, bytes]] = []
     wait = 0.0
     for i, item in enumerate(script):
-        _check(item, i, f"adapter_opts.script[{i}]")
+        _check(item, i, f"{path}[{i}]")
         if item[0] == "delay":
             wait += float(item[1])
             continue
@@ -109,19 +141,43 @@ def _steps(script: Sequence[Any]) -> list[tuple[float, bytes]]:
 
 
 def _check(item: Any, index: int, path: str) -> None:
-    if not isinstance(item, tuple) or not item or item[0] not in _ARITY:
+    if not isinstance(item, tuple) or not item or not isinstance(item[0], str) or item[0] not in _ARITY:
         raise ValidationError.at(path, f"expected (kind, ...) with a kind of {sorted(_ARITY)}, got {item!r}")
     least, most = _ARITY[item[0]]
     if not least <= len(item) - 1 <= most:
         raise ValidationError.at(path, f"{item[0]!r} takes {least} to {most} values, got {len(item) - 1}")
-    if item[0] in _ERRORS and item[1] not in ADAPTER_REASONS:
-        raise ValidationError.at(path, f"unknown reason {item[1]!r}")
+    for value, (wanted, kinds) in zip(item[1:], _VALUES[item[0]], strict=False):
+        if (isinstance(value, bool) and kinds is not object) or not isinstance(value, kinds):
+            raise ValidationError.at(path, f"{item[0]!r} takes {wanted} here, got {value!r}")
+    if item[0] in _ERRORS:
+        _check_error(path, *item[1:])
     if item[0] == "preflight_error" and index:
         raise ValidationError.at(path, "a preflight error comes first")
     if item[0] == "stream_error" and not index:
         raise ValidationError.at(path, "a stream error comes after content")
     if item[0] == "finish" and item[1] not in _FINISH:
         raise ValidationError.at(path, f"unknown finish reason {item[1]!r}")
+    if item[0] == "usage":
+        _check_fields(path, item[1], Usage)
+    if item[0] == "tool_call_delta":
+        _check_fields(path, item[1], _CallDelta)
+    if item[0] == "delay" and item[1] < 0:
+        raise ValidationError.at(path, f"a delay is at least 0 seconds, got {item[1]!r}")
+
+
+def _check_error(path: str, reason: str, details: Mapping[str, Any] | None = None) -> None:
+    if reason not in ADAPTER_REASONS:
+        raise ValidationError.at(path, f"unknown reason {reason!r}")
+    _check_fields(path, {"kind": "", "reason": "", "message": "", **(details or {})}, ErrorInfo)
+
+
+def _check_fields(path: str, given: Mapping[str, Any], of: type[msgspec.Struct]) -> None:
+    if unknown := given.keys() - set(of.__struct_fields__):
+        raise ValidationError.at(path, f"unknown fields {sorted(unknown)}")
+    try:
+        msgspec.convert(given, of)
+    except msgspec.ValidationError as error:
+        raise ValidationError.at(path, str(error)) from None
 
 
 class FakeDecoder:
@@ -196,5 +252,5 @@ class FakeDecoder:
 
     def _fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
         self._ended = True
-        fields = {"message": f"the script says {reason}", **(details or {})}
-        self._build.events.append(ErrorOccurred(ErrorInfo("adapter", reason, provider="fake", **fields)))
+        fields = {"kind": "adapter", "message": f"the script says {reason}", "provider": "fake", **(details or {})}
+        self._build.events.append(ErrorOccurred(ErrorInfo(**{**fields, "reason": reason})))

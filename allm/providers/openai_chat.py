@@ -9,14 +9,16 @@ the finishing chunk; errors inside a 200; streams without `[DONE]`.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from allm.blocks import CallContext, MessageBuilder
 from allm.engine import Engine
-from allm.errors import ErrorInfo
+from allm.errors import ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event, RawChunk
+from allm.freezing import freeze
 from allm.providers.adapter import HttpRequest
 from allm.providers.failures import error_of, failure
 from allm.providers.openai_chat_request import chat_body
@@ -34,7 +36,7 @@ FINISH: Final[dict[str, FinishReason]] = {
 }  # fmt: skip
 """The wire's words for why it ended; any other is `other`."""
 
-_NULL = msgspec.Raw(b"null")
+_LIMIT: Final = 1 << 63
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -74,7 +76,7 @@ class _Chunk(msgspec.Struct):
     id: Any = None
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = _NULL
+    usage: dict[str, Any] | None = None
     error: Any = None
     service_tier: Any = None
     system_fingerprint: Any = None
@@ -95,7 +97,10 @@ class OpenAIChat:
         """`POST {base_url}/chat/completions`."""
         return HttpRequest(
             url=f"{base_url}/chat/completions",
-            headers=(("content-type", "application/json"), ("accept", "text/event-stream" if stream else "application/json")),
+            headers=(
+                ("content-type", "application/json"),
+                ("accept", "text/event-stream" if stream else "application/json"),
+            ),
             body=encode(chat_body(engine, request, base_url, stream)),
             key_header="authorization",
             key_prefix="Bearer ",
@@ -118,7 +123,8 @@ class ChatDecoder:
         self._build = MessageBuilder(context)
         self._raw_chunks = context.include_raw_chunks
         self._finish: str | None = None
-        self._usage = _NULL
+        self._usage: dict[str, Any] = {}
+        self._last: _Chunk | None = None
         self._refusal: list[str] = []
         self._metadata: dict[str, Any] = {}
         self._ended = False
@@ -144,6 +150,8 @@ class ChatDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete."""
+        if self._ended:
+            return []
         try:
             self._frames(self._sse.feed(data))
         except FrameTooLarge:
@@ -153,7 +161,8 @@ class ChatDecoder:
     def end(self) -> list[Event]:
         """The stream ended. A finish reason seen, or `[DONE]`, is the end marker; without one there is no terminal event."""
         if not self._ended:
-            self._frames(self._sse.close())
+            # An event that was cut off in its midst tells of a truncation, not of a host that writes nonsense.
+            self._frames([frame for frame in self._sse.close() if _is_whole(frame.data)])
         if not self._ended and self._finish is not None:
             self._complete()
         return self._build.take()
@@ -166,7 +175,7 @@ class ChatDecoder:
             if self._finish is None and not self._build.has_content:
                 self._fail("malformed_response", "the body holds no choice")
             else:
-                self._complete(raw=decode(data) if self._raw_chunks else None)
+                self._complete(raw=_storable(data) if self._raw_chunks else None)
         return self._build.take()
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
@@ -180,32 +189,32 @@ class ChatDecoder:
                 return
             if data == b"[DONE]":
                 self._complete()
-            elif event == b"error":
-                self._data(data, failed=True)
-            else:
-                self._data(data)
+            elif data.strip():
+                self._data(data, failed=event == b"error")
 
     def _data(self, data: bytes, failed: bool = False) -> None:
         try:
             chunk = _decode_chunk(data)
         except (msgspec.DecodeError, RecursionError):
-            chunk = self._odd_chunk(data)
-            if chunk is None:
+            odd = self._odd_chunk(data)
+            if odd is None:
                 return
-        if self._raw_chunks:
-            self._build.events.append(RawChunk(decode(data)))
+            chunk = odd
+        if self._raw_chunks and (raw := _storable(data)) is not None:
+            self._build.events.append(RawChunk(raw))
         if chunk.error is not None or failed:
-            self._error(error_of("openai", chunk.error if chunk.error is not None else decode(data)))
+            self._error(error_of("openai", chunk.error if chunk.error is not None else _storable(data)))
             return
         if not self._build.started and (chunk.id or chunk.choices):
             self._build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
+            self._extras(chunk)
         if chunk.choices:
             for choice in chunk.choices:
                 if choice.index == 0:
                     self._choice(choice)
-        if chunk.usage is not _NULL and bytes(chunk.usage) != b"null":
-            self._usage = msgspec.Raw(bytes(chunk.usage))
-        self._extras(chunk)
+        if chunk.usage:
+            self._usage = chunk.usage
+        self._last = chunk
 
     def _choice(self, choice: _Choice) -> None:
         delta = choice.delta if choice.delta is not None and not self._whole else choice.message or choice.delta
@@ -251,13 +260,16 @@ class ChatDecoder:
             self._build.call(key, call.id, call.custom.name, call.custom.input)
         elif call.function is not None:
             self._build.call(key, call.id, call.function.name, _raw(call.function.arguments))
+        else:
+            self._build.call(key, call.id, None, None)
 
     def _extras(self, chunk: _Chunk) -> None:
+        """What stands beside the choices; the first chunk and the last one tell all of it."""
         for name in ("service_tier", "system_fingerprint", "citations"):
             if (value := getattr(chunk, name)) is not None:
                 self._metadata[name] = value
-        if isinstance(chunk.x_groq, dict) and chunk.x_groq.get("usage") and self._usage is _NULL:
-            self._usage = msgspec.Raw(encode(chunk.x_groq["usage"]))
+        if isinstance(chunk.x_groq, dict) and not self._usage:
+            self._usage = _dict(chunk.x_groq.get("usage"))
 
     def _odd_chunk(self, data: bytes) -> _Chunk | None:
         """A chunk that the typed decoder refused: read it loosely, or fail the attempt."""
@@ -271,12 +283,14 @@ class ChatDecoder:
 
     def _complete(self, raw: Any = None) -> None:
         self._ended = True
+        if self._last is not None:
+            self._extras(self._last)
         self._build.complete(
             FINISH.get(self._finish or "stop", "other"),
             raw_finish=self._finish,
             usage=_usage(self._usage),
             refusal="".join(self._refusal) or None,
-            metadata=self._metadata,
+            metadata=_within_limits(self._metadata),
             raw=raw,
         )
 
@@ -295,8 +309,33 @@ def _raw(arguments: Any) -> str | None:
     return encode(arguments).decode()
 
 
+def _is_whole(data: bytes) -> bool:
+    """Whether a last event without its blank line came to its end."""
+    try:
+        return data == b"[DONE]" or decode(data) is not None
+    except MalformedJson:
+        return False
+
+
+def _storable(data: bytes) -> Any:
+    """The chunk as a payload of ours; None if it is beyond the limits of one."""
+    try:
+        return freeze(decode(data))
+    except (MalformedJson, ValidationError):
+        return None
+
+
+def _within_limits(told: dict[str, Any]) -> dict[str, Any]:
+    """What a host says beside its answer, without what no value of ours may hold."""
+    kept: dict[str, Any] = {}
+    for name, value in told.items():
+        with suppress(ValidationError):
+            kept[name] = freeze(value)
+    return kept
+
+
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
 
 
 def _cost(value: Any) -> float | None:
@@ -307,19 +346,14 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _usage(raw: msgspec.Raw) -> Usage:
+def _usage(told: dict[str, Any]) -> Usage:
     """Usage in the library's terms; what has no place there goes to `extra`. Costs as OpenRouter and Perplexity report them."""
-    try:
-        told = _dict(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, RecursionError):
-        return Usage()
     if not told:
         return Usage()
     prompt, completion = _dict(told.get("prompt_tokens_details")), _dict(told.get("completion_tokens_details"))
     cost = told.get("cost")
     costs = _dict(cost)
     cached = _count(prompt.get("cached_tokens"))
-    known = {"prompt_tokens", "completion_tokens", "total_tokens", "cost"}
     return Usage(
         input_tokens=_count(told.get("prompt_tokens")),
         output_tokens=_count(told.get("completion_tokens")),
@@ -330,5 +364,18 @@ def _usage(raw: msgspec.Raw) -> Usage:
         input_cost=_cost(costs.get("input_tokens_cost")),
         output_cost=_cost(costs.get("output_tokens_cost")),
         total_cost=_cost(costs.get("total_cost") if costs else cost),
-        extra={name: value for name, value in told.items() if name not in known and value is not None},
+        extra=_within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
     )
+
+
+_KNOWN_USAGE = frozenset({
+    "prompt_tokens", "completion_tokens", "total_tokens", "cost", "prompt_tokens_details", "completion_tokens_details",
+    "prompt_cache_hit_tokens", "prompt_cache_miss_tokens",
+})  # fmt: skip
+_KNOWN_PROMPT = frozenset({"cached_tokens", "cache_write_tokens"})
+_KNOWN_COMPLETION = frozenset({"reasoning_tokens"})
+
+
+def _rest(told: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """What was counted and has no field of its own."""
+    return {name: value for name, value in told.items() if value and name not in known}

@@ -4,9 +4,18 @@ import base64
 from typing import Any
 
 from allm.engine import Engine
-from allm.environment import PROVIDERS
 from allm.errors import ValidationError
-from allm.messages import FilePart, ImagePart, Message, Part, ProviderPart, ReasoningPart, TextPart, ToolCallPart, Unknown
+from allm.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    ProviderPart,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    Unknown,
+)
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 from allm.wire_json import encode
 
@@ -48,7 +57,8 @@ def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> 
 
 def _max_tokens_field(engine: Engine, base_url: str) -> str:
     """OpenAI's reasoning models refuse `max_tokens`, compatible hosts know nothing else."""
-    own = base_url == PROVIDERS["openai"].base_url or ".azure.com" in base_url
+    host = base_url.lower().partition("://")[2].partition("/")[0].partition(":")[0]
+    own = host == "api.openai.com" or host.endswith((".api.openai.com", ".azure.com"))
     return str(engine.adapter_opts.get("max_tokens_field") or ("max_completion_tokens" if own else "max_tokens"))
 
 

@@ -38,4 +38,3 @@ class Sim(OpenAIChat):
             request = replace(request, model="sim")
         made = super().request(engine, request, base_url or shared_simulator().base_url("chat"), stream)
         return replace(made, key_header=None)
-

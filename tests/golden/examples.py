@@ -18,7 +18,7 @@ from allm.messages import (
 )
 from allm.requests import JsonSchema, Request, ToolSpec
 from allm.responses import ChatResult, Response, StepResult, ToolResult
-from allm.retry import GiveUp, RestartAfter, Retry
+from allm.retry import Retry
 from allm.settings import Http, Timeouts
 from allm.usage import Usage
 
@@ -128,8 +128,6 @@ EXAMPLES: tuple[Any, ...] = (
     e.RawChunk(JSON),
     e.ErrorOccurred(error),
     e.Envelope("user-42", "turn-1", 1, 17, 3, 1700000000.25, e.TextDelta("b1", "Hel")),
-    RestartAfter(0.5),
-    GiveUp(),
     Retry(
         max_attempts=5,
         base_delay=0.1,

@@ -1,0 +1,117 @@
+"""Administration of a live supervisor, as functions that wait for the answer and raise a refusal.
+
+From inside an actor, tell or ask the messages of `requests` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from pykka import ActorRef
+
+from allm.supervisors.exits import Exit
+from allm.supervisors.names import Address, call
+from allm.supervisors.requests import (
+    ChangeSpecs,
+    ChildInfo,
+    CountChildren,
+    Counts,
+    DeleteChild,
+    GetSpec,
+    Refused,
+    RestartChild,
+    StartChild,
+    StopChild,
+    WhichChild,
+    WhichChildren,
+)
+from allm.supervisors.spec import ChildSpec, Flags
+
+__all__ = [
+    "SupervisorError",
+    "change_specs",
+    "count_children",
+    "delete_child",
+    "get_spec",
+    "restart_child",
+    "start_child",
+    "terminate_child",
+    "which_child",
+    "which_children",
+]
+
+
+class SupervisorError(Exception):
+    """A supervisor refused; ``reason`` is OTP's word for why, ``ref`` a holder, ``exit`` a failed start's."""
+
+    def __init__(self, refused: Refused) -> None:
+        detail = f": {refused.exit.kind} {refused.exit.detail or ''}".rstrip() if refused.exit is not None else ""
+        super().__init__(refused.reason + detail)
+        self.reason = refused.reason
+        self.ref: ActorRef[Any] | None = refused.ref
+        self.exit: Exit | None = refused.exit
+
+
+def _ask(supervisor: Address, request: Any, timeout: float | None) -> Any:
+    answer = call(supervisor, request, timeout)
+    if isinstance(answer, Refused):
+        raise SupervisorError(answer)
+    return answer
+
+
+def start_child(supervisor: Address, spec: ChildSpec | Mapping[str, Any] | Sequence[Any], timeout: float | None = 5.0) -> Any:
+    """Start a child: its ref, or ``(ref, extra)``, or None when it asked to be left out.
+
+    Under a supervisor with a template, `spec` is the arguments to append.
+    """
+    return _ask(supervisor, StartChild(spec), timeout)
+
+
+def terminate_child(supervisor: Address, child: Hashable, timeout: float | None = 5.0) -> None:
+    """Stop a child and wait for its end."""
+    _ask(supervisor, StopChild(child), timeout)
+
+
+def restart_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> Any:
+    """Start a stopped child again."""
+    return _ask(supervisor, RestartChild(id), timeout)
+
+
+def delete_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> None:
+    """Forget the spec of a stopped child."""
+    _ask(supervisor, DeleteChild(id), timeout)
+
+
+def which_children(supervisor: Address, timeout: float | None = 5.0) -> list[ChildInfo]:
+    """The children, newest first."""
+    children: list[ChildInfo] = _ask(supervisor, WhichChildren(), timeout)
+    return children
+
+
+def which_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> ChildInfo:
+    """One child."""
+    info: ChildInfo = _ask(supervisor, WhichChild(id), timeout)
+    return info
+
+
+def count_children(supervisor: Address, timeout: float | None = 5.0) -> Counts:
+    """How many there are."""
+    counts: Counts = _ask(supervisor, CountChildren(), timeout)
+    return counts
+
+
+def get_spec(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> ChildSpec:
+    """The spec of a child."""
+    spec: ChildSpec = _ask(supervisor, GetSpec(id), timeout)
+    return spec
+
+
+def change_specs(
+    supervisor: Address,
+    children: Sequence[ChildSpec | Mapping[str, Any]],
+    flags: Flags | None = None,
+    timeout: float | None = 5.0,
+) -> None:
+    """New specs and flags for a live supervisor: what runs stays, what is new is not started."""
+    _ask(supervisor, ChangeSpecs(tuple(children), flags), timeout)

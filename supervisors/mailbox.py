@@ -1,0 +1,195 @@
+"""Mailboxes with a will of their own: kept across restarts, or bounded.
+
+`Kept` belongs to a child's slot: refs of all incarnations put into it, a restart loses only the message that failed,
+and what is left when the child does not come back goes to the dead letters. A lock guards its order; it is held for
+an append, never while anything runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pykka._envelope import Envelope
+
+from allm.supervisors import events
+from allm.supervisors.cell import Body, Cell
+from allm.supervisors.exits import NOPROC, ActorExited, Exit
+from allm.supervisors.inbox import StopFlag
+
+__all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
+
+
+class MailboxFull(RuntimeError):
+    """The mailbox holds as many messages as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many messages of others may wait, and what happens to one more.
+
+    ``refuse`` raises `MailboxFull` in the sender (an ask fails with it), the two others make a dead letter. Signals,
+    timers and reports of children are never counted. Senders that race may overshoot by their number.
+    """
+
+    limit: int
+    full: Literal["refuse", "drop_newest", "drop_oldest"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit must be at least 1, not {self.limit}")
+
+
+_FULL = Exit("mailbox_full")
+
+
+class BoundedCell(Cell):
+    """A cell whose mailbox refuses or drops what is too much."""
+
+    __slots__ = ("bound",)
+
+    def __init__(self, name: str, body: Body, bound: Bound) -> None:
+        super().__init__(name, body)
+        self.bound = bound
+
+    def put(self, envelope: Envelope[Any], /) -> None:
+        """Take a message unless too many wait."""
+        if len(self.user) < self.bound.limit or self._make_room(envelope):
+            super().put(envelope)
+
+    def _make_room(self, envelope: Envelope[Any]) -> bool:
+        if self.bound.full == "drop_oldest":
+            with suppress(IndexError):
+                self._drop(self.user.popleft())
+            return True
+        if self.bound.full == "refuse" and envelope.reply_to is None:
+            raise MailboxFull(f"{self.name} has {self.bound.limit} messages waiting")
+        self._drop(envelope)
+        return False
+
+    def _drop(self, envelope: Envelope[Any]) -> None:
+        if envelope.reply_to is None:
+            events.dead_letter(self.name, envelope.message, _FULL)
+        else:
+            error = MailboxFull(f"{self.name} has {self.bound.limit} messages waiting")
+            envelope.reply_to.set_exception((MailboxFull, error, None))
+
+
+class Kept:
+    """The mailbox of a slot: one incarnation at a time takes from it."""
+
+    def __init__(self, max_redeliver: int = 0) -> None:
+        self.stopped = StopFlag()
+        self.current: KeptCell | None = None
+        self._held: deque[Envelope[Any]] = deque()
+        self._lock = threading.Lock()
+        self._max_redeliver = max_redeliver
+        self._poison: tuple[Envelope[Any], int] | None = None
+        self._buried: Exit | None = None
+
+    @property
+    def buried(self) -> bool:
+        """Whether it is closed for good."""
+        return self._buried is not None
+
+    def put(self, envelope: Envelope[Any]) -> None:
+        """Append to the incarnation that runs, or keep it for the next. Any thread."""
+        if not self.take(envelope):
+            _lost("a child", envelope, self._buried or NOPROC)
+
+    def take(self, envelope: Envelope[Any]) -> bool:
+        """`put`; False when it is closed for good."""
+        with self._lock:
+            cell = self.current
+            if cell is not None:
+                cell.user.append(envelope)
+            elif self._buried is None:
+                self._held.append(envelope)
+            else:
+                return False
+        if cell is not None:
+            cell.poke()
+        return True
+
+    def open(self, cell: KeptCell) -> None:
+        """A new incarnation takes over, before it runs."""
+        with self._lock:
+            cell.user.extend(self._held)
+            self._held.clear()
+            self.current = cell
+
+    def close(self, cell: KeptCell, error: BaseException | None) -> None:
+        """An incarnation ended: keep what waits, and the message it failed on while that may be tried again."""
+        failed = cell.envelope if error is not None or (cell.exit is not None and cell.exit.kind == "killed") else None
+        with self._lock:
+            cell.closed = True
+            self.current = None
+            if failed is not None and failed.reply_to is None and self._may_retry(failed):
+                cell.envelope = failed = None
+            self._held.extend(cell.user)
+            cell.user.clear()
+        if failed is not None and failed.reply_to is None and cell.exit is not None:
+            text = f"{type(error).__name__}: {error}" if error is not None else cell.exit.kind
+            events.dead_letter(cell.name, failed.message, cell.exit, text)
+
+    def _may_retry(self, failed: Envelope[Any]) -> bool:
+        tried = self._poison[1] if self._poison is not None and self._poison[0] is failed else 0
+        self._poison = (failed, tried + 1)
+        if tried >= self._max_redeliver:
+            self._poison = None
+            return False
+        self._held.append(failed)  # first in line: nothing is held while an incarnation runs
+        return True
+
+    def bury(self, exit: Exit) -> None:
+        """The child will not come back: asks fail, tells become dead letters."""
+        with self._lock:
+            self._buried = exit
+            left = list(self._held)
+            self._held.clear()
+        self.stopped.set()
+        for envelope in left:
+            _lost("a child", envelope, exit)
+
+
+class KeptCell(Cell):
+    """An incarnation whose mailbox outlives it."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, name: str, body: Body, kept: Kept) -> None:
+        super().__init__(name, body, kept.stopped)
+        self.kept = kept
+        kept.open(self)
+
+    def post(self, envelope: Envelope[Any], /) -> None:
+        """Into the mailbox of the slot, whichever incarnation runs."""
+        if envelope.reply_to is not None:
+            envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        self.kept.put(envelope)
+
+    def poke(self) -> None:
+        """See that the messages are handled."""
+        if not self.closed and self.flag.acquire(False):
+            self.lane.schedule(self)
+
+    def _stop_flag(self) -> None:
+        """Refs stay alive while the slot may start it again."""
+
+    def _close(self, error: BaseException | None) -> None:
+        self.kept.close(self, error)
+
+    @property
+    def acting(self) -> Cell:
+        """The incarnation that runs now."""
+        return self.kept.current or self
+
+
+def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:
+    if envelope.reply_to is not None:
+        envelope.reply_to.set_exception((ActorExited, ActorExited(name, exit), None))
+    else:
+        events.dead_letter(name, envelope.message, exit)

@@ -1,0 +1,59 @@
+"""Whom a call is for: a ref, or a name that a registry resolves at the moment of the call."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from pykka import ActorDeadError, ActorRef
+from pykka._envelope import Envelope
+
+from allm.supervisors.cell import Cell
+from allm.supervisors.exits import NOPROC, ActorExited
+from allm.supervisors.futures import Reply
+from allm.supervisors.here import AskCycle, here
+
+__all__ = ["Address", "Via", "call", "cast", "resolve"]
+
+
+@runtime_checkable
+class Via(Protocol):
+    """A name. `Registry.via` makes them; anything with this method is one."""
+
+    def whereis(self) -> ActorRef[Any] | None:
+        """The ref behind the name now."""
+        ...
+
+
+Address: TypeAlias = "ActorRef[Any] | Via"
+
+
+def resolve(address: Address) -> ActorRef[Any]:
+    """The ref; `ActorExited` with ``noproc`` when nobody has the name or the ref is dead."""
+    ref = address if isinstance(address, ActorRef) else address.whereis()
+    if ref is None or not ref.is_alive():
+        raise ActorExited(str(address), NOPROC)
+    return ref
+
+
+def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
+    """Ask and wait: `ActorExited` with its exit if it dies meanwhile, `CallTimeout` after `timeout` seconds.
+
+    A call to oneself is refused before anything is sent.
+    """
+    ref = resolve(address)
+    inbox: Any = ref.actor_inbox
+    if isinstance(inbox, Cell) and here.cell is inbox.acting:
+        raise AskCycle(f"calling_self: {inbox.name}")
+    reply: Any = ref.actor_class._create_future()  # pyright: ignore[reportPrivateUsage]
+    if isinstance(reply, Reply):
+        reply.request = type(message).__name__
+    inbox.put(Envelope(message, reply_to=reply))
+    return reply.get(timeout=timeout)
+
+
+def cast(address: Address, message: Any) -> None:
+    """Tell; silent when nobody is there."""
+    try:
+        resolve(address).tell(message)
+    except ActorDeadError:
+        return

@@ -1,0 +1,212 @@
+"""Names for actors, in this process: unique keys, or keys with many holders. A holder's end frees its keys.
+
+Not an actor: a table under a lock that is held for dictionary work only. A holder that is dead counts as gone even
+where its clean-up has not come through yet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pykka import ActorRef
+
+from allm.supervisors import log
+from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.exits import Exit, ExitError
+from allm.supervisors.here import guard, here
+from allm.supervisors.names import cast
+
+__all__ = ["AlreadyRegistered", "Key", "Registered", "Registry", "Unregistered"]
+
+
+class AlreadyRegistered(ExitError):
+    """A unique key has a holder: ``ref``. An actor that fails to start with it is reported as already started."""
+
+    def __init__(self, key: Hashable, ref: ActorRef[Any], name: str) -> None:
+        super().__init__(f"{key!r} is held by {name}", Exit("already_started", name))
+        self.key = key
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An actor took a key; told to listeners."""
+
+    registry: str
+    key: Hashable
+    ref: ActorRef[Any]
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """A key was given back, or its holder ended; told to listeners."""
+
+    registry: str
+    key: Hashable
+    ref: ActorRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A name in a registry, resolved when used: for `call`, `cast` and `whereis`."""
+
+    registry: Registry
+    key: Hashable
+
+    def whereis(self) -> ActorRef[Any] | None:
+        """The holder now."""
+        return self.registry.whereis(self.key)
+
+    def __str__(self) -> str:
+        return f"{self.registry.name}:{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    ref: ActorRef[Any]
+    value: Any
+    cell: Cell
+
+
+Listener = ActorRef[Any] | Callable[[Any], object]
+
+
+class Registry:
+    """Keys to actors; any thread."""
+
+    def __init__(
+        self,
+        keys: Literal["unique", "duplicate"] = "unique",
+        *,
+        name: str = "registry",
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        self.name = name
+        self._unique = keys == "unique"
+        self._listeners = tuple(listeners)
+        self._lock = threading.Lock()
+        self._entries: dict[Hashable, dict[str, _Entry]] = {}  # key -> holder's name -> entry
+        self._held: dict[str, set[Hashable]] = {}  # holder's name -> its keys
+
+    def register(self, key: Hashable, value: Any = None, ref: ActorRef[Any] | None = None) -> None:
+        """Give `key` to `ref`, by default the actor whose handler this is; `AlreadyRegistered` if it is taken."""
+        guard()
+        cell = _cell(ref)
+        holder = ref or cell.ref
+        assert holder is not None
+        with self._lock:
+            self._refuse_taken(key, cell)
+            entries = self._entries.setdefault(key, {})
+            entries[cell.name] = _Entry(holder, value, cell)
+            first = cell.name not in self._held
+            self._held.setdefault(cell.name, set()).add(key)
+        if first:
+            cell.watch(self, self)  # of a dead one it hears at once
+        self._tell(Registered(self.name, key, holder, value))
+
+    def _refuse_taken(self, key: Hashable, cell: Cell) -> None:
+        for entry in list(self._entries.get(key, {}).values()):
+            if entry.cell.exit is not None:
+                self._take_out(key, entry.cell.name)
+            elif self._unique or entry.cell is cell:
+                raise AlreadyRegistered(key, entry.ref, entry.cell.name)
+
+    def unregister(self, key: Hashable, ref: ActorRef[Any] | None = None) -> None:
+        """Give back one's own key; nothing happens when one does not hold it."""
+        cell = _cell(ref)
+        with self._lock:
+            entry = self._take_out(key, cell.name)
+            idle = cell.name not in self._held
+        if idle:
+            cell.unwatch(self)
+        if entry is not None:
+            self._tell(Unregistered(self.name, key, entry.ref))
+
+    def _take_out(self, key: Hashable, holder: str) -> _Entry | None:
+        entries = self._entries.get(key)
+        entry = entries.pop(holder, None) if entries is not None else None
+        if entries is not None and not entries:
+            del self._entries[key]
+        keys = self._held.get(holder)
+        if keys is not None:
+            keys.discard(key)
+            if not keys:
+                del self._held[holder]
+        return entry
+
+    # -- as a watcher of the holders
+
+    def started(self, cell: Cell) -> None:
+        """Of no interest."""
+
+    def ended(self, cell: Cell, exit: Exit) -> None:
+        """Free the keys of a holder."""
+        with self._lock:
+            keys = list(self._held.get(cell.name, ()))
+            gone = [(key, self._take_out(key, cell.name)) for key in keys]
+        for key, entry in gone:
+            if entry is not None:
+                self._tell(Unregistered(self.name, key, entry.ref))
+
+    # -- looking up
+
+    def lookup(self, key: Hashable) -> list[tuple[ActorRef[Any], Any]]:
+        """The holders of a key that live, with the values they gave."""
+        with self._lock:
+            entries = list(self._entries.get(key, {}).values())
+        return [(entry.ref, entry.value) for entry in entries if entry.cell.exit is None]
+
+    def whereis(self, key: Hashable) -> ActorRef[Any] | None:
+        """The holder of a unique key."""
+        found = self.lookup(key)
+        return found[0][0] if found else None
+
+    def keys(self, ref: ActorRef[Any] | None = None) -> list[Hashable]:
+        """The keys an actor holds."""
+        with self._lock:
+            return list(self._held.get(_cell(ref).name, ()))
+
+    def via(self, key: Hashable) -> Key:
+        """The key as a name that `call` and `cast` take."""
+        return Key(self, key)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(map(len, self._entries.values()))
+
+    def dispatch(self, key: Hashable, function: Callable[[ActorRef[Any], Any], object], *, parallel: bool = False) -> int:
+        """Call `function(ref, value)` for each holder; the number of holders. One that raises stops no other."""
+        found = self.lookup(key)
+        if parallel and len(found) > 1:
+            with ThreadPoolExecutor(min(len(found), 8)) as pool:
+                list(pool.map(lambda entry: _guarded(function, *entry), found))
+        else:
+            for entry in found:
+                _guarded(function, *entry)
+        return len(found)
+
+    def _tell(self, event: Registered | Unregistered) -> None:
+        for listener in self._listeners:
+            if isinstance(listener, ActorRef):
+                cast(listener, event)
+            else:
+                _guarded(listener, event)
+
+
+def _cell(ref: ActorRef[Any] | None) -> Cell:
+    cell = cell_of(ref) if ref is not None else here.cell
+    if not isinstance(cell, Cell):
+        raise RuntimeError("not in an actor's handler: say for whom" if ref is None else f"{ref} is a plain Pykka actor")
+    return cell
+
+
+def _guarded(function: Callable[..., object], *args: Any) -> None:
+    try:
+        function(*args)
+    except Exception as error:
+        log.error("listener_failed", error=repr(error))

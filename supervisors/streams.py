@@ -1,0 +1,110 @@
+"""Many tasks over an iterable, a bounded number at a time."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Generic, Literal, TypeVar
+
+from allm.supervisors.exits import CallTimeout, Exit
+from allm.supervisors.here import waiting
+from allm.supervisors.names import Address
+from allm.supervisors.tasks import Ok, Task, async_nolink
+
+__all__ = ["async_stream"]
+
+T = TypeVar("T")
+
+
+def async_stream(
+    supervisor: Address,
+    function: Callable[..., T],
+    items: Iterable[Any],
+    *,
+    max_concurrency: int | None = None,
+    ordered: bool = True,
+    timeout: float | None = 5.0,
+    on_timeout: Literal["raise", "kill"] = "raise",
+) -> Generator[Ok[T] | Exit]:
+    """Yield ``Ok(function(item))`` or the `Exit` of its task for each item, in order unless told otherwise.
+
+    At most `max_concurrency` tasks run (default: the number of CPUs). A task has `timeout` seconds: over that the
+    stream raises `CallTimeout`, or kills the task and yields a ``timeout`` exit. However the stream ends, closed
+    early too, its tasks are stopped.
+    """
+    run = _Run[T](supervisor, function, iter(items), timeout, on_timeout)
+    limit = max_concurrency or os.cpu_count() or 1
+    try:
+        yield from run.results(limit, ordered)
+    finally:
+        run.stop()
+
+
+class _Run(Generic[T]):
+    def __init__(
+        self,
+        supervisor: Address,
+        function: Callable[..., T],
+        items: Iterator[Any],
+        timeout: float | None,
+        on_timeout: str,
+    ) -> None:
+        self._start: Callable[[Any], Task[T]] = lambda item: async_nolink(supervisor, function, item, shutdown="brutal_kill")
+        self._items = items
+        self._timeout, self._on_timeout = timeout, on_timeout
+        self._running: dict[int, tuple[Task[T], float]] = {}
+        self._ready: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._done: dict[int, Ok[T] | Exit] = {}
+        self._started = self._yielded = 0
+
+    def results(self, limit: int, ordered: bool) -> Iterator[Ok[T] | Exit]:
+        more = True
+        while more or self._running or self._done:
+            while more and len(self._running) + (len(self._done) if ordered else 0) < limit:
+                more = self._next()
+            if not self._running and not self._done:
+                return
+            index = self._yielded if ordered else next(iter(self._done), -1)
+            if index in self._done:
+                self._yielded += 1
+                yield self._done.pop(index)
+            else:
+                self._wait()
+
+    def _next(self) -> bool:
+        try:
+            item = next(self._items)
+        except StopIteration:
+            return False
+        index, self._started = self._started, self._started + 1
+        task = self._start(item)
+        self._running[index] = (task, time.monotonic())
+        task.reply.add_done_callback(lambda _: self._ready.put(index))
+        return True
+
+    def _wait(self) -> None:
+        """Until a task is done, or has had its time."""
+        oldest = min(self._running, key=lambda index: self._running[index][1])
+        left = None if self._timeout is None else self._running[oldest][1] + self._timeout - time.monotonic()
+        try:
+            with waiting(None, "waiting for a stream of tasks"):
+                index = self._ready.get(timeout=None if left is None else max(0.0, left))
+        except queue.Empty:
+            if self._on_timeout == "raise":
+                raise CallTimeout(f"item {oldest} took longer than {self._timeout} seconds") from None
+            task, _ = self._running.pop(oldest)
+            task.shutdown(0)
+            self._done[oldest] = Exit("timeout")
+            return
+        if index in self._running:
+            outcome = self._running.pop(index)[0].poll()
+            assert outcome is not None
+            self._done[index] = outcome
+
+    def stop(self) -> None:
+        """Leave no task behind."""
+        for task, _ in self._running.values():
+            task.shutdown(0)
+        self._running.clear()

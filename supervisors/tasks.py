@@ -1,0 +1,211 @@
+"""Functions as supervised actors: run one beside you, wait for its result, stream many with bounded concurrency.
+
+A task started with `async_` by an actor is linked to it, so that neither outlives the failure of the other; one
+started with `async_nolink` tells its failure as a `Down` message. Results and failures come by futures: no stray
+message is left behind. The functions run on the task supervisor's dispatcher; they may block on threads and pools.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pykka import ActorRef, Timeout
+
+from allm.supervisors.actor import Actor, kill, stop
+from allm.supervisors.admin import start_child
+from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.dynamic import DynamicSupervisor
+from allm.supervisors.exits import NORMAL, ActorExited, Exit
+from allm.supervisors.futures import Reply
+from allm.supervisors.here import here
+from allm.supervisors.monitors import Monitor, demonitor, link, monitor
+from allm.supervisors.names import Address
+from allm.supervisors.spec import ChildSpec, Shutdown
+
+__all__ = ["Ok", "Task", "TaskSupervisor", "async_", "async_nolink", "await_many", "callers"]
+
+T = TypeVar("T")
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[T]):
+    """A task's result, where it might have been an `Exit`."""
+
+    value: T
+
+
+class TaskSupervisor(DynamicSupervisor):
+    """Supervises tasks: temporary children, each its own failure."""
+
+
+class TaskActor(Actor):
+    """One task. It runs its function as its first message, so that starting it waits for nothing."""
+
+    def __init__(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], linked: bool) -> None:
+        super().__init__()
+        self.task = task
+        self.callers = task.callers
+        self._linked = linked
+        self._work = (function, args)
+
+    def on_start(self) -> None:
+        self.actor_inbox.watch(self.task, self.task)
+        owner = self.task.owner
+        if isinstance(owner, Cell) and owner.ref is not None:
+            if self._linked:
+                link(self.actor_ref, owner.ref)
+            else:
+                self.task.watch = monitor(self.actor_ref, self.task.down(owner))
+        self.actor_inbox.put_message(self._work)
+
+    def on_receive(self, message: Any) -> Any:
+        function, args = message
+        try:
+            self.task.reply.set(function(*args))
+        except Exception as error:
+            exit = Exit.from_exception(error)  # before the traceback is dropped
+            self.task.reply.fail(error)
+        else:
+            exit = NORMAL
+        self.exit(exit)
+
+
+class Task(Generic[T]):
+    """A handle on a task. Only who started it may wait for it."""
+
+    def __init__(self, linked: bool) -> None:
+        self.id = next(_ids)
+        self.linked = linked
+        self.ref: ActorRef[Any] | None = None
+        self.reply: Reply[T] = Reply()
+        self.watch: Monitor | None = None
+        self.exit: Exit | None = None
+        self.owner: object = here.cell or threading.current_thread()
+        self.callers = (_name(self.owner), *callers())
+
+    def result(self, timeout: float | None = 5.0) -> T:
+        """Wait for the result (await). Its error is raised; after `timeout` seconds `CallTimeout`, and a linked task
+        is killed: the one it worked for has given up."""
+        self._check_owner()
+        try:
+            return self.reply.get(timeout=timeout)
+        except Timeout:
+            if self.linked:
+                self._kill()
+            raise
+        finally:
+            self._flush()
+
+    def poll(self, timeout: float = 0.0) -> Ok[T] | Exit | None:
+        """Wait at most `timeout` seconds (yield); None: not done, ask again."""
+        self._check_owner()
+        try:
+            value = self.reply.get(timeout=timeout)
+        except Timeout:
+            return None
+        except Exception as error:
+            self._flush()
+            return self._exit_for(error)
+        self._flush()
+        return Ok(value)
+
+    def shutdown(self, timeout: float | None = 5.0) -> Ok[T] | Exit | None:
+        """Stop it, by force after `timeout` seconds; what it had to say by then. None: nothing."""
+        self._check_owner()
+        done = self.poll()
+        if done is not None or self.ref is None:
+            return done
+        self._unlink()
+        self._flush()
+        try:
+            stop(self.ref, timeout=timeout)
+        except Timeout:
+            self._kill()
+        last = self.poll()
+        return last if isinstance(last, Ok) else None
+
+    def _kill(self) -> None:
+        self._unlink()
+        if self.ref is not None:
+            kill(self.ref)
+
+    def _unlink(self) -> None:
+        cell = cell_of(self.ref) if self.ref is not None else None
+        if self.linked and cell is not None and isinstance(self.owner, Cell):
+            cell.unwatch(("link", self.owner.name))
+            self.owner.unwatch(("link", cell.name))
+
+    def _flush(self) -> None:
+        if self.watch is not None:
+            demonitor(self.watch, flush=True)
+
+    def _exit_for(self, error: Exception) -> Exit:
+        return error.exit if isinstance(error, ActorExited) else self.exit or Exit.from_exception(error)
+
+    def _check_owner(self) -> None:
+        if self.owner is not (here.cell or threading.current_thread()):
+            raise RuntimeError(f"only {_name(self.owner)} may wait for task {self.id}: it started it")
+
+    def down(self, owner: Cell) -> Callable[[Any], object]:
+        """How a failure reaches the owner's mailbox: not at all after a result."""
+        return lambda message: None if message.exit.kind == "normal" else owner.put_message(message)
+
+    # -- as a watcher of its actor
+
+    def started(self, cell: Cell) -> None:
+        """Of no interest."""
+
+    def ended(self, cell: Cell, exit: Exit) -> None:
+        """No result will come any more."""
+        self.exit = exit
+        self.reply.fail(ActorExited(cell.name, exit))
+
+
+def async_(supervisor: Address, function: Callable[..., T], *args: Any, shutdown: Shutdown = 5.0) -> Task[T]:
+    """Run `function(*args)` as a task, linked to the actor whose handler this is."""
+    return _start(supervisor, function, args, shutdown, linked=isinstance(here.cell, Cell))
+
+
+def async_nolink(supervisor: Address, function: Callable[..., T], *args: Any, shutdown: Shutdown = 5.0) -> Task[T]:
+    """Run it without a link: its failure reaches the actor whose handler this is as a `Down` message."""
+    return _start(supervisor, function, args, shutdown, linked=False)
+
+
+def _start(supervisor: Address, function: Callable[..., T], args: tuple[Any, ...], shutdown: Shutdown, *, linked: bool) -> Task[T]:
+    task: Task[T] = Task(linked)
+    start = (TaskActor, (task, function, args, linked))
+    task.ref = start_child(supervisor, ChildSpec(task.id, start, restart="temporary", shutdown=shutdown))
+    return task
+
+
+def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]:
+    """The results in order; the first failure is raised at once, whatever the others do."""
+    together: Reply[None] = Reply()
+    missing = itertools.count(len(tasks) - 1, -1)
+
+    def one_done(reply: Reply[Any]) -> None:
+        if reply.error is not None:
+            together.fail(reply.error)
+        elif next(missing) == 0:
+            together.set(None)
+
+    for task in tasks:
+        task.reply.add_done_callback(one_done)
+    if tasks:
+        together.get(timeout=timeout)
+    return [task.result(timeout=0) for task in tasks]
+
+
+def callers() -> tuple[str, ...]:
+    """Who asked for the task this is, and who asked for theirs: the nearest first; empty outside tasks."""
+    body = here.cell.body if isinstance(here.cell, Cell) else None
+    return body.callers if isinstance(body, TaskActor) else ()
+
+
+def _name(owner: object) -> str:
+    return str(getattr(owner, "name", owner))
