@@ -100,6 +100,8 @@ class Call:
         self.exchange: Any = None
         self._notify = notify
         self._order = OrderChecker()
+        messages = plan.request.messages
+        self._used_ids = frozenset(call.id for message in messages if message.role == "assistant" for call in message.tool_calls)
         self._drops = tuple(
             kind for kind, wanted in ((TextDelta, plan.options.text_deltas), (ToolCallDelta, plan.options.tool_deltas)) if not wanted
         )
@@ -116,7 +118,7 @@ class Call:
             CallContext(
                 request_id=options.request_id,
                 generation=self.generation,
-                used_ids=frozenset(call.id for message in self.plan.request.messages for call in message.tool_calls),
+                used_ids=self._used_ids,
                 include_raw_chunks=options.raw_chunks,
             ),
         )
@@ -175,22 +177,27 @@ class Call:
                 self._notify([ErrorOccurred(error)])
             self._end(None, error.exception())
             return
-        closing, response = decoder.partial("error", error)
-        self.emit([*closing, ErrorOccurred(error)])
-        self._end(response, None)
+        try:
+            closing, response = decoder.partial("error", error)
+            self.emit([*closing, ErrorOccurred(error)])
+        except Exception:  # a bug of the adapter, in all likelihood the one that brought us here: this call's affair alone
+            self._end(None, error.exception())
+        else:
+            self._end(response, None)
 
     def cancelled(self) -> None:
         """Ended by its caller: what came so far is the answer."""
         if self.ended:
             return
         decoder, options = self.decoder, self.plan.options
-        if decoder is None:
-            closing: list[Event] = []
-            response = Response(request_id=options.request_id, model=self.plan.model, finish_reason="cancelled")
+        empty = Response(request_id=options.request_id, model=self.plan.model, finish_reason="cancelled")
+        try:
+            closing, response = ([], empty) if decoder is None else decoder.partial("cancelled", None)
+            self.emit([*closing, MessageCompleted(response)])
+        except Exception:  # as above
+            self._end(empty, None)
         else:
-            closing, response = decoder.partial("cancelled", None)
-        self.emit([*closing, MessageCompleted(response)])
-        self._end(response, None)
+            self._end(response, None)
 
     def _end(self, response: Response | None, error: AllmError | None) -> None:
         self.ended = True

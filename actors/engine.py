@@ -6,6 +6,8 @@ follows. Nobody else retries. All of them run on the loop.
 
 from typing import Any, ClassVar, NamedTuple
 
+from pykka import ActorRef
+
 from allm.actors.call import Call
 from allm.actors.directory import Directory, EngineKey
 from allm.actors.stream import FAILED, StreamActor, failure_of
@@ -54,6 +56,11 @@ class OpenEngine(NamedTuple):
     key: EngineKey
     name: str
     call_id: str
+
+
+def put(ref: ActorRef[Any], message: Any) -> None:
+    """`tell`, but to one that is gone it is no error: who comes after it finds the call in the directory."""
+    ref.actor_inbox.put_message(message)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 class CallPolicy:
@@ -143,17 +150,18 @@ class CallSupervisor(DynamicSupervisor):
             self._directory.vault.drop(call.plan.key)
         self._directory.calls.pop(call.id, None)
         engine = self._directory.engines.get(self._key)
-        if engine is not None and engine.is_alive():
-            engine.tell(Outcome(reason))
+        if engine is not None:
+            put(engine, Outcome(reason))
 
 
 class EngineActor(Actor):
     """One way to a provider: it hands calls to its supervisor and keeps the count of how they went."""
 
-    def __init__(self, key: EngineKey, directory: Directory) -> None:
+    def __init__(self, key: EngineKey, directory: Directory, name: str) -> None:
         super().__init__()
         self._key = key
         self._directory = directory
+        self.name = name
         self.running = 0
         self.done = 0
         self.failed = 0
@@ -161,6 +169,7 @@ class EngineActor(Actor):
 
     def on_start(self) -> None:
         self._directory.engines[self._key] = self.actor_ref
+        self.running = sum(call.supervised and call.key == self._key for call in self._directory.calls.values())
 
     def on_receive(self, message: Any) -> Any:
         match message:
@@ -181,8 +190,8 @@ class EngineActor(Actor):
     def _forward(self, message: StartCall | WithdrawCall) -> None:
         """To the supervisor; one that is being restarted finds the call in the directory."""
         supervisor = self._directory.supervisors.get(self._key)
-        if supervisor is not None and supervisor.is_alive():
-            supervisor.tell(message)
+        if supervisor is not None:
+            put(supervisor, message)
 
 
 class Engines(DynamicSupervisor):
@@ -194,9 +203,21 @@ class Engines(DynamicSupervisor):
         super().__init__()
         self._directory = directory
 
+    def on_start(self) -> None:
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Calls that were handed to one that is gone."""
+        for call in list(self._directory.calls.values()):
+            engine = self._directory.engines.get(call.key)
+            if not (call.supervised or call.ended or (engine is not None and engine.is_alive())):
+                put(self.actor_ref, OpenEngine(call.key, call.name, call.id))
+
     def _open(self, message: OpenEngine) -> None:
         engine = self._directory.engines.get(message.key)
         if engine is None or not engine.is_alive():
+            if any(slot.id == message.name for slot in self.slots()):
+                return  # it waits to be started again: its call supervisor will find the call in the directory
             self._make_room()
             self.add(self._spec(message))
             engine = self._directory.engines[message.key]
@@ -204,7 +225,7 @@ class Engines(DynamicSupervisor):
 
     def _spec(self, message: OpenEngine) -> ChildSpec:
         pair = [
-            ChildSpec("engine", (EngineActor, (message.key, self._directory)), mailbox="keep"),
+            ChildSpec("engine", (EngineActor, (message.key, self._directory, message.name)), mailbox="keep"),
             ChildSpec("calls", (CallSupervisor, (message.key, self._directory))),
         ]
         return ChildSpec(message.name, (Supervisor, (pair,)), backoff=Backoff())
@@ -224,3 +245,5 @@ class Engines(DynamicSupervisor):
         for key in gone:
             del self._directory.engines[key]
             self._directory.supervisors.pop(key, None)
+        if not self._directory.stopping:
+            self._take_over()

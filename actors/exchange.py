@@ -15,7 +15,7 @@ from allm.errors import AllmError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.providers.adapter import Decoder, HttpRequest, Script
 
-__all__ = ["Exchange", "Reached", "Ways"]
+__all__ = ["Exchange", "Ways"]
 
 _ERROR_BODY = 1 << 20
 """Bytes of an error answer that are read at most."""
@@ -27,13 +27,6 @@ _BODY = 256 << 20
 """Bytes of a one-body answer at most."""
 
 
-class Reached(Protocol):
-    """How far a request got; the transport's hooks write it."""
-
-    reused: bool
-    answered: bool
-
-
 class Ways(Protocol):
     """What an exchange needs of the I/O actor."""
 
@@ -41,7 +34,7 @@ class Ways(Protocol):
     off_loop: Callable[..., Awaitable[Any]]
     """Runs user code on a thread of its own."""
 
-    async def send(self, call: Call, request: HttpRequest, key: str | None, reached: "Exchange") -> Any:
+    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: "Exchange") -> Any:
         """The answer's head, or whatever the transport raises."""
         ...
 
@@ -55,7 +48,8 @@ class Exchange:
 
     def __init__(self, call: Call, stream: Any, ways: Ways) -> None:
         self._call = call
-        self._stream = stream
+        # Not `tell`: a report to a stream actor that is gone is no error, and comes a third cheaper.
+        self._tell: Callable[[Any], None] = stream.actor_inbox.put_message
         self._ways = ways
         self._answer: Any = None
         self.task: asyncio.Task[None] | None = None
@@ -69,11 +63,11 @@ class Exchange:
     def connecting(self) -> None:
         """A new connection is being made."""
         self.reused = False
-        self._stream.tell(Connecting())
+        self._tell(Connecting())
 
     def connected(self) -> None:
         """It stands."""
-        self._stream.tell(Connected())
+        self._tell(Connected())
 
     # what the stream actor tells
 
@@ -123,7 +117,7 @@ class Exchange:
         decoder = self._decoder()
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
         body = _decoded(answer, headers)
-        if answer.status_code >= 400 or answer.status_code < 200:
+        if not 200 <= answer.status_code < 300:  # a redirect, too: following one would send the key elsewhere
             await self._refused(answer.status_code, headers, body)
             return
         decoder.headers(headers)
@@ -214,14 +208,14 @@ class Exchange:
         progress, decoder.progress = decoder.progress, False
         if not events:
             if progress:
-                self._stream.tell(Read(events, True))
+                self._tell(Read(events, True))
             return False
         last = events[-1]
         if isinstance(last, ErrorOccurred):
             events[-1] = ErrorOccurred(self._complete_error(last.error))
         over = isinstance(last, TERMINAL)
         self._told_end = self._told_end or over
-        self._stream.tell(Read(events, progress))
+        self._tell(Read(events, progress))
         return over
 
     def _finish(self, decoder: Decoder) -> None:
@@ -248,7 +242,7 @@ class Exchange:
     def _tell_end(self, error: ErrorInfo, unanswered: bool = False) -> None:
         if not self._told_end:
             self._told_end = True
-            self._stream.tell(Ended(self._complete_error(error), unanswered))
+            self._tell(Ended(self._complete_error(error), unanswered))
 
     def _complete_error(self, error: ErrorInfo) -> ErrorInfo:
         """With the call's id and provider, and without the key that some providers echo."""
@@ -282,7 +276,7 @@ class Exchange:
         room: asyncio.Future[None] = loop.create_future()
         pipe.when_resumed(lambda: _call_soon(loop, room))
         await room
-        self._stream.tell(Resumed())
+        self._tell(Resumed())
 
     async def _close(self) -> None:
         answer, self._answer = self._answer, None

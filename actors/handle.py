@@ -5,6 +5,7 @@ the end of a `with`, or the last reference dropped, end the HTTP request at once
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, cast
@@ -28,6 +29,7 @@ class Stream:
         self._call: Call | None = None
         self._consumed = False
         self._left = False
+        self._starting = threading.RLock()  # two threads that begin at once make one call
 
     # for threads
 
@@ -42,11 +44,12 @@ class Stream:
 
     def response(self) -> Response:
         """Drains the stream and gives the response. Raises what a call that failed before any content raises."""
+        self._may_block()
         call = self._start(fold=True)
         pipe = call.pipe
         try:
             while not pipe.done:
-                self._blocking().wait()
+                pipe.wait()
         except BaseException:
             self.cancel()
             raise
@@ -59,7 +62,7 @@ class Stream:
     def __aiter__(self) -> AsyncIterator[Event]:
         """A cursor for asyncio; leaving it closes the stream."""
         self._open_cursor()
-        return _AsyncCursor(self._pull, self.close)
+        return _AsyncCursor(self._pull, self._leave)
 
     def __await__(self) -> Generator[Any, None, Response]:
         return self._drain().__await__()
@@ -78,10 +81,9 @@ class Stream:
 
     def cancel(self) -> None:
         """Ends the call; what came so far is its response, with the finish reason `cancelled`. Any thread; returns at once."""
-        call = self._call
-        if call is None:
-            self._start_cancelled()
-        elif not call.pipe.done:
+        with self._starting:
+            call = self._call or self._start_cancelled()
+        if not call.pipe.done:
             self._on().withdraw(call)
 
     def close(self) -> None:
@@ -104,9 +106,13 @@ class Stream:
         self.close()
 
     def __del__(self) -> None:
-        call = getattr(self, "_call", None)
-        if call is not None and not call.pipe.done and self._runtime is not None:
-            self._runtime.withdraw(call)
+        runtime = getattr(self, "_runtime", None)
+        if runtime is None:
+            return
+        if self._call is None:
+            runtime.forget(self._plan)
+        elif not self._call.pipe.done:
+            runtime.withdraw(self._call)
 
     def __repr__(self) -> str:
         call = self._call
@@ -122,23 +128,39 @@ class Stream:
 
     def _start(self, fold: bool) -> Call:
         """The call, submitted at the first need."""
-        call = self._call
-        if call is None:
-            runtime = self._on()
-            call = self._call = runtime.prepare(self._plan)
-            if fold:
-                call.pipe.fold_only()
-            runtime.submit(call)
-        elif fold and call.pipe.live:
+        call = self._call or self._submit(fold)
+        if fold and call.pipe.live:
             call.pipe.fold_only()
         if fold:
             self._consumed = True
         return call
 
-    def _start_cancelled(self) -> None:
-        """Cancelled before anything was sent: nothing is sent."""
-        call = self._call = self._on().prepare(self._plan)
+    def _submit(self, fold: bool) -> Call:
+        with self._starting:
+            call = self._call
+            if call is None and self._left:
+                call = self._start_cancelled()
+            elif call is None:
+                runtime = self._on()
+                call = self._call = runtime.prepare(self._plan)
+                if fold:
+                    call.pipe.fold_only()
+                runtime.submit(call)
+            return call
+
+    def _start_cancelled(self) -> Call:
+        """Cancelled or closed before anything was sent: nothing is sent."""
+        runtime = self._on()
+        call = self._call = runtime.prepare(self._plan)
         call.cancelled()
+        runtime.forget(self._plan)
+        return call
+
+    def _leave(self) -> None:
+        """A cursor ends, and the stream with it; unless somebody asked for the response: then the events are nobody's any more."""
+        call = self._call
+        if call is None or call.pipe.live:
+            self.close()
 
     def _open_cursor(self) -> None:
         call = self._call
@@ -149,16 +171,16 @@ class Stream:
                 request_id=self._plan.options.request_id,
             )
 
-    def _blocking(self) -> Pipe:
-        """The pipe, for a blocking wait; refused on the loop, which it would block for ever."""
+    def _may_block(self) -> None:
+        """Refuses a blocking wait on the loop, which it would block for ever."""
         if self._on().on_loop():
             raise EngineError(
                 "would_block",
                 "a blocking call on the runtime's own loop would wait for itself; user code does not run there",
             )
-        return cast(Call, self._call).pipe
 
     def _events(self) -> Iterator[Event]:
+        self._may_block()
         call = self._start(fold=False)
         pipe = call.pipe
         try:
@@ -172,9 +194,9 @@ class Stream:
                     if pipe.empty:
                         return self._end(call)
                 else:
-                    self._blocking().wait()
+                    pipe.wait()
         finally:
-            self.close()
+            self._leave()
 
     async def _pull(self) -> list[Event]:
         """The next batch for an asyncio cursor."""
@@ -196,7 +218,7 @@ class Stream:
         try:
             await pipe.wait_async()
         except asyncio.CancelledError:
-            self.close()
+            self._leave()
             raise
 
     def _end(self, call: Call) -> None:
@@ -255,4 +277,4 @@ class TextDeltas:
                 if isinstance(event, TextDelta):
                     yield event.delta
         finally:
-            self._stream.close()
+            self._stream._leave()  # pyright: ignore[reportPrivateUsage]

@@ -7,7 +7,6 @@ ConnectTimeout, lets aiohttp's own errors (which hold all headers) escape, share
 
 import asyncio
 import contextvars
-import os
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -22,6 +21,7 @@ from allm.actors.directory import Directory
 from allm.actors.exchange import Exchange
 from allm.actors.stream import Begin
 from allm.callables import resolve
+from allm.environment import environment
 from allm.errors import EngineError
 from allm.providers.adapter import HttpRequest
 from allm.settings import Http
@@ -37,7 +37,7 @@ _made_headers: dict[Any, httpx.Headers] = {}
 _AGENT = f"allm/{__version__}"
 _NO_TIMEOUTS: dict[str, Any] = {"connect": None, "read": None, "write": None, "pool": None}
 _HEADER_SIZE = 64 << 10
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_READ_SIZE = 64 << 10
 
 
 def prepare(http: Http) -> None:
@@ -77,7 +77,7 @@ class Transports:
         now = asyncio.get_running_loop().time()
         if now > self._looked + 1:
             self._looked = now
-            self._proxies = any(name in os.environ for name in _PROXIES)
+            self._proxies = environment.names_proxy()
         return self._proxies
 
     async def close(self) -> None:
@@ -91,15 +91,21 @@ class Transports:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells the exchange when a connection is made for it rather than reused; a TraceConfig would, for 4 % of a call."""
+    """Tells the exchange when a connection is made for it rather than reused; a TraceConfig would, for 4 % of a call.
+
+    And makes reads cheap: asyncio asks for 256 KiB each time, which costs 20 us more than 64 KiB to allocate and give back.
+    """
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         exchange = _current.get()
-        if exchange is None:
-            return await super()._create_connection(*args, **kwargs)
-        exchange.connecting()
+        if exchange is not None:
+            exchange.connecting()
         made = await super()._create_connection(*args, **kwargs)
-        exchange.connected()
+        if exchange is not None:
+            exchange.connected()
+        transport: Any = made.transport
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_SIZE
         return made
 
 
@@ -148,6 +154,18 @@ async def _trace(name: str, _info: Any) -> None:
             exchange.connected()
 
 
+class _Request(httpx.Request):
+    """A request that is ready to go: httpx's own constructor works out anew, for 5 % of a call, what is known here."""
+
+    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]) -> None:
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.extensions = extensions
+        self.stream = httpx.ByteStream(body)
+        self._content = body
+
+
 class IoActor(Actor):
     """Owns the transports and the exchanges that run. Its end cuts every exchange off; the supervisor makes a new one."""
 
@@ -189,10 +207,11 @@ class IoActor(Actor):
         extensions = {"timeout": _NO_TIMEOUTS, "trace": _trace}
         if not exchange.reused:
             extensions["timeout"] = {**_NO_TIMEOUTS, "connect": call.plan.options.timeouts.connect}
-        sent = httpx.Request(request.method, url, headers=_headers(request, http), content=request.body, extensions=extensions)
+        headers = httpx.Headers(_headers(request, http))
+        headers["content-length"] = str(len(request.body))
         if key is not None and request.key_header is not None:
-            sent.headers[request.key_header] = request.key_prefix + key
-        return await transport.handle_async_request(sent)
+            headers[request.key_header] = request.key_prefix + key
+        return await transport.handle_async_request(_Request(request.method, url, headers, request.body, extensions))
 
     def explain(self, error: BaseException) -> tuple[str, str]:
         """(reason, message) for what a transport raised."""

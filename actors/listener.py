@@ -20,7 +20,7 @@ class Listener(Actor):
         for event in message:
             try:
                 self._on_event(event)
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: this thread is no place to leave from
                 log.error("on_event_failed", error=type(error).__name__)
             if isinstance(event, TERMINAL):
                 self.exit()
@@ -33,7 +33,7 @@ class Errand(Actor):
         function, args = message
         try:
             outcome: tuple[bool, Any] = (True, function(*args))
-        except Exception as error:
+        except BaseException as error:
             outcome = (False, f"{type(error).__name__}: {error}")
         self.reply(outcome)
         self.exit()

@@ -8,7 +8,9 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+from allm.actors.bridge import bridge_of
 from allm.errors import AllmError
 from allm.events import Event
 from allm.responses import Response
@@ -38,7 +40,7 @@ class Pipe:
     @property
     def full(self) -> bool:
         """Whether the reader must pause."""
-        return self._size >= LIMIT
+        return self._size >= LIMIT and self.live
 
     @property
     def empty(self) -> bool:
@@ -75,10 +77,12 @@ class Pipe:
 
     def take(self) -> list[Event] | None:
         """The next batch, None if there is none now. It no longer counts against the limit."""
+        if not self._batches:
+            return None
         try:
             batch = self._batches.popleft()
         except IndexError:
-            return None
+            return None  # another consumer was faster
         # Not atomic with the producer's `+=`: both run under the GIL but may interleave, so the size is counted anew when none is left.
         self._size = self._size - len(batch) if self._batches else 0
         if self._resume is not None and self._size < LIMIT:
@@ -90,27 +94,25 @@ class Pipe:
         gate = threading.Lock()
         gate.acquire()
         self._waiters.append(gate.release)
-        if self.empty and not self.done:
-            gate.acquire()
-        self._forget(gate.release)
+        if self._batches or self.done:
+            self._forget(gate.release)
+        else:
+            gate.acquire()  # whoever wakes us takes us off the list
 
     async def wait_async(self) -> None:
         """The same for a task of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(_settle, future)
-            except RuntimeError:
-                pass  # the consumer's loop is closed: nobody waits any more
-
+        wake = partial(bridge_of(loop).settle, future)
         self._waiters.append(wake)
-        try:
-            if self.empty and not self.done:
-                await future
-        finally:
+        if self._batches or self.done:
             self._forget(wake)
+            return
+        try:
+            await future
+        except BaseException:
+            self._forget(wake)
+            raise
 
     def _wake(self) -> None:
         waiters = self._waiters
@@ -131,8 +133,3 @@ class Pipe:
         resume, self._resume = self._resume, None
         if resume is not None:
             resume()
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)

@@ -57,7 +57,7 @@ class Runtime:
         self._pool = PoolDispatcher(name="allm-pool")
         self._directory = Directory(self._dispatcher.timers)
         self._dropped: deque[str] = deque()
-        self._keys: dict[tuple[str, str, Http], tuple[EngineKey, str]] = {}
+        self._keys: dict[tuple[str, str, int], tuple[Http, EngineKey, str]] = {}
         self._stopped = False
         self._lock = threading.Lock()
         self._thread.start()
@@ -102,7 +102,18 @@ class Runtime:
     def submit(self, call: Call) -> None:
         """Hands the call to its engine actor. Any thread; returns at once."""
         self._check()
-        self._directory.calls[call.id] = call
+        calls = self._directory.calls
+        if calls.setdefault(call.id, call) is not call:  # the user's own request id, of a call that runs
+            call.id = f"{call.id} {os.urandom(4).hex()}"
+            calls[call.id] = call
+        try:
+            self._hand_over(call)
+        except BaseException:
+            calls.pop(call.id, None)
+            self.forget(call.plan)
+            raise
+
+    def _hand_over(self, call: Call) -> None:
         engine = self._directory.engines.get(call.key)
         try:
             if engine is not None:
@@ -127,27 +138,34 @@ class Runtime:
             engine = self._directory.engines.get(call.key) if call is not None else None
             if call is not None and engine is not None and engine.is_alive():
                 engine.tell(WithdrawCall(call.id))
+            elif call is not None and not call.supervised:  # its engine is not there now, and need not come for this
+                call.cancelled()
+                self._directory.calls.pop(call.id, None)
+                self.forget(call.plan)
+
+    def forget(self, plan: Plan) -> None:
+        """Drops the key of a plan of which no call is made. May be called from a finaliser."""
+        if plan.key is not None:
+            self.vault.drop(plan.key)
 
     def on_loop(self) -> bool:
         """Whether the calling thread is the loop's own: nothing may block there."""
         return threading.current_thread() is self._thread
 
     def _key(self, plan: Plan) -> tuple[EngineKey, str]:
-        engine = plan.engine
-        http = engine.http
-        parts = (
-            engine.adapter,
-            plan.base_url,
-            http.kind,
-            http.proxy,
-            str(http.verify),
-            str(http.cert),
-            http.max_connections,
-        )
-        name = " ".join(part for part in parts[:2] if part)
+        """What serves this plan, and its name in the tree; remembered, as an engine makes many calls."""
+        http = plan.engine.http
+        known = self._keys.get((plan.engine.adapter, plan.base_url, id(http)))
+        if known is not None:  # it holds `http`, so that the id is its own
+            return known[1], known[2]
+        key = (plan.engine.adapter, plan.base_url, http.kind, http.proxy, str(http.verify), str(http.cert), http.max_connections)
+        name = " ".join(part for part in key[:2] if part)
         if http != _PLAIN:
-            name += " " + hashlib.sha256(repr(parts).encode()).hexdigest()[:6]
-        return parts, name
+            name += " " + hashlib.sha256(repr(key).encode()).hexdigest()[:6]
+        if len(self._keys) >= 1000:
+            self._keys.clear()
+        self._keys[plan.engine.adapter, plan.base_url, id(http)] = (http, key, name)
+        return key, name
 
     def _listen(self, on_event: Callable[[Event], object]) -> Callable[[list[Event]], None]:
         listener = Listener.start_on(self._pool, on_event)
@@ -171,10 +189,10 @@ class Runtime:
     def stats(self) -> dict[str, Any]:
         """Counts, as plain data: calls that run, keys held, and for each engine how its calls went."""
         engines = {}
-        for key, ref in list(self._directory.engines.items()):
+        for ref in list(self._directory.engines.values()):
             actor: Any = getattr(ref.actor_inbox, "body", None)
             if actor is not None:
-                engines[" ".join(str(part) for part in key[:2])] = {
+                engines[actor.name] = {
                     "running": actor.running, "done": actor.done, "failed": actor.failed, "last_failure": actor.last_failure,
                 }  # fmt: skip
         return freeze_dict({"calls": len(self._directory.calls), "engines": engines}, "stats")

@@ -87,6 +87,7 @@ class StreamActor(Actor):
         self._call = call
         self._directory = directory
         self._timers: Timers = directory.timers
+        self._now = directory.timers.now
         self._timeouts = call.plan.options.timeouts
         self._watched = not call.plan.options.one_body
         self._timer: TimerRef | None = None
@@ -97,14 +98,16 @@ class StreamActor(Actor):
 
     def on_start(self) -> None:
         self._call.begin()
-        now = self._timers.now()
+        now = self._now()
         if self._timeouts.total is not None:
             self._total_ends = now + self._timeouts.total
         self._enter("first_event", self._timeouts.first_event if self._watched else None, now)
         try:
             self._directory.io.tell(Begin(self._call, self._call.generation, self.actor_ref))
         except ActorDeadError:
-            self.actor_ref.tell(Ended(ErrorInfo("adapter", "connection_closed", "the I/O actor is being restarted")))
+            # By a timer: an exit within the first turn would be a failed start, which no policy is asked about.
+            gone = ErrorInfo("adapter", "connection_closed", "the I/O actor is being restarted")
+            self._timers.send_after(0, self.actor_ref, Ended(gone))
 
     def on_receive(self, message: Any) -> None:
         kind = cast("type[Any]", type(message))
@@ -115,11 +118,11 @@ class StreamActor(Actor):
         elif kind is Ended:
             self._fail(message.error, message.unanswered)
         elif kind is Connecting:
-            self._enter("connect", self._timeouts.connect, self._timers.now())
+            self._enter("connect", self._timeouts.connect, self._now())
         elif kind is Connected:
-            self._enter("first_event", self._timeouts.first_event if self._watched else None, self._timers.now())
+            self._enter("first_event", self._timeouts.first_event if self._watched else None, self._now())
         elif kind is Resumed and self._phase == "idle":
-            self._enter("idle", self._timeouts.idle, self._timers.now())
+            self._enter("idle", self._timeouts.idle, self._now())
         else:
             super().on_receive(message)
 
@@ -132,20 +135,24 @@ class StreamActor(Actor):
 
     def _read(self, events: list[Event], progress: bool) -> None:
         last = events[-1] if events else None
-        if type(last) is ErrorOccurred:
+        kind = type(last)
+        if kind is ErrorOccurred:
             self._call.emit(events[:-1])
-            self._fail(last.error, False)
+            self._fail(cast(ErrorOccurred, last).error, False)
         self._call.emit(events)
-        if type(last) is MessageCompleted:
-            self._call.complete(last.response)
+        if kind is MessageCompleted:
+            self._call.complete(cast(MessageCompleted, last).response)
             self.exit()
-        if self._watched and (progress or (last is not None and (type(last) in PROGRESS or any(type(e) in PROGRESS for e in events)))):
-            idle = self._timeouts.idle
-            if self._phase == "idle":
-                if idle is not None:
-                    self._phase_ends = self._timers.now() + idle
-            else:
-                self._enter("idle", idle, self._timers.now())
+        if self._watched and (progress or kind in PROGRESS or any(type(event) in PROGRESS for event in events)):
+            self._progress()
+
+    def _progress(self) -> None:
+        """The gap to the next progress begins. The timer is left as it is: it looks when it fires."""
+        idle = self._timeouts.idle
+        if self._phase != "idle":
+            self._enter("idle", idle, self._now())
+        elif idle is not None:
+            self._phase_ends = self._now() + idle
 
     def _fail(self, error: ErrorInfo, unanswered: bool) -> None:
         detail = {"error": msgspec.to_builtins(error), "content": self._has_content(), "unanswered": unanswered}
@@ -173,7 +180,7 @@ class StreamActor(Actor):
     def _look(self) -> None:
         self._armed = float("inf")
         self._timer = None
-        now = self._timers.now()
+        now = self._now()
         if now >= self._total_ends:
             self._fail(self._timeout("total", self._timeouts.total), False)
         if now >= self._phase_ends:

@@ -245,7 +245,7 @@ class MessageBuilder:
     @property
     def has_content(self) -> bool:
         """Whether anything was produced that a caller would have to forget."""
-        return any(not isinstance(block, _Call) or block.started for block in self._blocks)
+        return bool(self._blocks)
 
     def block_ids(self) -> tuple[str, ...]:
         """The ids of all blocks so far."""
@@ -265,7 +265,6 @@ class MessageBuilder:
     def _open_call(self, key: Any) -> _Call:
         self.close_block()
         call = _Call(self._next_id())
-        self._blocks.append(call)
         replaced = self._calls.pop(key, None)
         if replaced is not None:
             self._end_call(replaced)
@@ -274,6 +273,7 @@ class MessageBuilder:
 
     def _start_call(self, call: _Call) -> None:
         call.started = True
+        self._blocks.append(call)  # the message has its parts in the order in which their starts were told
         self.events.append(ToolCallStarted(call.id, call.name))
         if call.pieces:
             self.events.append(ToolCallDelta(call.id, "".join(call.pieces)))
@@ -282,7 +282,7 @@ class MessageBuilder:
         return [block for block in self._blocks if isinstance(block, _Call)]
 
     def _end_call(self, call: _Call) -> None:
-        if call.part_ is not None or not call.started:
+        if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
             call.call_id = f"call_{self._context.request_id}_{call.id}"

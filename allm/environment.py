@@ -39,6 +39,9 @@ _QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
 _PORTS = {"https": ":443", "http": ":80"}
 
 
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
 class Environment:
     """Levels 3 to 5, and base URLs. One per process (`environment`); tests make their own."""
 
@@ -93,6 +96,10 @@ class Environment:
             if key := self._dotenv.get(origin.key_variable):
                 return f".env ({origin.key_variable})", key
         return None
+
+    def names_proxy(self) -> bool:
+        """Whether the environment names a proxy for anything at all; which one goes for an address, the transport finds out."""
+        return any(name in self._variables for name in _PROXY_VARIABLES)
 
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""

@@ -71,8 +71,8 @@ def frozen(value: Any, depth: int = 0) -> Json:
         return _number(value)
     if depth >= MAX_DEPTH:
         raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        return _object(cast("Mapping[Any, Any]", value), depth + 1)
+    if kind is dict or isinstance(value, Mapping):
+        return _object(value, depth + 1)
     if isinstance(value, list | tuple):
         return _array(value, depth + 1)
     return _subclass(value)

@@ -10,63 +10,234 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm.supervisors.actor import Actor, Crash, StartError, kill, start_and_wait, stop, wait_started
+    from allm.supervisors.admin import (
+        SupervisorError,
+        change_specs,
+        count_children,
+        delete_child,
+        get_spec,
+        restart_child,
+        start_child,
+        terminate_child,
+        which_child,
+        which_children,
+    )
     from allm.supervisors.dispatch import LoopDispatcher, PoolDispatcher, ThreadDispatcher
     from allm.supervisors.dynamic import DynamicSupervisor
-    from allm.supervisors.exits import ActorExited, CallTimeout, Exit
+    from allm.supervisors.events import subscribe
+    from allm.supervisors.exits import ActorExited, CallTimeout, Exit, ExitError
+    from allm.supervisors.here import AskCycle, Fenced, WouldBlock, guard
+    from allm.supervisors.locks import KeyedLocks
+    from allm.supervisors.mailbox import Bound, MailboxFull
+    from allm.supervisors.monitors import Down, Exited, demonitor, exit_signal, link, monitor, unlink
+    from allm.supervisors.names import Via, call, cast
+    from allm.supervisors.partition import Partitioned, PartitionSupervisor, count_partitions, partition_for, resize_partitions
+    from allm.supervisors.passivation import Shelf, Shelved
     from allm.supervisors.policy import Backoff, GiveUp, Policy, Restart, Strategy
+    from allm.supervisors.registry import AlreadyRegistered, Registry
     from allm.supervisors.requests import Refused, StartChild, StopChild
     from allm.supervisors.spec import ChildSpec, Flags, SpecError, check_specs
+    from allm.supervisors.streams import async_stream
     from allm.supervisors.supervisor import Supervisor
+    from allm.supervisors.tasks import Ok, Task, TaskSupervisor, async_, async_nolink, await_many, callers
     from allm.supervisors.timers import LoopTimers, ManualTimers, ThreadTimers
     from allm.supervisors.view import child, tree
 
 _HOMES = {
-    "actor": ("Actor", "Crash", "StartError", "kill", "start_and_wait", "stop", "wait_started"),
-    "dispatch": ("LoopDispatcher", "PoolDispatcher", "ThreadDispatcher"),
+    "actor": (
+        "Actor",
+        "Crash",
+        "StartError",
+        "kill",
+        "start_and_wait",
+        "stop",
+        "wait_started",
+    ),
+    "admin": (
+        "SupervisorError",
+        "change_specs",
+        "count_children",
+        "delete_child",
+        "get_spec",
+        "restart_child",
+        "start_child",
+        "terminate_child",
+        "which_child",
+        "which_children",
+    ),
+    "dispatch": (
+        "LoopDispatcher",
+        "PoolDispatcher",
+        "ThreadDispatcher",
+    ),
     "dynamic": ("DynamicSupervisor",),
-    "exits": ("ActorExited", "CallTimeout", "Exit"),
-    "policy": ("Backoff", "GiveUp", "Policy", "Restart", "Strategy"),
-    "requests": ("Refused", "StartChild", "StopChild"),
-    "spec": ("ChildSpec", "Flags", "SpecError", "check_specs"),
+    "events": ("subscribe",),
+    "exits": (
+        "ActorExited",
+        "CallTimeout",
+        "Exit",
+        "ExitError",
+    ),
+    "here": (
+        "AskCycle",
+        "Fenced",
+        "WouldBlock",
+        "guard",
+    ),
+    "locks": ("KeyedLocks",),
+    "mailbox": (
+        "Bound",
+        "MailboxFull",
+    ),
+    "monitors": (
+        "Down",
+        "Exited",
+        "demonitor",
+        "exit_signal",
+        "link",
+        "monitor",
+        "unlink",
+    ),
+    "names": (
+        "Via",
+        "call",
+        "cast",
+    ),
+    "partition": (
+        "PartitionSupervisor",
+        "Partitioned",
+        "count_partitions",
+        "partition_for",
+        "resize_partitions",
+    ),
+    "passivation": (
+        "Shelf",
+        "Shelved",
+    ),
+    "policy": (
+        "Backoff",
+        "GiveUp",
+        "Policy",
+        "Restart",
+        "Strategy",
+    ),
+    "registry": (
+        "AlreadyRegistered",
+        "Registry",
+    ),
+    "requests": (
+        "Refused",
+        "StartChild",
+        "StopChild",
+    ),
+    "spec": (
+        "ChildSpec",
+        "Flags",
+        "SpecError",
+        "check_specs",
+    ),
+    "streams": ("async_stream",),
     "supervisor": ("Supervisor",),
-    "timers": ("LoopTimers", "ManualTimers", "ThreadTimers"),
-    "view": ("child", "tree"),
+    "tasks": (
+        "Ok",
+        "Task",
+        "TaskSupervisor",
+        "async_",
+        "async_nolink",
+        "await_many",
+        "callers",
+    ),
+    "timers": (
+        "LoopTimers",
+        "ManualTimers",
+        "ThreadTimers",
+    ),
+    "view": (
+        "child",
+        "tree",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Actor",
     "ActorExited",
+    "AlreadyRegistered",
+    "AskCycle",
     "Backoff",
+    "Bound",
     "CallTimeout",
     "ChildSpec",
     "Crash",
+    "Down",
     "DynamicSupervisor",
     "Exit",
+    "ExitError",
+    "Exited",
+    "Fenced",
     "Flags",
     "GiveUp",
+    "KeyedLocks",
     "LoopDispatcher",
     "LoopTimers",
+    "MailboxFull",
     "ManualTimers",
+    "Ok",
+    "PartitionSupervisor",
+    "Partitioned",
     "Policy",
     "PoolDispatcher",
     "Refused",
+    "Registry",
     "Restart",
+    "Shelf",
+    "Shelved",
     "SpecError",
     "StartChild",
     "StartError",
     "StopChild",
     "Strategy",
     "Supervisor",
+    "SupervisorError",
+    "Task",
+    "TaskSupervisor",
     "ThreadDispatcher",
     "ThreadTimers",
+    "Via",
+    "WouldBlock",
+    "async_",
+    "async_nolink",
+    "async_stream",
+    "await_many",
+    "call",
+    "callers",
+    "cast",
+    "change_specs",
     "check_specs",
     "child",
+    "count_children",
+    "count_partitions",
+    "delete_child",
+    "demonitor",
+    "exit_signal",
+    "get_spec",
+    "guard",
     "kill",
+    "link",
+    "monitor",
+    "partition_for",
+    "resize_partitions",
+    "restart_child",
     "start_and_wait",
+    "start_child",
     "stop",
+    "subscribe",
+    "terminate_child",
     "tree",
+    "unlink",
     "wait_started",
+    "which_child",
+    "which_children",
 ]
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Crash",
     "StartError",
     "construct",
+    "inherited",
     "kill",
     "launch",
     "spawning",
@@ -244,6 +245,11 @@ def spawning(dispatcher: Dispatcher) -> Generator[None]:
         _spawning.dispatcher = before
 
 
+def inherited() -> Dispatcher:
+    """In a start function: the dispatcher of the supervisor that called it."""
+    return _spawning.dispatcher or _threads
+
+
 def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs: Any) -> Actor:
     """Make an actor, on a kept mailbox if there is one."""
     if kept is None:
@@ -287,7 +293,10 @@ def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
     watcher = _Started()
     watcher.reply.target = cell
     cell.watch(watcher, watcher)
-    watcher.reply.get(timeout=timeout)
+    try:
+        watcher.reply.get(timeout=timeout)
+    finally:
+        cell.unwatch(watcher)
 
 
 def start_and_wait(
@@ -308,7 +317,10 @@ def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = No
     watcher.reply.target = cell
     cell.watch(watcher, watcher)
     cell.put_signal(Shutdown(reason))
-    return watcher.reply.get(timeout=timeout)
+    try:
+        return watcher.reply.get(timeout=timeout)
+    finally:
+        cell.unwatch(watcher)
 
 
 def kill(ref: ActorRef[Any], reason: Exit = KILLED) -> bool:
@@ -319,5 +331,5 @@ def kill(ref: ActorRef[Any], reason: Exit = KILLED) -> bool:
 def _own(ref: ActorRef[Any]) -> Cell:
     cell = cell_of(ref)
     if cell is None:
-        raise TypeError(f"{ref} is not an actor of this library")
+        raise TypeError(f"{ref} is a plain Pykka actor")
     return cell

@@ -175,6 +175,8 @@ class Cell(Inbox):
         self.busy = body
         try:
             exit = body._finish(exit)  # pyright: ignore[reportPrivateUsage]
+        except Leave as leave:
+            exit = leave.exit
         except BaseException as raised:
             exit = Exit.from_exception(raised)
         finally:
@@ -202,11 +204,9 @@ class Cell(Inbox):
             self.owner.child_ended(self, exit)
         self._answer_all(exit, error)
         while self.watchers:
-            try:
-                _, watcher = self.watchers.popitem()
-            except KeyError:
-                break
-            _guarded(watcher.ended, self, exit)
+            for key in list(self.watchers):  # in the order they came
+                if (watcher := self.watchers.pop(key, None)) is not None:
+                    _guarded(watcher.ended, self, exit)
         return True
 
     def _close(self, error: BaseException | None) -> None:
@@ -216,7 +216,8 @@ class Cell(Inbox):
     def _answer_all(self, exit: Exit, error: BaseException | None) -> None:
         envelope, self.envelope = self.envelope, None
         if envelope is not None and envelope.reply_to is not None:
-            failure = error or ActorExited(self.name, exit)
+            # A SystemExit or KeyboardInterrupt was this actor's; raised in the asker it would end that one, too.
+            failure = error if isinstance(error, Exception) else ActorExited(self.name, exit)
             envelope.reply_to.set_exception((type(failure), failure, None))
         for reply in self.stoppers or ():
             reply.set(None)

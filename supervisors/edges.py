@@ -68,14 +68,19 @@ def drain(deadline: float | None = None) -> list[str]:
         else:
             cell.cancel()
     while any(cell.exit is None for cell in roots) and time.monotonic() < end:
-        helped = any([resource.help() for resource in list(threaded) if hasattr(resource, "help")])
-        if not helped:
+        if not _help():
             time.sleep(0.002)
     exiting.clear()
     left = [cell for cell in roots if cell.exit is None]
     for cell in left:
         cell.cancel()
     return [name for cell in left for name in cell.abandoned or (cell.name,)]
+
+
+def _help() -> bool:
+    """Give a turn of every pool that has no worker."""
+    helped = [resource.help() for resource in list(threaded) if hasattr(resource, "help")]
+    return any(helped)
 
 
 def _runs(cell: Cell) -> bool:

@@ -101,6 +101,7 @@ class Foreign:
         if not self.exit and self.ref.is_alive():
             self.abandoned = (str(self.ref),)
         self.ref.actor_stopped.set()
+        ActorRegistry.unregister(self.ref)
         return self._report(exit)
 
 

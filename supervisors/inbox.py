@@ -72,9 +72,6 @@ class Inbox:
         self.closed = False
         self.exit = None
 
-    def __len__(self) -> int:
-        return len(self.user)
-
     def post(self, envelope: Envelope[Any], /) -> None:
         """Take a message; never raises, never blocks. Any thread."""
         if envelope.reply_to is not None:

@@ -22,7 +22,7 @@ from allm.supervisors.spec import ChildSpec, SpecError
 from allm.supervisors.supervisor import Supervisor
 from allm.supervisors.timers import Timers
 
-__all__ = ["PartitionSupervisor", "Partitioned", "partition", "partitions", "resize"]
+__all__ = ["PartitionSupervisor", "Partitioned", "count_partitions", "partition_for", "resize_partitions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def _body(supervisor: Address) -> PartitionSupervisor:
     return body
 
 
-def partition(supervisor: Address, key: Hashable) -> ActorRef[Any]:
+def partition_for(supervisor: Address, key: Hashable) -> ActorRef[Any]:
     """The partition that is responsible for a key, always the same one; ValueError when there are none."""
     slot = _body(supervisor).slot_for(key)
     if slot is None or slot.ref is None:
@@ -103,12 +103,12 @@ def partition(supervisor: Address, key: Hashable) -> ActorRef[Any]:
     return slot.ref
 
 
-def partitions(supervisor: Address) -> int:
+def count_partitions(supervisor: Address) -> int:
     """How many partitions there are."""
     return _body(supervisor).size
 
 
-def resize(supervisor: Address, count: int, timeout: float | None = 5.0) -> int:
+def resize_partitions(supervisor: Address, count: int, timeout: float | None = 5.0) -> int:
     """Stop the partitions above `count`, or start them again; never more than there were at first."""
     answer = call(supervisor, Resize(count), timeout)
     if isinstance(answer, Refused):
@@ -126,6 +126,6 @@ class Partitioned:
     def whereis(self) -> ActorRef[Any] | None:
         """The partition now."""
         try:
-            return partition(self.supervisor, self.key)
+            return partition_for(self.supervisor, self.key)
         except ActorExited:
             return None

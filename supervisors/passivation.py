@@ -16,8 +16,7 @@ from pykka import ActorRef
 from pykka._envelope import Envelope
 
 from allm.supervisors import log
-from allm.supervisors.actor import Actor, construct, launch
-from allm.supervisors.cell import cell_of
+from allm.supervisors.actor import Actor, construct, inherited, launch
 from allm.supervisors.exits import ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept, KeptCell
@@ -181,9 +180,7 @@ class Shelf:
 
     def _incarnate(self, place: _Place) -> ActorRef[Any]:
         actor = construct(self._class, place, place.key, self._store.load(place.key))
-        dispatcher = cell_of(self._supervisor)
-        assert dispatcher is not None and dispatcher.dispatcher is not None
-        launch(actor, dispatcher.dispatcher)
+        launch(actor, inherited())
         return actor.actor_ref
 
     def tidy(self, place: _Place) -> None:

@@ -139,7 +139,7 @@ class Supervising(Actor):
     def _crashed(self, error: BaseException) -> Exit:
         envelope = self.actor_inbox.envelope
         exit = Exit.from_exception(error)
-        if envelope is not None and envelope.reply_to is not None:
+        if isinstance(error, Exception) and envelope is not None and envelope.reply_to is not None:
             envelope.reply_to.set_exception((type(error), error, None))
         log.error("supervisor_crashed", supervisor=self.actor_inbox.name, exit=exit.to_data())
         if self._final is not None:  # crashed while it was stopping: no second try
@@ -174,9 +174,9 @@ class Supervising(Actor):
         if shutdown == "brutal_kill":
             cell.cancel(KILLED)
             return
-        cell.put_signal(Shutdown(exit))
         if isinstance(shutdown, (int, float)):
             self._arm(slot, shutdown)
+        cell.put_signal(Shutdown(exit))
 
     def _arm(self, slot: Slot, delay: float) -> None:
         slot.timer = self._timers.send_after(delay, self.actor_ref, Deadline(slot, slot.generation))
@@ -361,7 +361,7 @@ class Supervising(Actor):
     def _count(self, slots: Iterable[Slot]) -> Counts:
         table = list(slots)
         supervisors = sum(slot.spec.type == "supervisor" for slot in table)
-        active = sum(slot.ref is not None for slot in table)
+        active = sum(slot.status in (RUNNING, STOPPING) for slot in table)
         return Counts(len(table), active, supervisors, len(table) - supervisors)
 
     def children(self) -> list[ChildInfo]:
@@ -372,7 +372,8 @@ class Supervising(Actor):
 def describe(slot: Slot) -> ChildInfo:
     """What is told of a child."""
     spec = slot.spec
-    return ChildInfo(slot.id, slot.ref, slot.status, spec.type or "worker", spec.modules, slot.restarts)
+    ref = None if slot.status is STARTING else slot.ref
+    return ChildInfo(slot.id, ref, slot.status, spec.type or "worker", spec.modules, slot.restarts)
 
 
 def refused_start(exit: Exit) -> Refused | None:

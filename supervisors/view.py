@@ -45,7 +45,7 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[
         "restarts": restarts,
     }
     cell = cell_of(ref)
-    node["mailbox"] = len(cell) if cell is not None else None
+    node["mailbox"] = len(cell.user) if cell is not None else None
     body = cell.body if cell is not None else None
     if isinstance(body, Supervising):
         node["children"] = [_child(slot) for slot in body.slots()]

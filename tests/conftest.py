@@ -1,8 +1,8 @@
 """A test leaves nothing behind: no actor, no thread, no socket. One that does fails, with the names of what it left.
 
-The process-wide default runtime is the only exception, since it is meant to live until the process ends: what may
-belong to it is excused while it is alive, and it is stopped when the session finishes. A test with a `Runtime` of its
-own stops it.
+The process-wide default runtime is the only exception, since it is meant to live until the process ends: what belongs
+to it is excused while it is alive, and it is stopped when the session finishes. A test with a `Runtime` of its own
+stops it. Workers of a pool that have nothing to do are no leak either: they end by themselves, two seconds later.
 """
 
 import gc
@@ -22,14 +22,15 @@ from tests import corpus
 
 GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
 POLL = 0.01  # seconds; nothing tells when a socket has closed
-DEFAULT_RUNTIME_THREADS = "allm-"  # the names of its threads start so
+POOLS = "allm-pool"  # the names of the workers of runtimes' pools start so
 LISTENING = "0A"  # a state in /proc/net/tcp
 
 
-def default_runtime_is_alive() -> bool:
-    """Whether the default runtime runs in this process. It asks in a way that starts none."""
+def default_runtime_now() -> Any:
+    """The default runtime, None if none runs in this process. It asks in a way that starts none."""
     home = sys.modules.get("allm.actors.runtime")
-    return getattr(home, "_default", None) is not None
+    found = getattr(home, "_default", None)
+    return None if found is None or found.stopped else found
 
 
 def stop_default_runtime() -> None:
@@ -52,36 +53,62 @@ class Living:
 
     def left_since(self, before: "Living") -> list[str]:
         """Names of what lives now, lived not before, and is not the default runtime's."""
-        excuse = default_runtime_is_alive()
+        default = default_runtime_now()
         return [
             *(
                 f"thread {name}"
                 for thread, name in self.threads.items()
-                if thread not in before.threads and not (excuse and name.startswith(DEFAULT_RUNTIME_THREADS))
+                if thread not in before.threads and not (default is not None and thread is default._thread)
             ),
             *(
                 f"actor {name}"
-                for ref, name in self.actors.items()
-                if ref not in before.actors and not (excuse and ref.actor_class.__module__.startswith("allm."))
+                for actor, name in self.actors.items()
+                if actor not in before.actors and not (default is not None and _dispatcher(actor) in (default._dispatcher, default._pool))
             ),
             *(
                 f"socket {name}"
                 for inode, name in self.sockets.items()
                 # The wake-up pair of its loop and its kept-alive connections look like anybody else's.
-                if inode not in before.sockets and not (excuse and not name.endswith("listening"))
+                if inode not in before.sockets and not (default is not None and not name.endswith("listening"))
             ),
         ]
 
 
 def _threads() -> dict[threading.Thread, str]:
-    """Threads that somebody has to end; those that Python did not start are nobody's here."""
-    return {thread: thread.name for thread in threading.enumerate() if type(thread).__name__ != "_DummyThread"}
+    """Threads that somebody has to end; those that Python did not start are nobody's here, idle workers end by themselves."""
+    idle = _idle_workers()
+    return {
+        thread: thread.name
+        for thread in threading.enumerate()
+        if type(thread).__name__ != "_DummyThread" and not (thread.name.startswith(POOLS) and idle)
+    }
+
+
+def _idle_workers() -> bool:
+    """Whether no worker of any pool has anything to do."""
+    home = sys.modules.get("allm.supervisors.here")
+    pools = [pool for pool in getattr(home, "threaded", ()) if hasattr(pool, "_parked")]
+    return all(pool._workers == len(pool._parked) and not pool._ready for pool in pools)
 
 
 def _actors() -> dict[Any, str]:
-    """Actors that Pykka knows of."""
-    pykka = sys.modules.get("pykka")
-    return {ref: str(ref) for ref in pykka.ActorRegistry.get_all()} if pykka else {}
+    """Actors by their ref (those of Pykka) or their cell (ours, which Pykka's registry does not list)."""
+    pykka, home = sys.modules.get("pykka"), sys.modules.get("allm.supervisors.cell")
+    found: dict[Any, str] = {ref: str(ref) for ref in pykka.ActorRegistry.get_all()} if pykka else {}
+    ours: dict[str, Any] = dict(getattr(home, "alive", {}))
+    return {**found, **{cell: name for name, cell in ours.items()}}
+
+
+def _dispatcher(actor: Any) -> Any:
+    return getattr(actor, "dispatcher", None)
+
+
+def _end(actor: Any) -> None:
+    """Whatever it is, its thread would keep the interpreter from ending."""
+    if hasattr(actor, "cancel"):
+        actor.cancel()
+    else:
+        actor.stop(block=False)
 
 
 def _sockets() -> dict[str, str]:
@@ -132,14 +159,14 @@ def nothing_is_left_behind() -> Iterator[None]:
     left = _still_left(before)
     if not left:
         return
-    for ref in Living.now().actors.keys() - before.actors.keys():
-        if f"actor {ref}" in left:
-            ref.stop(block=False)  # its thread would keep the interpreter from ending
+    for actor, name in Living.now().actors.items():
+        if actor not in before.actors and f"actor {name}" in left:
+            _end(actor)
     pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
 
 def pytest_sessionfinish() -> None:
-    if default_runtime_is_alive():
+    if default_runtime_now() is not None:
         stop_default_runtime()
 
 

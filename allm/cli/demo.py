@@ -108,10 +108,10 @@ def _engine_id(runtime: allm.Runtime) -> str:
 
 
 def actor_restarts(tree: dict[str, Any]) -> Counter[str]:
-    """Restarts by kind of actor, calls left out: those are counted while they run."""
+    """Restarts by kind of actor, streams left out: those are counted while they run."""
     counted: Counter[str] = Counter()
     for child in tree.get("children", ()):
-        if child["kind"] != "StreamActor":
-            counted[child["kind"]] += child["restarts"]
+        counted[child["kind"]] += child["restarts"]
+        if child["kind"] != "CallSupervisor":
             counted += actor_restarts(child)
     return +counted

@@ -147,7 +147,7 @@ def render(board: Board) -> Table:
 def _conversations(board: Board) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for heading, width in (("", 4), ("turn", 4), ("try", 3), ("what it is doing", 44), ("the answer so far", 34)):
-        table.add_column(heading, no_wrap=True, max_width=width)
+        table.add_column(heading, no_wrap=True, width=width)
     for name, row in board.rows.items():
         table.add_row(name, str(row.turn), str(row.attempt), Text(row.state, row.style), Text(row.text[-34:], "dim"))
     return table
@@ -161,13 +161,11 @@ def _node(actor: dict[str, Any]) -> Tree:
     """An actor and those below it. The streams of a call supervisor are only counted: there is one for each call."""
     node = Tree(Text.assemble(actor["id"], (f"  {actor['kind']}", "dim"), *_restarted(actor["restarts"])))
     children = actor.get("children", ())
-    streams = [child for child in children if child["kind"] == "StreamActor"]
-    for child in children:
-        if child["kind"] != "StreamActor":
-            node.children.append(_node(child))
-    if streams:
-        label = Text(f"{len(streams)} streams").append("  StreamActor", "dim")
-        node.add(label.append_text(Text.assemble(*_restarted(sum(child["restarts"] for child in streams)))))
+    if actor["kind"] == "CallSupervisor":
+        restarts = sum(child["restarts"] for child in children)
+        node.add(Text.assemble(f"{len(children)} streams", ("  StreamActor", "dim"), *_restarted(restarts)))
+    else:
+        node.children.extend(_node(child) for child in children)
     return node
 
 

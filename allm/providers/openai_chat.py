@@ -9,7 +9,6 @@ the finishing chunk; errors inside a 200; streams without `[DONE]`.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -153,9 +152,11 @@ class ChatDecoder:
         if self._ended:
             return []
         try:
-            self._frames(self._sse.feed(data))
+            frames = self._sse.feed(data)
         except FrameTooLarge:
             self._fail("malformed_response", "an event of the stream is larger than 32 MiB")
+        else:
+            self._frames(frames)
         return self._build.take()
 
     def end(self) -> list[Event]:
@@ -189,13 +190,15 @@ class ChatDecoder:
                 return
             if data == b"[DONE]":
                 self._complete()
-            elif data.strip():
+            else:
                 self._data(data, failed=event == b"error")
 
     def _data(self, data: bytes, failed: bool = False) -> None:
         try:
             chunk = _decode_chunk(data)
         except (msgspec.DecodeError, RecursionError):
+            if not data.strip():
+                return
             odd = self._odd_chunk(data)
             if odd is None:
                 return
@@ -267,7 +270,7 @@ class ChatDecoder:
         """What stands beside the choices; the first chunk and the last one tell all of it."""
         for name in ("service_tier", "system_fingerprint", "citations"):
             if (value := getattr(chunk, name)) is not None:
-                self._metadata[name] = value
+                self._metadata.update(_within_limits({name: value}))
         if isinstance(chunk.x_groq, dict) and not self._usage:
             self._usage = _dict(chunk.x_groq.get("usage"))
 
@@ -290,7 +293,7 @@ class ChatDecoder:
             raw_finish=self._finish,
             usage=_usage(self._usage),
             refusal="".join(self._refusal) or None,
-            metadata=_within_limits(self._metadata),
+            metadata=self._metadata,
             raw=raw,
         )
 
@@ -329,8 +332,10 @@ def _within_limits(told: dict[str, Any]) -> dict[str, Any]:
     """What a host says beside its answer, without what no value of ours may hold."""
     kept: dict[str, Any] = {}
     for name, value in told.items():
-        with suppress(ValidationError):
-            kept[name] = freeze(value)
+        try:
+            kept[name] = value if isinstance(value, str) and value.isascii() else freeze(value)
+        except ValidationError:
+            continue
     return kept
 
 

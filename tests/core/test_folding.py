@@ -38,8 +38,8 @@ def partial(*events: Event) -> Response:
 def restarted(attempt: Attempt) -> StreamRestarted | RetryScheduled:
     if not attempt.has_content:
         return RetryScheduled("req", 1, 0.5, FAILED)
-    ids = [event.id for event in attempt.events if hasattr(event, "delta") or type(event).__name__.endswith(("Started", "Completed"))
-           and hasattr(event, "id")]  # fmt: skip
+    ids = [event.id for event in attempt.events if hasattr(event, "delta") or (type(event).__name__.endswith(("Started", "Completed"))
+           and hasattr(event, "id"))]  # fmt: skip
     return StreamRestarted("req", 1, FAILED, tuple(dict.fromkeys(str(name) for name in ids)))
 
 
