@@ -103,8 +103,8 @@ class CallSupervisor(DynamicSupervisor):
 
     def _start_call(self, message: StartCall) -> None:
         call = self._directory.calls.get(message.call_id)
-        if call is None or call.supervised or call.ended:
-            return
+        if call is None or call.supervised or call.ended or self._final is not None:
+            return  # what comes while this one stops is for the next: started now, it would keep the stop waiting
         call.supervised = True
         if call.cancel_asked:
             self._over_with(call, Exit("shutdown"))
@@ -214,6 +214,8 @@ class Engines(DynamicSupervisor):
                 put(self.actor_ref, OpenEngine(call.key, call.name, call.id))
 
     def _open(self, message: OpenEngine) -> None:
+        if self._final is not None:
+            return  # the next one will find the call in the directory
         engine = self._directory.engines.get(message.key)
         if engine is None or not engine.is_alive():
             if any(slot.id == message.name for slot in self.slots()):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from allm.actors.call import Call
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resumed
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
-from allm.errors import AllmError, ErrorInfo
+from allm.errors import AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.providers.adapter import Decoder, HttpRequest, Script
 
@@ -77,6 +77,10 @@ class Exchange:
         if not normal and self.task is not None:
             self.task.cancel()
 
+    def cut_off(self) -> None:
+        """The I/O actor ends, and this with it."""
+        self._end("connection_closed", "the I/O actor ended while the answer was on its way")
+
     # the task
 
     async def run(self) -> None:
@@ -88,8 +92,7 @@ class Exchange:
             elif plan.http is not None:
                 await self._http(plan.http)
         except asyncio.CancelledError:
-            if not self._told_end:
-                self._end("connection_closed", "the I/O actor ended while the answer was on its way")
+            self.cut_off()
             raise
         except AllmError as error:
             self._tell_end(error.info)
@@ -183,7 +186,10 @@ class Exchange:
         """Taken at the moment of sending, anew at each attempt."""
         plan, vault = self._call.plan, self._ways.vault
         if plan.key is not None:
-            return vault.take(plan.key)
+            key = vault.take(plan.key)
+            if key is None:
+                raise EngineError("missing_key", "the key of this call was given up with an earlier attempt to make it")
+            return key
         if request.key_header is None:
             return None
         resolver = resolver_of(plan.engine)

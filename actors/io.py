@@ -7,14 +7,17 @@ ConnectTimeout, lets aiohttp's own errors (which hold all headers) escape, share
 
 import asyncio
 import contextvars
+import functools
 import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import httpx
 import httpx_aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from allm.actors.call import Call
 from allm.actors.directory import Directory
@@ -45,10 +48,21 @@ def prepare(http: Http) -> None:
     key = (http.verify, http.cert)
     if key not in _contexts:
         try:
-            cert: Any = http.cert
-            _contexts[key] = httpx.create_ssl_context(verify=http.verify, cert=cert, trust_env=True)
+            _contexts[key] = _context(http)
         except (OSError, ssl.SSLError) as error:
             raise EngineError("bad_http", f"http.verify or http.cert cannot be used: {error}") from None
+
+
+def _context(http: Http) -> ssl.SSLContext:
+    """httpx's own makes these too, and warns of a path."""
+    if isinstance(http.verify, str):
+        folder = Path(http.verify).is_dir()
+        context = ssl.create_default_context(capath=http.verify) if folder else ssl.create_default_context(cafile=http.verify)
+    else:
+        context = httpx.create_ssl_context(verify=http.verify, trust_env=True)
+    if http.cert is not None:
+        context.load_cert_chain(*((http.cert,) if isinstance(http.cert, str) else http.cert))
+    return context
 
 
 class Transports:
@@ -90,11 +104,25 @@ class Transports:
                 continue  # one that cannot be closed must not keep the others open
 
 
+class _Handler(ResponseHandler):
+    """Tells whoever reads the body of a chunk that is none; aiohttp (3.14) tells nobody, and its reader waits for ever."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        body: Any = self._payload
+        if isinstance(exc, aiohttp.http_exceptions.HttpProcessingError) and body is not None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError("a chunk of the body is none"))
+
+
 class _Connector(aiohttp.TCPConnector):
     """Tells the exchange when a connection is made for it rather than reused; a TraceConfig would, for 4 % of a call.
 
     And makes reads cheap: asyncio asks for 256 KiB each time, which costs 20 us more than 64 KiB to allocate and give back.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._factory = functools.partial(_Handler, loop=self._loop)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         exchange = _current.get()
@@ -175,7 +203,7 @@ class IoActor(Actor):
         self.off_loop = off_loop
         self._directory = directory
         self._transports = Transports()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Exchange] = {}
 
     def on_start(self) -> None:
         self._directory.io = self.actor_ref
@@ -185,13 +213,14 @@ class IoActor(Actor):
             exchange = Exchange(message.call, message.stream, self)
             message.call.exchange = exchange
             task = exchange.task = asyncio.get_running_loop().create_task(exchange.run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = exchange
+            task.add_done_callback(self._tasks.pop)
         else:
             super().on_receive(message)
 
     def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
-        for task in list(self._tasks):
+        for task, exchange in list(self._tasks.items()):
+            exchange.cut_off()  # a task that is cancelled before its first step tells nobody
             task.cancel()
         closing = asyncio.get_running_loop().create_task(_close_after(set(self._tasks), self._transports))
         _closing.add(closing)
@@ -224,7 +253,10 @@ def _url(text: str) -> httpx.URL:
     if url is None:
         if len(_urls) > 1000:
             _urls.clear()
-        url = _urls[text] = httpx.URL(text)
+        url = httpx.URL(text)
+        if not url.host or not 0 <= (url.port or 0) < 1 << 16:
+            raise httpx.InvalidURL("no host, or no such port")
+        _urls[text] = url
     return url
 
 
@@ -235,7 +267,8 @@ def _headers(request: HttpRequest, http: Http) -> httpx.Headers:
     if headers is None:
         netloc = _url(request.url).netloc.decode("ascii")
         fixed = (("host", netloc), ("user-agent", _AGENT), ("accept-encoding", "identity"))
-        headers = httpx.Headers([*fixed, *request.headers, *http.headers.items()])
+        own = {name.lower() for name in http.headers}
+        headers = httpx.Headers([*(pair for pair in (*fixed, *request.headers) if pair[0] not in own), *http.headers.items()])
         if not http.headers:
             if len(_made_headers) > 1000:
                 _made_headers.clear()
@@ -279,7 +312,7 @@ def explain(error: BaseException) -> tuple[str, str]:
         return "connection_closed", "the server closed the connection without an answer"
     if isinstance(error, httpx.ConnectTimeout | httpx.TimeoutException) and cause is error:
         return "timeout", "the connection timed out"
-    if isinstance(error, httpx.RemoteProtocolError) and "incomplete" in str(error):
+    if isinstance(error, httpx.RemoteProtocolError) and "peer closed connection" in str(error):
         return "connection_closed", "the connection closed before the body was complete"
     if isinstance(cause, _BROKEN) or isinstance(error, _BROKEN):
         return "connection_closed", f"the connection broke ({type(cause).__name__})"

@@ -90,9 +90,13 @@ class Runtime:
 
     def prepare(self, plan: Plan) -> Call:
         """The slot of a call: imports, TLS context and the request's bytes are made here, in the caller's thread."""
-        self._check()
-        plan.encode()
-        io.prepare(plan.engine.http)
+        try:
+            self._check()
+            plan.encode()
+            io.prepare(plan.engine.http)
+        except BaseException:
+            self.forget(plan)
+            raise
         key, name = self._key(plan)
         notify = None
         if plan.on_event is not None:
@@ -208,14 +212,14 @@ class Runtime:
 
     def stop(self, timeout: float = 10) -> tuple[str, ...]:
         """Ends every call and every actor, and the loop. The ids of the calls that were cut off; a second call does nothing."""
+        if self.on_loop():
+            raise EngineError("would_block", "a runtime cannot be stopped from its own loop")
         with self._lock:
             if self._stopped:
                 return ()
             self._stopped = True
         if self._pid != os.getpid():
             return ()
-        if self.on_loop():
-            raise EngineError("would_block", "a runtime cannot be stopped from its own loop")
         self._directory.stopping = True
         cut = tuple(self._directory.calls)
         try:

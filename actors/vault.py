@@ -61,7 +61,7 @@ class Vault:
 
     def find(self, engine: Engine, provider: str, base_url: str) -> str | None:
         """Levels 2 (a mapping) to 5; None where no key is needed: a host of one's own, for which none was set."""
-        keys: Any = engine.keys
+        keys: Any = resolve(engine.keys, "engine.keys")
         if isinstance(keys, Mapping) and (given := cast("Mapping[str, str]", keys).get(provider)):
             return str(given)
         if key := self._environment.key(provider, base_url):
@@ -76,8 +76,10 @@ class Vault:
 
 
 def resolver_of(engine: Engine) -> Any:
-    """The engine's key resolver, which is user code and must not run on the loop; None if `keys` is no callable."""
-    if engine.keys is None or isinstance(engine.keys, Mapping):
-        return None
+    """The engine's key resolver, which is user code and must not run on the loop; None where `keys` is a mapping or nothing."""
     found = resolve(engine.keys, "engine.keys")
-    return found if callable(found) else None
+    if found is None or isinstance(found, Mapping):
+        return None
+    if not callable(found):
+        raise EngineError("not_importable", f"engine.keys: {engine.keys!r} is neither a mapping nor callable")
+    return found

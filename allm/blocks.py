@@ -72,7 +72,7 @@ class _Block:
 class _Call:
     """A tool call. Its start is told once its name is known."""
 
-    __slots__ = ("call_id", "id", "name", "part_", "pieces", "signature", "started", "value")
+    __slots__ = ("call_id", "id", "name", "part_", "pieces", "signature", "started")
 
     def __init__(self, name: str) -> None:
         self.id = name
@@ -80,7 +80,6 @@ class _Call:
         self.name = ""
         self.pieces: list[str] = []
         self.signature: str | None = None
-        self.value: dict[str, Any] | None = None
         self.started = False
         self.part_: ToolCallPart | None = None
 
@@ -186,6 +185,25 @@ class MessageBuilder:
             if call.started:
                 self.events.append(ToolCallDelta(call.id, arguments))
 
+    def sign(self, signature: str | None = None, *, data: str | None = None, provider: str | None = None, reasoning: bool = False) -> None:
+        """The open block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
+        block = self._current
+        if block is None or block.reasoning is not reasoning:
+            block = self._open(reasoning)
+        block.signature = signature if signature is not None else block.signature
+        block.data = data if data is not None else block.data
+        block.provider = provider if provider is not None else block.provider
+
+    def sign_call(self, key: Any, signature: str) -> None:
+        """The tool call `key` has this proof of origin."""
+        self._calls[key].signature = signature
+
+    def end_call(self, key: Any) -> None:
+        """The tool call `key` is complete; without a word of it, it is when the message is."""
+        call = self._calls.pop(key, None)
+        if call is not None:
+            self._end_call(call)
+
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
         return next(reversed(self._calls), None)
@@ -288,7 +306,7 @@ class MessageBuilder:
             call.call_id = f"call_{self._context.request_id}_{call.id}"
         self._ids.add(call.call_id)
         raw = "".join(call.pieces)
-        arguments = call.value if call.value is not None else _arguments(raw)
+        arguments = _arguments(raw)
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 

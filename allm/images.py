@@ -79,7 +79,7 @@ class Image(Value, frozen=True, kw_only=True):
         return base64.b64encode(self.to_binary()).decode("ascii")
 
     def to_binary(self) -> bytes:
-        """The bytes. A URL is fetched by the runtime: `allm.fetch_image(image)` gives an image with bytes."""
+        """The bytes. Raises ValidationError for a URL: nothing is fetched here."""
         if self.data is None:
             raise ValidationError.at("image", "it is a URL; its bytes are not here")
         return self.data

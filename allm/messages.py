@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from os import PathLike
-from os.path import basename
+from os.path import basename, splitext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from msgspec import StructMeta, field
@@ -35,6 +35,13 @@ class ImagePart(Value, frozen=True):
     detail: str = "auto"
 
 
+_MIMES = {
+    ".pdf": "application/pdf", ".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv", ".json": "application/json",
+    ".html": "text/html", ".wav": "audio/wav", ".mp3": "audio/mpeg", ".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+}  # fmt: skip
+
+
 class _ReadsPath(StructMeta):
     """Lets `FilePart(path=...)` read the file at once. A decoder does not come this way: no document can name a file to be read."""
 
@@ -43,7 +50,8 @@ class _ReadsPath(StructMeta):
             return super().__call__(*args, **fields)
         try:
             with open(path, "rb") as file:
-                return super().__call__(*args, **{"data": file.read(), "name": basename(path), **fields})
+                known = {"data": file.read(), "name": basename(path), "mime": _MIMES.get(splitext(path)[1].lower())}
+                return super().__call__(*args, **{**known, **fields})
         except (OSError, ValueError) as error:
             raise ValidationError.at("file", f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
 

@@ -1,7 +1,6 @@
 """Settings of an engine's calls: deadlines and the way HTTP is done."""
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 from allm.errors import ValidationError
@@ -48,7 +47,7 @@ class Http(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         headers: Any = self.headers
-        if not isinstance(headers, Mapping):
+        if not hasattr(headers, "items"):
             raise ValidationError.at("http.headers", f"expected an object, got {type(headers).__name__}")
         for name, value in headers.items():
             if not isinstance(name, str) or not isinstance(value, str):

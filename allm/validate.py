@@ -1,6 +1,6 @@
 """Validation of a request before anything is sent. Every problem is a ValidationError that names the field's path."""
 
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from allm.errors import ValidationError
 from allm.freezing import freeze
@@ -61,7 +61,7 @@ def _message(message: Any, path: str) -> None:
     if isinstance(content, str):
         _text(content, f"{path}.content")
         return
-    if not isinstance(content, tuple):
+    if not _is_tuple(content):
         raise ValidationError.at(f"{path}.content", f"expected text or parts, got {type(content).__name__}")
     for i, part in enumerate(content):
         _part(part, f"{path}.content[{i}]")
@@ -110,6 +110,10 @@ def _text(value: Any, path: str) -> None:
         freeze(value, path)
 
 
+def _is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
+
+
 def _tools(request: Request) -> None:
     if not isinstance(request.tools, tuple):
         raise ValidationError.at("tools", f"expected tools, got {type(request.tools).__name__}")
@@ -148,7 +152,7 @@ def _integer(path: str, value: Any, least: int | None) -> None:
 
 
 def _stop(stop: Any) -> None:
-    if not isinstance(stop, tuple):
+    if not _is_tuple(stop):
         raise ValidationError.at("stop", f"expected texts, got {type(stop).__name__}")
     for i, word in enumerate(stop):
         if not isinstance(word, str) or not word:

@@ -1,11 +1,11 @@
 """JSON as it goes over a wire: fast where it can be, forgiving where providers are careless."""
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
-__all__ = ["MalformedJson", "decode", "encode"]
+__all__ = ["MalformedJson", "decode", "encode", "is_array", "is_object"]
 
 encode = msgspec.json.Encoder().encode
 """Anything made of plain data -> bytes."""
@@ -23,6 +23,16 @@ def decode(data: bytes) -> Any:
         raise MalformedJson from None
     except msgspec.DecodeError:
         return _forgiving(data)
+
+
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether decoded JSON is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    """Whether decoded JSON is an array."""
+    return isinstance(value, list)
 
 
 def _forgiving(data: bytes) -> Any:

@@ -95,14 +95,15 @@ class Actor(pykka.Actor):
         # In place of Pykka's: its uuid4 and Event are 3 us of a 5 us start.
         serial = next(_serial)
         self.actor_urn = f"{_prefix[0]}{serial}"
-        self.actor_inbox = cell = self._make_cell(f"{type(self).__name__}#{serial}")
+        cell = self._actor_cell(f"{type(self).__name__}#{serial}")
+        self.actor_inbox = cell  # pyright: ignore[reportIncompatibleVariableOverride]
         self.actor_stopped = cell.stopped
         self._actor_ref = ActorRef(self)
 
     # -- starting
 
     @classmethod
-    def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:
+    def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start it on its class's dispatcher (under a supervisor: the supervisor's) and return at once."""
         return cls.start_on(_spawning.dispatcher or cls.dispatcher or _threads, *args, **kwargs)
 
@@ -117,7 +118,7 @@ class Actor(pykka.Actor):
     def _create_actor_inbox() -> Cell:
         raise NotImplementedError("made in __init__: a cell belongs to its actor")
 
-    def _make_cell(self, name: str) -> Cell:
+    def _actor_cell(self, name: str) -> Cell:
         kept, _spawning.kept = _spawning.kept, None
         if kept is not None:
             return KeptCell(name, self, kept)
@@ -181,16 +182,16 @@ class Actor(pykka.Actor):
 
     # -- driven by the cell
 
-    def _begin(self) -> bool:
+    def _actor_begin(self) -> bool:
         self.on_start()
         return True
 
     def _handle_receive(self, message: Any) -> Any:
         if type(message) in _SPECIAL:
-            return self._handle_special(message)
+            return self._actor_special(message)
         return self.on_receive(message)
 
-    def _handle_special(self, message: Any) -> Any:
+    def _actor_special(self, message: Any) -> Any:
         if isinstance(message, Crash):
             raise RuntimeError(message.message)
         if isinstance(message, Down):
@@ -201,24 +202,24 @@ class Actor(pykka.Actor):
         if cell.envelope is not None and cell.envelope.reply_to is not None:
             cell.stoppers = [*(cell.stoppers or ()), cell.envelope.reply_to]
         cell.envelope = None
-        self._signal(Shutdown(NORMAL))
+        self._actor_signal(Shutdown(NORMAL))
         return None
 
-    def _signal(self, signal: Any) -> None:
+    def _actor_signal(self, signal: Any) -> None:
         if isinstance(signal, Shutdown):
             raise Leave(signal.exit)
         if isinstance(signal, ExitSignal):
-            self._exit_signal(signal)
+            self._actor_exit_signal(signal)
         else:
             log.warning("unexpected_signal", actor=str(self), signal=type(signal).__name__)
 
-    def _exit_signal(self, signal: ExitSignal) -> None:
+    def _actor_exit_signal(self, signal: ExitSignal) -> None:
         if self.trap_exits:
             self.on_receive(Exited(signal.ref, signal.exit))
         elif signal.own or signal.exit.kind != "normal":
             raise Leave(signal.exit)
 
-    def _finish(self, exit: Exit) -> Exit:
+    def _actor_finish(self, exit: Exit) -> Exit:
         if exit.kind != "ignore":
             self.on_stop(exit)
         return exit

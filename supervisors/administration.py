@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, ClassVar
 
+from allm.supervisors.answers import count, describe, refused_spec, refused_start, started
 from allm.supervisors.exits import Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.policy import Window
@@ -26,7 +27,7 @@ from allm.supervisors.requests import (
 from allm.supervisors.slots import DOWN, RESTARTING, RUNNING, STARTING, STOPPING, Slot
 from allm.supervisors.spec import ChildSpec, Flags, SpecError, bare, check_significant, check_specs
 from allm.supervisors.steps import Steps
-from allm.supervisors.supervising import Supervising, describe, refused_spec, refused_start
+from allm.supervisors.supervising import Supervising
 from allm.supervisors.timers import Timers
 
 __all__ = ["Administration"]
@@ -131,7 +132,7 @@ class Administration(Supervising):
             reply.set(refused_start(exit))
 
         self._failed = failed
-        self._steps.add([partial(self._start_step, slot), lambda: reply.set(self._result(slot))])
+        self._steps.add([partial(self._start_step, slot), lambda: reply.set(started(slot))])
 
     def _stop_child(self, request: StopChild) -> Any:
         return self._when_idle(partial(self._terminate, request.child))
@@ -204,7 +205,7 @@ class Administration(Supervising):
         return Refused("not_found") if slot is None else describe(slot)
 
     def _counts(self, _: CountChildren) -> Counts:
-        return self._count(self.slots())
+        return count(self.slots())
 
     def _spec(self, request: GetSpec) -> Any:
         slot = self._slots.get(request.id)

@@ -9,8 +9,9 @@ no body; a thread that is still in a handler is fenced: it answers nobody, tells
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeGuard
 
+from pykka import ActorRef
 from pykka._envelope import Envelope
 
 from allm.supervisors import events, log
@@ -20,11 +21,11 @@ from allm.supervisors.inbox import Inbox, StopFlag
 from allm.supervisors.timers import Timers, shared_timers
 
 if TYPE_CHECKING:
-    from pykka import ActorRef, Future
+    from pykka import Future
 
     from allm.supervisors.lanes import Dispatcher
 
-__all__ = ["TURN", "Body", "Cell", "Owner", "Shutdown", "Watcher", "alive", "cell_of"]
+__all__ = ["TURN", "Body", "Cell", "Owner", "Shutdown", "Watcher", "alive", "cell_of", "is_ref"]
 
 TURN: Final = 64
 """Messages an actor handles before others on its dispatcher get their turn."""
@@ -41,13 +42,13 @@ class Body(Protocol):
 
     @property
     def actor_ref(self) -> ActorRef[Any]: ...
-    def _begin(self) -> bool:
+    def _actor_begin(self) -> bool:
         """Start; True when the start is complete, False when `Cell.acknowledge` comes later."""
         ...
 
     def _handle_receive(self, message: Any) -> Any: ...
-    def _signal(self, signal: Any) -> None: ...
-    def _finish(self, exit: Exit) -> Exit:
+    def _actor_signal(self, signal: Any) -> None: ...
+    def _actor_finish(self, exit: Exit) -> Exit:
         """Last words; the exit that is reported."""
         ...
 
@@ -122,7 +123,7 @@ class Cell(Inbox):
         try:
             if not self.begun:
                 self.begun = True
-                if body._begin():  # pyright: ignore[reportPrivateUsage]
+                if body._actor_begin():  # pyright: ignore[reportPrivateUsage]
                     self.acknowledge()
             return self._work(body)
         except Leave as leave:
@@ -140,7 +141,7 @@ class Cell(Inbox):
         receive = body._handle_receive  # pyright: ignore[reportPrivateUsage]
         for _ in range(TURN):
             if signals:
-                body._signal(signals.popleft())  # pyright: ignore[reportPrivateUsage]
+                body._actor_signal(signals.popleft())  # pyright: ignore[reportPrivateUsage]
             elif user:
                 # Set before `body` is looked at; a killer takes the body first and looks at it after (`report`).
                 try:
@@ -174,7 +175,7 @@ class Cell(Inbox):
         before, here.cell = here.cell, self
         self.busy = body
         try:
-            exit = body._finish(exit)  # pyright: ignore[reportPrivateUsage]
+            exit = body._actor_finish(exit)  # pyright: ignore[reportPrivateUsage]
         except Leave as leave:
             exit = leave.exit
         except BaseException as raised:
@@ -286,6 +287,11 @@ class Cell(Inbox):
     def acting(self) -> Cell:
         """The cell that is meant by this one today; another where a mailbox outlives incarnations."""
         return self
+
+
+def is_ref(value: object) -> TypeGuard[ActorRef[Any]]:
+    """Whether it is the ref of an actor, ours or not."""
+    return isinstance(value, ActorRef)
 
 
 def cell_of(ref: ActorRef[Any]) -> Cell | None:

@@ -6,10 +6,12 @@ All three give a cell its turns one at a time; which thread that happens on is t
 from __future__ import annotations
 
 import threading
+import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from contextlib import suppress
 
+from allm.supervisors import events, log
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import running_loop, serve
 from allm.supervisors.lanes import Dispatcher, Lane, Runnable
@@ -27,10 +29,13 @@ class LoopDispatcher:
     A put from the loop's thread drains at once, by a trampoline over a ready queue; a put from inside a drain only
     enqueues; a put from another thread enqueues and wakes the loop, once for many puts. A closed loop ends the
     actors it can no longer run: their asks fail and `tell` does not raise.
+
+    `slow` is for finding handlers that block: turns that take longer, in seconds, are reported as `SlowTurn`.
     """
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, *, slow: float | None = None) -> None:
         self.loop = loop
+        self._slow = slow
         self._timers = LoopTimers(loop)
         self._ready: deque[Runnable] = deque()
         self._draining = False
@@ -96,12 +101,21 @@ class LoopDispatcher:
                 if not ready:
                     return
                 runnable = ready.popleft()
-                if runnable.turn():
+                if runnable.turn() if self._slow is None else self._timed(runnable, self._slow):
                     ready.append(runnable)
         finally:
             self._draining = False
             if ready:  # others on this loop get their turn too
                 self.loop.call_soon(self._drain)
+
+    def _timed(self, runnable: Runnable, slow: float) -> bool:
+        before = time.perf_counter()
+        more = runnable.turn()
+        took = time.perf_counter() - before
+        if took > slow:
+            log.warning("slow_turn", actor=runnable.name, seconds=took)
+            events.emit(events.SlowTurn(runnable.name, took))
+        return more
 
     def _cancel_all(self) -> None:
         if self._cancelling:

@@ -6,9 +6,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from pykka import ActorRef
-
-from allm.supervisors.cell import cell_of
+from allm.supervisors.answers import count, refused_spec, refused_start, started
+from allm.supervisors.cell import cell_of, is_ref
 from allm.supervisors.exits import Exit
 from allm.supervisors.policy import AutoShutdown, Restart, Window
 from allm.supervisors.requests import (
@@ -27,7 +26,7 @@ from allm.supervisors.requests import (
 )
 from allm.supervisors.slots import RESTARTING, RUNNING, STARTING, STOPPING, RestartNow, Slot
 from allm.supervisors.spec import ChildSpec, Flags, SpecError, Start, bare, check_significant
-from allm.supervisors.supervising import Supervising, refused_spec, refused_start
+from allm.supervisors.supervising import Supervising
 from allm.supervisors.timers import Timers
 
 __all__ = ["DynamicSupervisor"]
@@ -93,7 +92,7 @@ class DynamicSupervisor(Supervising):
         if added.status is STARTING:
             added.reply = self.later()
             return None
-        return self._result(added)
+        return started(added)
 
     def _spec_for(self, wanted: Any) -> ChildSpec:
         if self._template is None:
@@ -136,7 +135,7 @@ class DynamicSupervisor(Supervising):
         return None
 
     def _stop_child(self, request: StopChild) -> Any:
-        if self._template is not None and not isinstance(request.child, ActorRef):
+        if self._template is not None and not is_ref(request.child):
             return Refused("simple_one_for_one")
         slot = self._find(request.child)
         if slot is None:
@@ -150,23 +149,23 @@ class DynamicSupervisor(Supervising):
         return None
 
     def _find(self, child: Hashable) -> Slot | None:
-        if not isinstance(child, ActorRef):
+        if not is_ref(child):
             return self._ids.get(child)
         cell = cell_of(child)
         owner = cell.owner if cell is not None else None
-        if isinstance(owner, Slot):
-            return owner if id(owner) in self._slots else None
-        return next((slot for slot in self.slots() if slot.ref is child), None)
+        if cell is None:
+            return next((slot for slot in self.slots() if slot.ref is child), None)
+        return owner if isinstance(owner, Slot) and id(owner) in self._slots else None
 
     def _was_mine(self, child: Hashable) -> bool:
-        cell = cell_of(child) if isinstance(child, ActorRef) else None
+        cell = cell_of(child) if is_ref(child) else None
         return cell is not None and isinstance(cell.owner, Slot) and cell.owner.home is self.actor_inbox
 
     def _which(self, _: WhichChildren) -> list[ChildInfo]:
         return self.children()
 
     def _counts(self, _: CountChildren) -> Counts:
-        return self._count(self.slots())
+        return count(self.slots())
 
     # -- reports
 
@@ -180,7 +179,7 @@ class DynamicSupervisor(Supervising):
         self._settle(slot)
         reply, slot.reply = slot.reply, None
         if reply is not None:
-            reply.set(self._result(slot))
+            reply.set(started(slot))
 
     def _start_failed(self, slot: Slot, exit: Exit) -> None:
         if slot.restarts:

@@ -78,8 +78,8 @@ def drain(deadline: float | None = None) -> list[str]:
 
 
 def _help() -> bool:
-    """Give a turn of every pool that has no worker."""
-    helped = [resource.help() for resource in list(threaded) if hasattr(resource, "help")]
+    """Do a piece of the work of every pool and timer that has no thread."""
+    helped = [resource.help() for resource in list(threaded)]
     return any(helped)
 
 

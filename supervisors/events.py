@@ -17,6 +17,7 @@ __all__ = [
     "DeadLetter",
     "Escalated",
     "Offender",
+    "SlowTurn",
     "SupervisorReport",
     "dead_letter",
     "emit",
@@ -111,6 +112,14 @@ class DeadLetter:
     message: Any
     exit: Exit
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTurn:
+    """Handlers of an actor held an event loop for longer than its dispatcher was told to bear."""
+
+    actor: str
+    seconds: float
 
 
 def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pykka import ActorRef
 
-from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.cell import Cell, cell_of, is_ref
 from allm.supervisors.exits import NOPROC, Exit
 from allm.supervisors.here import here
 
@@ -128,9 +128,7 @@ class _Link:
 def _receiver(to: ActorRef[Any] | Callable[[Down], object] | None) -> Callable[[Down], object]:
     if to is None:
         return _here().put_message
-    if not isinstance(to, ActorRef):
-        return to
-    return _cell(to).put_message
+    return _cell(to).put_message if is_ref(to) else cast("Callable[[Down], object]", to)
 
 
 def _here() -> Cell:

@@ -44,9 +44,8 @@ def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
     inbox: Any = ref.actor_inbox
     if isinstance(inbox, Cell) and here.cell is inbox.acting:
         raise AskCycle(f"calling_self: {inbox.name}")
-    reply: Any = ref.actor_class._create_future()  # pyright: ignore[reportPrivateUsage]
-    if isinstance(reply, Reply):
-        reply.request = type(message).__name__
+    reply: Reply[Any] = Reply()
+    reply.request = type(message).__name__
     inbox.put(Envelope(message, reply_to=reply))
     return reply.get(timeout=timeout)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from pykka import ActorRef
@@ -58,9 +59,9 @@ class Shelved(Actor):
         """The state to start again from."""
         raise NotImplementedError
 
-    def _signal(self, signal: Any) -> None:
+    def _actor_signal(self, signal: Any) -> None:
         if not isinstance(signal, PutAway):
-            super()._signal(signal)
+            super()._actor_signal(signal)
         elif not self.actor_inbox.user:  # busy again: not now
             try:
                 signal.store.save(signal.key, self.on_snapshot())
@@ -169,7 +170,7 @@ class Shelf:
         """Have the supervisor start the actor; a refusal fails what waits."""
         spec = ChildSpec(place.key, (self._incarnate, (place,)), restart="temporary")
         reply: Any = self._supervisor.ask(StartChild(spec), block=False)
-        reply.add_done_callback(lambda done: self._started(place, done))
+        reply.add_done_callback(partial(self._started, place))
 
     def _started(self, place: _Place, reply: Reply[Any]) -> None:
         if reply.error is None and isinstance(reply.get(), ActorRef):

@@ -39,7 +39,7 @@ class PoolDispatcher:
 
     def help(self) -> bool:
         """Give one turn on the calling thread, if no worker is there to do it."""
-        if self._workers or not self._ready:
+        if self._workers > self._waiting or not self._ready:
             return False
         try:
             runnable = self._ready.popleft()

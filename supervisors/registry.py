@@ -7,6 +7,7 @@ where its clean-up has not come through yet.
 from __future__ import annotations
 
 import threading
+import typing
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from pykka import ActorRef
 
 from allm.supervisors import log
-from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.cell import Cell, cell_of, is_ref
 from allm.supervisors.exits import Exit, ExitError
 from allm.supervisors.here import guard, here
 from allm.supervisors.names import cast
@@ -184,7 +185,8 @@ class Registry:
         found = self.lookup(key)
         if parallel and len(found) > 1:
             with ThreadPoolExecutor(min(len(found), 8)) as pool:
-                list(pool.map(lambda entry: _guarded(function, *entry), found))
+                for ref, value in found:
+                    pool.submit(_guarded, function, ref, value)
         else:
             for entry in found:
                 _guarded(function, *entry)
@@ -192,10 +194,10 @@ class Registry:
 
     def _tell(self, event: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            if isinstance(listener, ActorRef):
+            if is_ref(listener):
                 cast(listener, event)
             else:
-                _guarded(listener, event)
+                _guarded(typing.cast("Callable[[Any], object]", listener), event)
 
 
 def _cell(ref: ActorRef[Any] | None) -> Cell:

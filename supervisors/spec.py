@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
@@ -85,13 +85,18 @@ class ChildSpec:
 _NAMES = tuple(field.name for field in fields(ChildSpec))
 
 
+def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    """Whether it is a tuple, of whatever."""
+    return isinstance(value, tuple)
+
+
 def _check_start(start: Any) -> None:
     if start is None:
         raise SpecError("missing_start")
-    if not isinstance(start, tuple) or len(start) not in (2, 3) or not callable(start[0]):  # pyright: ignore[reportUnknownArgumentType]
+    parts: list[Any] = list(start) if is_tuple(start) else []
+    if len(parts) not in (2, 3) or not callable(parts[0]) or not isinstance(parts[1], (tuple, list)):
         raise SpecError("invalid_start", start)
-    args: Any = start[1]
-    if not isinstance(args, (tuple, list)) or (len(start) == 3 and not isinstance(start[2], Mapping)):
+    if len(parts) == 3 and not isinstance(parts[2], Mapping):
         raise SpecError("invalid_start", start)
 
 

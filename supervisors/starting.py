@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import pykka
-from pykka import ActorRef
 
 from allm.supervisors.actor import Actor, construct, launch, spawning
-from allm.supervisors.cell import cell_of
+from allm.supervisors.cell import cell_of, is_ref
 from allm.supervisors.exits import Exit, Leave
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
 from allm.supervisors.slots import STARTING, Slot
+from allm.supervisors.spec import is_tuple
 
 __all__ = ["IGNORE", "begin"]
 
@@ -64,13 +64,14 @@ def _adopt(slot: Slot, result: Any, dispatcher: Dispatcher) -> Exit | None:
     if isinstance(result, Exit):
         return result
     ref, slot.extra = result, None
-    if type(result) is tuple and len(result) == 2:
+    if is_tuple(result) and len(result) == 2:
         ref, slot.extra = result
-    cell = cell_of(ref) if isinstance(ref, ActorRef) else None
+    cell = cell_of(ref) if is_ref(ref) else None
     if cell is None:
         return Exit("bad_return", f"the start function returned {type(result).__name__}")
     slot.ref, slot.cell = ref, cell
     slot.inline = slot.inline and cell.dispatcher is dispatcher
     cell.generation = slot.generation
+    cell.owner = slot  # its reports may come twice, then: the second is void
     cell.watch(slot, slot)
     return slot.ended_inline

@@ -14,7 +14,7 @@ from allm.supervisors.administration import Administration
 from allm.supervisors.exits import SHUTDOWN, Exit, Leave
 from allm.supervisors.policy import AutoShutdown, Restart, Strategy, Window, affected
 from allm.supervisors.slots import DOWN, RESTARTING, STARTING, RestartNow, Slot
-from allm.supervisors.spec import ChildSpec, Flags, check_specs
+from allm.supervisors.spec import ChildSpec, Flags, check_specs, is_tuple
 from allm.supervisors.timers import Timers
 
 __all__ = ["Supervisor"]
@@ -46,7 +46,7 @@ class Supervisor(Administration):
 
     # -- the first start
 
-    def _ready(self) -> bool:
+    def _actor_ready(self) -> bool:
         self._configure(self.init())
         for spec in self._specs:
             self._slots[spec.id] = Slot(spec, self.actor_inbox)
@@ -65,7 +65,7 @@ class Supervisor(Administration):
         if isinstance(answer, Exit):
             raise Leave(answer)
         specs: Any = answer
-        if isinstance(answer, tuple) and len(answer) == 2:
+        if is_tuple(answer) and len(answer) == 2:
             specs, self._flags = answer[0], Flags.of(answer[1])
             self._window = Window(self._flags.max_restarts, self._flags.max_seconds)
         if not isinstance(specs, (list, tuple)):

@@ -164,6 +164,15 @@ class ThreadTimers:
         self._wake = threading.Condition(threading.Lock())
         self._thread, self._heap, self._cancelled = None, [], 0
 
+    def help(self) -> bool:
+        """Send what is due on the calling thread, if there is no thread to do it."""
+        with self._wake:
+            due = self._thread is None and bool(self._heap) and self._heap[0][0] <= self._clock()
+            timer = heapq.heappop(self._heap)[2] if due else None
+        if timer is not None:
+            timer.fire()
+        return timer is not None
+
     def now(self) -> float:
         return self._clock()
 
@@ -176,7 +185,10 @@ class ThreadTimers:
             heapq.heappush(self._heap, (when, next(self._order), timer))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="timers", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # refused, as at the end of the program: the next timer, or `help`, tries again
+                    self._thread = None
             elif self._heap[0][2] is timer:
                 self._wake.notify()
         return timer

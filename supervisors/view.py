@@ -8,8 +8,8 @@ from typing import Any
 from pykka import ActorRef
 
 from allm.supervisors.cell import cell_of
+from allm.supervisors.parent import Parent
 from allm.supervisors.slots import Slot
-from allm.supervisors.supervising import Supervising
 
 __all__ = ["child", "tree"]
 
@@ -29,7 +29,7 @@ def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
     for name in path:
         cell = cell_of(ref)
         body = cell.body if cell is not None else None
-        slots = body.slots() if isinstance(body, Supervising) else []
+        slots = body.slots() if isinstance(body, Parent) else []
         found = next((slot.ref for slot in slots if slot.id == name), None)
         if found is None:
             return None
@@ -47,7 +47,7 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[
     cell = cell_of(ref)
     node["mailbox"] = len(cell.user) if cell is not None else None
     body = cell.body if cell is not None else None
-    if isinstance(body, Supervising):
+    if isinstance(body, Parent):
         node["children"] = [_child(slot) for slot in body.slots()]
     return node
 

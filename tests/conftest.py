@@ -176,6 +176,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     absent = sum(corpus.ABSENT in str(report.longrepr) for report in skipped)
     if absent:
         terminalreporter.write_sep("=", f"{absent} skipped because {corpus.ABSENT}", yellow=True)
-        terminalreporter.write_line(
-            "They are read from ../shared/corpus, or from the folder that ALLM_RECORDINGS names."
-        )
+        terminalreporter.write_line("They are read from ../shared/corpus, or from the folder that ALLM_RECORDINGS names.")

@@ -40,7 +40,7 @@ class Exchange:
 
     @property
     def is_stream(self) -> bool:
-        return self.body.lstrip()[:5] in (b"data:", b"event")
+        return self.body.lstrip().startswith((b"data:", b"event:", b":"))
 
     @property
     def body(self) -> bytes:

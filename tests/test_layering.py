@@ -119,9 +119,7 @@ def core_imports_more_than_it_may(sources: Sources) -> list[str]:
             return False
         return is_standard(found.module) or is_in(found.module, "msgspec")
 
-    return [
-        breach(at, found) for at, found in every_import(sources) if floor_of(at) == "core" and not is_fine(at, found)
-    ]
+    return [breach(at, found) for at, found in every_import(sources) if floor_of(at) == "core" and not is_fine(at, found)]
 
 
 def core_asks_a_clock(sources: Sources) -> list[str]:
@@ -132,9 +130,7 @@ def core_asks_a_clock(sources: Sources) -> list[str]:
         for module, source in sources.items()
         if floor_of(module) == "core"
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute)
-        and node.attr in asked
-        and ast.unparse(node.value).endswith(("datetime", "date"))
+        if isinstance(node, ast.Attribute) and node.attr in asked and ast.unparse(node.value).endswith(("datetime", "date"))
     ]
 
 
@@ -177,11 +173,7 @@ def actors_import_the_top_floor(sources: Sources) -> list[str]:
 
 
 def http_is_imported_elsewhere(sources: Sources) -> list[str]:
-    return [
-        breach(module, found)
-        for module, found in every_import(sources)
-        if module != "allm.actors.io" and is_in(found.module, *HTTP)
-    ]
+    return [breach(module, found) for module, found in every_import(sources) if module != "allm.actors.io" and is_in(found.module, *HTTP)]
 
 
 def undeclared_library_is_imported(sources: Sources) -> list[str]:
@@ -218,9 +210,7 @@ def modules_import_in_a_circle(sources: Sources) -> list[str]:
 
 def folders_are_imported_by_their_own_names(sources: Sources) -> list[str]:
     """A user's own `actors.py` would win, and each module would be loaded twice."""
-    return [
-        breach(module, found) for module, found in every_import(sources) if is_in(found.module, "actors", "supervisors")
-    ]
+    return [breach(module, found) for module, found in every_import(sources) if is_in(found.module, "actors", "supervisors")]
 
 
 Rule: TypeAlias = Callable[[Sources], list[str]]
@@ -380,9 +370,7 @@ def test_no_public_name_turns_into_a_module() -> None:
 
 def test_a_public_name_that_turns_into_a_module_is_found(tmp_path: Path) -> None:
     (tmp_path / "house").mkdir()
-    (tmp_path / "house" / "__init__.py").write_text(
-        "def fold(): ...\ndef __getattr__(name):\n    import house.aio as m\n    return m\n"
-    )
+    (tmp_path / "house" / "__init__.py").write_text("def fold(): ...\ndef __getattr__(name):\n    import house.aio as m\n    return m\n")
     (tmp_path / "house" / "fold.py").touch()
     (tmp_path / "house" / "aio.py").touch()
     assert turns_into_a_module("house", "fold", tmp_path)
@@ -392,9 +380,7 @@ def test_a_public_name_that_turns_into_a_module_is_found(tmp_path: Path) -> None
 def test_every_module_loads_under_its_import_name_only() -> None:
     names = sorted(module for module in LIBRARY if not module.endswith("__main__"))
     loaded = ask(
-        "import importlib, json, sys\n"
-        f"for name in {names!r}: importlib.import_module(name)\n"
-        "print(json.dumps(sorted(sys.modules)))"
+        f"import importlib, json, sys\nfor name in {names!r}: importlib.import_module(name)\nprint(json.dumps(sorted(sys.modules)))"
     )
     assert set(names) <= set(loaded)
     assert [name for name in loaded if is_in(name, "actors", "supervisors")] == []

@@ -14,7 +14,7 @@ import msgspec
 
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze
-from allm.wire_json import MalformedJson, decode
+from allm.wire_json import MalformedJson, decode, is_array, is_object
 
 __all__ = ["error_of", "failure"]
 
@@ -71,7 +71,7 @@ def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes)
 
 def error_of(provider: str, error: Any, status: int | None = None) -> ErrorInfo:
     """What an error object inside an answer that began well means."""
-    details = error if isinstance(error, dict) else {"message": _text(error)}
+    details = error if is_object(error) else {"message": _text(error)}
     told = details.get("status_code", details.get("code"))
     if status is None and isinstance(told, int) and 400 <= told < 600:
         status = told
@@ -90,12 +90,12 @@ def _info(provider: str, status: int | None, details: dict[str, Any], message: s
 
 def _details(data: Any) -> dict[str, Any]:
     """The object that describes the error, wherever it stands."""
-    if isinstance(data, list) and data:
+    if is_array(data) and data:
         data = data[0]
-    if not isinstance(data, dict):
+    if not is_object(data):
         return {"message": _text(data)} if isinstance(data, str) else {}
     error = data.get("error")
-    if isinstance(error, dict):
+    if is_object(error):
         return error
     if isinstance(error, str):
         return {**data, "message": error}
@@ -169,7 +169,7 @@ def _date(text: str | None, headers: Mapping[str, str]) -> float | None:
 def _inner(details: dict[str, Any]) -> list[dict[str, Any]]:
     """Google's `details`: what the error consists of, one object each."""
     inner = details.get("details")
-    return [item for item in inner if isinstance(item, dict)] if isinstance(inner, list) else []
+    return [item for item in inner if is_object(item)] if is_array(inner) else []
 
 
 def _delay(details: dict[str, Any]) -> float | None:
@@ -181,8 +181,8 @@ def _delay(details: dict[str, Any]) -> float | None:
 def _reset(headers: Mapping[str, str], details: dict[str, Any]) -> float | None:
     """OpenRouter's X-RateLimit-Reset: milliseconds since 1970, again in the body."""
     metadata = details.get("metadata")
-    inner = metadata.get("headers") if isinstance(metadata, dict) else None
-    told = headers.get("x-ratelimit-reset") or (inner.get("X-RateLimit-Reset") if isinstance(inner, dict) else None)
+    inner = metadata.get("headers") if is_object(metadata) else None
+    told = headers.get("x-ratelimit-reset") or (inner.get("X-RateLimit-Reset") if is_object(inner) else None)
     try:
         at = float(told or "") / 1000
         now = parsedate_to_datetime(headers.get("date", "")).timestamp()

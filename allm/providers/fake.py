@@ -20,7 +20,7 @@ attempts; past the end: `no_scripted_response`), `retry_until_call=n` (the first
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -116,17 +116,21 @@ def _retry_until(engine: Engine) -> int:
     return value
 
 
+def _is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
+
+
 def _script(opts: Mapping[str, Any], number: int) -> tuple[Any, str]:
     """The script of call `number`, and its path."""
     if (scripts := opts.get("scripts")) is None:
         return opts.get("script", _NONE), "adapter_opts.script"
-    if not isinstance(scripts, tuple):
+    if not _is_tuple(scripts):
         raise ValidationError.at("adapter_opts.scripts", f"expected scripts, got {scripts!r}")
     return scripts[number] if number < len(scripts) else _NONE, f"adapter_opts.scripts[{number}]"
 
 
 def _steps(script: Any, path: str) -> list[tuple[float, bytes]]:
-    if not isinstance(script, tuple):
+    if not _is_tuple(script):
         raise ValidationError.at(path, f"expected items, got {script!r}")
     steps: list[tuple[float, bytes]] = []
     wait = 0.0
@@ -141,7 +145,7 @@ def _steps(script: Any, path: str) -> list[tuple[float, bytes]]:
 
 
 def _check(item: Any, index: int, path: str) -> None:
-    if not isinstance(item, tuple) or not item or not isinstance(item[0], str) or item[0] not in _ARITY:
+    if not _is_tuple(item) or not item or not isinstance(item[0], str) or item[0] not in _ARITY:
         raise ValidationError.at(path, f"expected (kind, ...) with a kind of {sorted(_ARITY)}, got {item!r}")
     least, most = _ARITY[item[0]]
     if not least <= len(item) - 1 <= most:
@@ -237,7 +241,7 @@ class FakeDecoder:
             case "reasoning":
                 build.reasoning(value)
             case "tool_call":
-                arguments = more[0] if more else {}
+                arguments: dict[str, Any] = more[0] if more else {}
                 build.call(object(), more[1] if len(more) > 1 else None, value, encode(arguments).decode())
             case "tool_call_delta":
                 build.call(value.get("index", 0), value.get("id"), value.get("name"), value.get("arguments"))
@@ -252,5 +256,5 @@ class FakeDecoder:
 
     def _fail(self, reason: str, details: Mapping[str, Any] | None = None) -> None:
         self._ended = True
-        fields = {"kind": "adapter", "message": f"the script says {reason}", "provider": "fake", **(details or {})}
-        self._build.events.append(ErrorOccurred(ErrorInfo(**{**fields, "reason": reason})))
+        told = {"kind": "adapter", "message": f"the script says {reason}", "provider": "fake", **(details or {}), "reason": reason}
+        self._build.events.append(ErrorOccurred(msgspec.convert(told, ErrorInfo)))

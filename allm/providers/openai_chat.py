@@ -25,7 +25,7 @@ from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import FrameTooLarge, SseDecoder
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode, encode
+from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = ["ChatDecoder", "OpenAIChat"]
 
@@ -244,12 +244,12 @@ class ChatDecoder:
     def _parts(self, content: Any) -> None:
         """Content as a list of parts, as Mistral's reasoning models give it."""
         for part in content:
-            if not isinstance(part, dict):
+            if not is_object(part):
                 continue
             if part.get("type") == "thinking":
                 inner = part.get("thinking")
-                for piece in inner if isinstance(inner, list) else [{"text": inner}]:
-                    if isinstance(piece, dict) and isinstance(piece.get("text"), str) and piece["text"]:
+                for piece in inner if is_array(inner) else [{"text": inner}]:
+                    if is_object(piece) and isinstance(piece.get("text"), str) and piece["text"]:
                         self._build.reasoning(piece["text"])
             elif isinstance(part.get("text"), str) and part["text"]:
                 self._build.text(part["text"])
@@ -271,7 +271,7 @@ class ChatDecoder:
         for name in ("service_tier", "system_fingerprint", "citations"):
             if (value := getattr(chunk, name)) is not None:
                 self._metadata.update(_within_limits({name: value}))
-        if isinstance(chunk.x_groq, dict) and not self._usage:
+        if is_object(chunk.x_groq) and not self._usage:
             self._usage = _dict(chunk.x_groq.get("usage"))
 
     def _odd_chunk(self, data: bytes) -> _Chunk | None:
@@ -348,7 +348,7 @@ def _cost(value: Any) -> float | None:
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return value if is_object(value) else {}
 
 
 def _usage(told: dict[str, Any]) -> Usage:

@@ -33,6 +33,7 @@ from allm.messages import ImagePart, ProviderPart, Unknown
 from allm.order import BLOCKS, ORDER
 from allm.responses import Response
 
+OPENING = (TextStarted, ReasoningStarted, ToolCallStarted, PartCompleted)
 FAILED = ErrorInfo("adapter", "server_error", "it broke")
 
 Op: TypeAlias = tuple[str, tuple[Any, ...]]
@@ -51,6 +52,8 @@ _ops: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("whole"), st.tuples(_wholes)),
     st.tuples(st.just("close_block"), st.just(())),
     st.tuples(st.just("call"), _calls),
+    st.tuples(st.just("sign"), st.tuples(st.sampled_from(["sig", None]))),
+    st.tuples(st.just("end_call"), st.tuples(st.integers(0, 3))),
 )
 
 

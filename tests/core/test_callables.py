@@ -35,14 +35,14 @@ def test_a_name_is_its_own_path_and_an_object_resolves_to_itself() -> None:
     "target", [lambda: 1, Holder().method, functools.partial(len), Holder()], ids=["lambda", "method", "partial", "object"]
 )
 def test_what_cannot_be_imported_by_name_has_none(target: Any) -> None:
-    with pytest.raises(EngineError, match="engine.x holds") as caught:
+    with pytest.raises(EngineError, match=r"engine\.x holds") as caught:
         path_of(target, "engine.x")
     assert caught.value.reason == "not_portable"
 
 
 @pytest.mark.parametrize("path", ["no.such.module:f", "json:nothing", "json", "json:", ":f", ".json:f", "json:loads.nothing", ""])
 def test_a_name_that_leads_nowhere_is_an_engine_error(path: str) -> None:
-    with pytest.raises(EngineError, match="engine.x: ") as caught:
+    with pytest.raises(EngineError, match=r"engine\.x: ") as caught:
         resolve(path, "engine.x")
     assert caught.value.reason == "not_importable"
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from allm.codec import from_json, to_json
 from allm.engine import merge_tools, split_model
 from allm.requests import JsonSchema
 from allm.tools import spec_of
+
+make: Any = Engine  # for what its types would not let in
 
 
 def weather(city: str) -> str:
@@ -26,6 +29,7 @@ def brief(context: object) -> str:
     return "Be brief."
 
 
+SECRETIVE: Callable[..., str] = lambda *_: "sk-very-secret"  # noqa: E731
 WEATHER = Tool(name="weather", description="Tells it.", schema={"type": "object"}, handler=weather)
 
 
@@ -65,9 +69,15 @@ def test_a_model_string_without_an_adapter_is_refused(text: str) -> None:
         Engine(text)
 
 
+def test_an_engine_without_an_adapter_is_refused() -> None:
+    for fields in ({}, {"model": "gpt-4.1"}, {"adapter": "", "model": "x"}):
+        with pytest.raises(ValidationError, match=r"^engine: which adapter"):
+            make(**fields)
+
+
 def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="temprature"):
-        Engine("fake:any", temprature=1)
+        make("fake:any", temprature=1)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +97,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 )
 def test_an_engine_that_makes_no_sense_is_refused_with_the_path(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        Engine("fake:any", **fields)
+        make("fake:any", **fields)
     assert caught.value.metadata == {"path": path}
     assert "sk-secret" not in str(caught.value)
 
@@ -172,7 +182,7 @@ def test_keys_that_are_none_or_a_name_travel() -> None:
 
 @pytest.mark.parametrize("field", ["instructions", "history", "keys", "tool_executor", "tool_result_encoder"])
 def test_a_lambda_cannot_be_named_and_the_error_says_which_field(field: str) -> None:
-    engine = Engine("fake:any", **{field: lambda *_: ""})
+    engine = make("fake:any", **{field: SECRETIVE})
     with pytest.raises(EngineError, match=rf"engine\.{field} holds") as caught:
         to_json(engine)
     assert caught.value.reason == "not_portable"
@@ -210,7 +220,7 @@ def test_repr_shows_stars_for_keys_and_nothing_for_defaults() -> None:
     engine = Engine("openai.chat:m", keys={"openai": "sk-very-secret"}, id="e1")
     assert repr(engine) == "Engine(adapter='openai.chat', model='m', keys='***', id='e1')"
     assert "resolver" not in repr(engine.put_param("seed", 1))
-    assert "keys='***'" in repr(Engine("fake:any", keys=lambda *_: "sk-very-secret"))
+    assert "keys='***'" in repr(Engine("fake:any", keys=SECRETIVE))
     assert "keys='vault:lookup'" in repr(Engine("fake:any", keys="vault:lookup"))
     assert "params={'response_format'" in repr(Engine("fake:any", params={"response_format": "json"}))
 
@@ -220,8 +230,10 @@ def test_repr_shows_stars_for_keys_and_nothing_for_defaults() -> None:
 
 def test_a_lambda_and_a_closure_travel_by_handoff() -> None:
     greeting = "Hello"
+    greet: Callable[[object], str] = lambda _: greeting + "!"  # noqa: E731
+    add: Callable[[int, int], int] = lambda a, b: a + b  # noqa: E731
     engine = Engine(
-        "fake:any", instructions=lambda _: greeting + "!", tools=[Tool(name="add", handler=lambda a, b: a + b)]
+        "fake:any", instructions=greet, tools=[Tool(name="add", handler=add)]
     )  # fmt: skip
     again = allm.handoff.loads(allm.handoff.dumps(engine))
     assert again.id == engine.id

@@ -195,6 +195,12 @@ def test_the_places_are_told_for_people() -> None:
     assert "None" not in Environment({}).places("mistral")
 
 
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_an_environment_tells_whether_it_names_a_proxy(name: str) -> None:
+    assert Environment({name: "http://127.0.0.1:3128"}).names_proxy()
+    assert not Environment({"NO_PROXY": "*"}).names_proxy()
+
+
 def test_an_environment_shows_no_key() -> None:
     env = Environment({"OPENAI_API_KEY": "sk-secret"})
     env.put("openai", "sk-secret")

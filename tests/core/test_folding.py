@@ -24,7 +24,7 @@ from allm.events import (
 from allm.folding import Fold, fold, text
 from allm.messages import Thread
 from allm.responses import ChatResult, Response, StepResult
-from tests.core.streams import FAILED, Attempt, Op, broken, complete, scripts
+from tests.core.streams import FAILED, OPENING, Attempt, Op, broken, complete, scripts
 
 DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
 
@@ -38,9 +38,8 @@ def partial(*events: Event) -> Response:
 def restarted(attempt: Attempt) -> StreamRestarted | RetryScheduled:
     if not attempt.has_content:
         return RetryScheduled("req", 1, 0.5, FAILED)
-    ids = [event.id for event in attempt.events if hasattr(event, "delta") or (type(event).__name__.endswith(("Started", "Completed"))
-           and hasattr(event, "id"))]  # fmt: skip
-    return StreamRestarted("req", 1, FAILED, tuple(dict.fromkeys(str(name) for name in ids)))
+    ids = [event.id for event in attempt.events if isinstance(event, OPENING)]
+    return StreamRestarted("req", 1, FAILED, tuple(ids))
 
 
 @settings(deadline=None)
@@ -104,14 +103,14 @@ def test_the_text_so_far_needs_no_end() -> None:
 
 
 def test_the_text_of_an_earlier_step_survives_a_restart_in_a_later_one() -> None:
-    step = [TextStarted("b1"), TextDelta("b1", "One. "), TextCompleted("b1", "One. ")]
-    retried = [RetryScheduled("req", 1, 0, FAILED), TextStarted("b2"), TextDelta("b2", "Tw")]
-    again = [StreamRestarted("req", 2, FAILED, ("b2",)), TextStarted("b3"), TextDelta("b3", "Two.")]
+    step: list[Event] = [TextStarted("b1"), TextDelta("b1", "One. "), TextCompleted("b1", "One. ")]
+    retried: list[Event] = [RetryScheduled("req", 1, 0, FAILED), TextStarted("b2"), TextDelta("b2", "Tw")]
+    again: list[Event] = [StreamRestarted("req", 2, FAILED, ("b2",)), TextStarted("b3"), TextDelta("b3", "Two.")]
     assert text([*step, *retried, *again]) == "One. Two."
 
 
 def test_no_terminal_event_is_a_truncation_and_keeps_what_came() -> None:
-    events = [RequestStarted("req", "m", "a"), MessageStarted("msg", "m"), TextStarted("b1"), TextDelta("b1", "Hel")]
+    events: list[Event] = [RequestStarted("req", "m", "a"), MessageStarted("msg", "m"), TextStarted("b1"), TextDelta("b1", "Hel")]
     response = partial(*events)
     assert (response.text, response.finish_reason) == ("Hel", "error")
     assert response.error is not None
@@ -134,7 +133,7 @@ def test_a_step_and_a_chat_fold_to_their_results() -> None:
     response = Response(finish_reason="stop")
     step = StepResult(response)
     chat = ChatResult(Thread(), (step,), response, "completed")
-    events = [MessageStarted(), MessageCompleted(response), StepCompleted(step)]
+    events: list[Event] = [MessageStarted(), MessageCompleted(response), StepCompleted(step)]
     assert fold(events) == step
     assert fold([*events, ChatCompleted(chat)]) == chat
 

@@ -27,6 +27,10 @@ class Color(StrEnum):
     RED = "red"
 
 
+class Degrees(float):
+    """A float of somebody's own."""
+
+
 class Size(IntEnum):
     BIG = 3
 
@@ -71,10 +75,10 @@ def test_a_payload_is_copied_so_that_later_changes_do_not_show() -> None:
 
 
 def test_enums_and_other_mappings_become_plain_types() -> None:
-    frozen = freeze({Color.RED: Size.BIG, "m": MappingProxyType({"n": Color.RED}), "o": OrderedDict(p=True)})
-    assert frozen == {"red": 3, "m": {"n": "red"}, "o": {"p": True}}
+    frozen = freeze({Color.RED: Size.BIG, "m": MappingProxyType({"n": Color.RED}), "o": OrderedDict(p=Degrees(2.5))})
+    assert frozen == {"red": 3, "m": {"n": "red"}, "o": {"p": 2.5}}
     assert [type(key) for key in frozen] == [str, str, str]
-    assert (type(frozen["red"]), type(frozen["m"]), type(frozen["m"]["n"])) == (int, dict, str)
+    assert (type(frozen["red"]), type(frozen["m"]), type(frozen["m"]["n"]), type(frozen["o"]["p"])) == (int, dict, str, float)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_what_a_message_builder_tells_is_legal(script: list[Op]) -> None:
     check(*broken(script).events, ErrorOccurred(FAILED))
 
 
-TEXT = [MessageStarted(), TextStarted("b1")]
+TEXT: list[Event] = [MessageStarted(), TextStarted("b1")]
 STOP = MessageCompleted(Response(finish_reason="stop"))
 CANCELLED = MessageCompleted(Response(finish_reason="cancelled"))
 

@@ -61,7 +61,7 @@ def test_an_answer_is_parsed_as_json() -> None:
 
 @pytest.mark.parametrize("text", ["", "Sorry.", '{"a":', '{"a": NaN}', "[" * 100_000, '{"a": %s}' % ("9" * 30), "\ud800"])
 def test_an_answer_that_is_no_json_is_a_validation_error(text: str) -> None:
-    with pytest.raises(ValidationError, match="^parsed"):
+    with pytest.raises(ValidationError, match=r"^parsed"):
         _ = response(TextPart(text)).parsed
 
 
@@ -93,6 +93,10 @@ def test_the_reserved_words_for_a_halt_are_the_contracts() -> None:
 def test_payloads_of_results_are_frozen_or_refused_with_their_path() -> None:
     assert isinstance(ToolResult("c", "f", [1]).result, tuple)
     assert response(raw={"a": [1]}, metadata={"b": [2]}).raw == {"a": (1,)}
+    with pytest.raises(ValidationError, match=r"^step\.metadata\.a"):
+        StepResult(response(), metadata={"a": object()})
+    with pytest.raises(ValidationError, match=r"^result\.metadata\.a"):
+        ChatResult(Thread(), (), None, "completed", metadata={"a": object()})
     with pytest.raises(ValidationError, match=r"^result\.a"):
         ToolResult("c", "f", {"a": object()})
     with pytest.raises(ValidationError, match=r"^response\.raw\.a"):

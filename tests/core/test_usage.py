@@ -1,14 +1,22 @@
 """Usage adds up, and what was not reported stays unknown."""
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allm import Usage
 
 COUNTED = [name for name in Usage.__struct_fields__ if name != "extra"]
+
+
+def _usage(fields: dict[str, Any]) -> Usage:
+    return Usage(**fields)
+
+
 _usages = st.fixed_dictionaries(
     {}, optional={name: st.none() | st.integers(0, 1000) for name in COUNTED}
-).map(lambda fields: Usage(**fields))  # fmt: skip
+).map(_usage)  # fmt: skip
 
 
 def test_unknown_is_not_zero() -> None:

@@ -107,7 +107,9 @@ def test_an_event_stream_is_understood_though_one_body_was_asked_for_and_the_oth
 ) -> None:
     from tests.runtime.support import answers, chat_body, chat_stream, http
 
-    _, engine = raw(answers(http(chat_stream("a", "b")), http(chat_body("ab"), "application/json"), http(chat_stream("a", "b"), "text/plain")))
+    _, engine = raw(
+        answers(http(chat_stream("a", "b")), http(chat_body("ab"), "application/json"), http(chat_stream("a", "b"), "text/plain"))
+    )
     for wire in ("json", "sse", "sse"):
         assert allm.generate(engine, "Hi", runtime=runtime, wire=wire).text == "ab"
 
@@ -271,9 +273,7 @@ def test_on_event_sees_every_event_in_order_on_folds_too(wire: str, sim: Simulat
 def test_on_event_sees_what_the_consumer_asked_not_to_see(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     sim.reply(REPLY)
     watched: list[Event] = []
-    stream = allm.stream_generate(
-        fast(), "Hi", runtime=runtime, emit_text_deltas=False, emit_tool_deltas=False, on_event=watched.append
-    )
+    stream = allm.stream_generate(fast(), "Hi", runtime=runtime, emit_text_deltas=False, emit_tool_deltas=False, on_event=watched.append)
     events = list(stream)
     eventually(lambda: watched and isinstance(watched[-1], allm.MessageCompleted), "the end is told")
     assert {"TextDelta", "ToolCallDelta"} <= set(kinds(watched))
@@ -428,9 +428,7 @@ def test_asking_for_the_response_elsewhere_ends_the_loop_and_not_the_call(sim: S
     assert [response.finish_reason for response in responses] == ["stop"]
 
 
-def test_asking_for_the_response_in_another_task_ends_the_loop_and_not_the_call(
-    sim: Simulator, fast: Make, runtime: allm.Runtime
-) -> None:
+def test_asking_for_the_response_in_another_task_ends_the_loop_and_not_the_call(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     async def go() -> allm.Response:
         stream = allm.stream_generate(fast(), "Hi", runtime=runtime)
         task = None
@@ -582,7 +580,9 @@ def test_a_paused_reader_is_cut_off_when_the_stream_is_left(sim: Simulator, make
 
 
 def test_a_fake_plays_its_script_with_its_delays(runtime: allm.Runtime) -> None:
-    fake = Fake([("text", "Hello, "), ("delay", 0.05), ("text", "ALLM!"), ("usage", {"input_tokens": 3}), ("finish", "stop"), ("delay", 0.01)])
+    fake = Fake(
+        [("text", "Hello, "), ("delay", 0.05), ("text", "ALLM!"), ("usage", {"input_tokens": 3}), ("finish", "stop"), ("delay", 0.01)]
+    )
     response = allm.generate(fake.engine, "Hi", runtime=runtime)
     assert (response.text, response.usage.input_tokens, fake.calls) == ("Hello, ALLM!", 3, 1)
 

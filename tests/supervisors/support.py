@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from pykka import ActorRef
 
 from allm.supervisors import Actor, ChildSpec, DynamicSupervisor, Exit, Supervisor, monitor
+from allm.supervisors.admin import which_children
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher, PoolDispatcher, ThreadDispatcher
+from allm.supervisors.futures import Reply
+from allm.supervisors.spec import is_tuple
 
 WAIT = 10.0
 """Seconds a test waits for what must happen; reached only when it does not."""
@@ -35,7 +39,7 @@ class Journal:
 
     def of(self, kind: str) -> list[Any]:
         """The names of the entries ``(kind, name)``, or ``(name, detail)`` of longer ones."""
-        found = [entry for entry in self.entries if isinstance(entry, tuple) and entry[0] == kind]
+        found = [entry for entry in self.entries if is_tuple(entry) and entry[0] == kind]
         return [entry[1] if len(entry) == 2 else entry[1:] for entry in found]
 
     def wait(self, test: Callable[[list[Any]], bool], timeout: float = WAIT) -> list[Any]:
@@ -80,7 +84,7 @@ class Probe(Actor):
         self.journal.add(("message", self.name, message))
         return message
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         self.journal.add(("stop", self.name, reason.kind))
 
 
@@ -91,7 +95,7 @@ class Deaf(Probe):
         super().__init__(journal, name)
         self.release = release
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         self.journal.add(("deaf", self.name))
         self.release.wait(WAIT)
         super().on_stop(reason)
@@ -158,9 +162,45 @@ def make_dispatcher(kind: str, loop: Loop) -> Dispatcher:
     return PoolDispatcher(8, idle=0.05) if kind == "pool" else ThreadDispatcher()
 
 
-def ask(ref: ActorRef[Any], message: Any, timeout: float = WAIT) -> Any:
+Message: TypeAlias = "Callable[[Any], Any] | object"
+"""What a `Probe` takes: a function is called with it."""
+
+
+def ask(ref: ActorRef[Any], message: Message) -> Any:
     """`ref.ask` that does not wait for ever."""
-    return ref.ask(message, timeout=timeout)
+    return ref.ask(message, timeout=WAIT)
+
+
+def later(ref: ActorRef[Any], message: Message) -> Reply[Any]:
+    """The future of an ask."""
+    reply: Any = ref.ask(message, block=False)
+    return cast("Reply[Any]", reply)
+
+
+def tell(ref: ActorRef[Any], message: Message) -> None:
+    """`ref.tell`."""
+    ref.tell(message)
+
+
+def wait_until(test: Callable[[], bool]) -> None:
+    """For what nobody announces: look until it is so."""
+    deadline = time.monotonic() + WAIT
+    while not test():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def running(supervisor: ActorRef[Any], id: Any) -> ActorRef[Any]:
+    """The child with this id, once it runs."""
+    found: list[ActorRef[Any] | None] = []
+
+    def look() -> bool:
+        found[:] = [info.ref for info in which_children(supervisor) if info.id == id]
+        return bool(found) and found[0] is not None
+
+    wait_until(look)
+    assert found[0] is not None
+    return found[0]
 
 
 def wait_ended(ref: ActorRef[Any]) -> Exit:
@@ -177,7 +217,7 @@ def wait_ended(ref: ActorRef[Any]) -> Exit:
     return seen[0]
 
 
-def raised(ref: ActorRef[Any], message: Any) -> BaseException:
+def raised(ref: ActorRef[Any], message: Message) -> BaseException:
     """The error an ask fails with."""
     try:
         answer = ask(ref, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from allm.supervisors.admin import (
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.policy import Backoff
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Loop, Probe, raised, spec
+from tests.supervisors.support import WAIT, Journal, Loop, Probe, raised, running, spec
 
 
 def refusal(function: Any, *args: Any) -> str:
@@ -46,8 +47,7 @@ def restarting(begin: Start, dispatch: Dispatcher, journal: Journal) -> ActorRef
     """A supervisor whose child "r" waits for a restart that does not come."""
     waits = spec(journal, "r", backoff=Backoff(1000))
     ref = begin(Supervisor, [waits, spec(journal, "a")], timers=ManualTimers(), on=dispatch)
-    child = which_child(ref, "r").ref
-    assert child is not None
+    child = running(ref, "r")
     raised(child, "crash")
     assert which_child(ref, "r").status == "restarting"
     return ref
@@ -137,10 +137,15 @@ def test_ADM_11_calls_to_a_supervisor_that_is_gone_fail_at_once(dispatch: Dispat
     ref = start_and_wait(Supervisor, on=dispatch, timeout=WAIT)
     stop(ref, timeout=WAIT)
     before = time.monotonic()
-    calls: list[Any] = [which_children, count_children, lambda sup: start_child(sup, spec(journal, "a"))]
-    for function in [*calls, lambda sup: partition_for(sup, 1)]:
+    calls: list[Callable[[], Any]] = [
+        lambda: which_children(ref),
+        lambda: count_children(ref),
+        lambda: start_child(ref, spec(journal, "a")),
+        lambda: partition_for(ref, 1),
+    ]
+    for function in calls:
         with pytest.raises(ActorExited) as error:
-            function(ref)
+            function()
         assert error.value.exit == Exit("noproc")
     assert time.monotonic() - before < WAIT / 2
 
@@ -151,7 +156,7 @@ class Bare(Probe):
     def on_start(self) -> None:
         pass
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         pass
 
 

@@ -30,7 +30,7 @@ from allm.supervisors.admin import (
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.requests import StartChild
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import Hooked, Journal, Loop, Probe, ask, raised, spec
+from tests.supervisors.support import Hooked, Journal, Loop, Probe, ask, raised, running, spec
 
 
 @pytest.fixture
@@ -150,7 +150,8 @@ def many(loop: Loop, journal: Journal, count: int) -> float:
     def run() -> float:
         ref = DynamicSupervisor.start_on(LoopDispatcher(loop.loop))
         before = time.perf_counter()
-        children = [ref.ask(StartChild(ChildSpec(number, (Quiet, (journal, number)), restart="temporary"))) for number in range(count)]
+        specs = [ChildSpec(number, (Quiet, (journal, number)), restart="temporary") for number in range(count)]
+        children: list[Any] = [ref.ask(StartChild(spec)) for spec in specs]
         for child in children[::2] + children[1::2]:
             child.tell(Exit("normal"))
         took = time.perf_counter() - before
@@ -166,7 +167,7 @@ class Quiet(Probe):
     def on_start(self) -> None:
         pass
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         pass
 
 
@@ -185,8 +186,7 @@ def test_DYN_12_two_dynamic_supervisors_under_one_parent(supervise: Start, journ
 
 def test_a_child_supervisor_that_is_killed_takes_its_children_along(supervise: Start, journal: Journal) -> None:
     ref = supervise([ChildSpec("inner", (Supervisor, ([spec(journal, "a")],)))])
-    inner = which_child(ref, "inner").ref
-    assert inner is not None
+    inner = running(ref, "inner")
     grandchild = which_child(inner, "a").ref
     kill(inner)
     journal.wait_for(("start", "a"), times=2)

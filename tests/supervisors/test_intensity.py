@@ -12,7 +12,7 @@ from allm.supervisors.admin import start_child, which_child, which_children
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.policy import Window
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import Hooked, Journal, raised, spec
+from tests.supervisors.support import Hooked, Journal, raised, running, spec
 
 STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
 
@@ -117,20 +117,17 @@ def test_INT_06_the_parent_sees_an_ordinary_exit_and_applies_its_own_budget(supe
 
 def test_INT_07_a_restarted_supervisor_has_only_its_static_children(supervise: Start, journal: Journal) -> None:
     ref = supervise([nested(journal, "inner")])
-    inner = which_child(ref, "inner").ref
-    assert inner is not None
+    inner = running(ref, "inner")
     start_child(inner, spec(journal, "extra"))
     crash(ref, "inner", "a")
     journal.wait_for(("start", "a"), times=2)
-    again = which_child(ref, "inner").ref
-    assert again is not None
+    again = running(ref, "inner")
     assert [info.id for info in which_children(again)] == ["a"]
 
 
 def test_INT_08_a_transient_supervisor_that_escalated_stays_down(supervise: Start, journal: Journal) -> None:
     ref = supervise([nested(journal, "inner", restart="transient"), spec(journal, "b")])
-    inner = which_child(ref, "inner").ref
-    assert inner is not None
+    inner = running(ref, "inner")
     ends(inner, journal)
     crash(ref, "inner", "a")
     journal.wait_for(("end", "shutdown"))

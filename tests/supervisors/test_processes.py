@@ -76,9 +76,12 @@ def test_PROC_03_a_timeout_names_server_request_and_time(begin: Start, threads: 
     ref = begin(Probe, journal, "slow", on=threads)
     caller = begin(Probe, journal, "caller", on=threads)
 
+    def be_slow(_: Probe) -> bool:
+        return gate.wait(WAIT)
+
     def call_slow(_: Probe) -> str:
         with pytest.raises(CallTimeout) as error:
-            call(ref, lambda _: gate.wait(WAIT), timeout=0.01)
+            call(ref, be_slow, timeout=0.01)
         return str(error.value)
 
     text = ask(caller, call_slow)

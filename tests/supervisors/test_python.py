@@ -60,9 +60,13 @@ from tests.supervisors.support import (
     Probe,
     Watched,
     ask,
+    later,
     raised,
+    running,
     spec,
+    tell,
     wait_ended,
+    wait_until,
 )
 
 
@@ -81,17 +85,11 @@ def dead_letters() -> Iterator[Journal]:
     take_back()
 
 
-def ref_of(ref: ActorRef[Any], id: Any) -> ActorRef[Any]:
-    found = which_child(ref, id).ref
-    assert found is not None
-    return found
-
-
 # -- ends
 
 
 class BadLastWords(Probe):
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         raise SystemExit(4)
 
 
@@ -192,7 +190,7 @@ def test_PY_04_an_ask_in_the_handler_of_an_abandoned_child_fails_at_once(
 ) -> None:
     ref = begin(Probe, journal, on=threads)
     entered = threading.Event()
-    future = ref.ask(lambda _: entered.set() or release.wait(WAIT), block=False)
+    future = later(ref, partial(hold, entered, release))
     queued = ref.ask("who", block=False)
     assert entered.wait(WAIT)
     kill(ref)
@@ -205,7 +203,7 @@ def test_PY_04_an_ask_in_the_handler_of_an_abandoned_child_fails_at_once(
 def test_PY_05_reports_and_timers_of_an_older_generation_are_void(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
     timers = ManualTimers()
     ref = begin(Watched, journal, [spec(journal, "a", backoff=Backoff(1.0))], timers=timers, on=dispatch)
-    first = ref_of(ref, "a")
+    first = running(ref, "a")
     old: Any = first.actor_inbox
     raised(first, "crash")
     assert which_child(ref, "a").status == "restarting"
@@ -260,10 +258,10 @@ def test_PY_06_an_abandoned_child_has_no_effects_and_is_named_in_the_stop_result
         effects.add("left")
 
     ref = start_and_wait(Supervisor, [spec(journal, "a", shutdown=1)], timers=timers, on=threads, timeout=WAIT)
-    ref_of(ref, "a").tell(work)
+    running(ref, "a").tell(work)
     effects.wait_for("entered")
     done = ref.stop(block=False)
-    journal.wait(lambda _: timers.pending() == [1.0]) if timers.pending() else wait_for_timer(timers)
+    wait_until(lambda: timers.pending() == [1.0])
     timers.advance(1)
     assert done.get(timeout=WAIT)
     cell: Any = ref.actor_inbox
@@ -274,13 +272,6 @@ def test_PY_06_an_abandoned_child_has_no_effects_and_is_named_in_the_stop_result
     assert ask(other, "last") == "last"
     assert journal.of("message") == [("other", "last")]
     assert len(registry) == 0
-
-
-def wait_for_timer(timers: ManualTimers) -> None:
-    deadline = time.monotonic() + WAIT
-    while not timers.pending():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_PY_07_a_kill_cuts_blocking_io_and_its_error_is_not_retried(begin: Start, threads: Dispatcher, journal: Journal) -> None:
@@ -402,7 +393,7 @@ def test_PY_10_a_kept_mailbox_loses_only_the_poison_and_keeps_order(
     begin: Start, dispatch: Dispatcher, journal: Journal, dead_letters: Journal
 ) -> None:
     ref = begin(Supervisor, [spec(journal, "a", mailbox="keep")], max_restarts=100, on=dispatch)
-    child = ref_of(ref, "a")
+    child = running(ref, "a")
     for number in range(500):
         child.tell("crash" if number % 50 == 25 else number)
     assert child.ask("who", timeout=WAIT) == "a"
@@ -417,9 +408,9 @@ def test_PY_10b_leftovers_go_to_the_dead_letters_when_the_budget_is_spent(
     begin: Start, threads: Dispatcher, journal: Journal, dead_letters: Journal
 ) -> None:
     ref = begin(Supervisor, [spec(journal, "a", mailbox="keep")], max_restarts=0, on=threads)
-    child = ref_of(ref, "a")
+    child = running(ref, "a")
     gate = threading.Event()
-    child.tell(lambda _: gate.wait(WAIT))
+    tell(child, lambda _: gate.wait(WAIT))
     child.tell("crash")
     child.tell("left")
     asked = child.ask("left too", block=False)
@@ -436,7 +427,7 @@ def test_PY_10b_leftovers_go_to_the_dead_letters_when_the_budget_is_spent(
 
 def test_PY_10c_a_kept_child_can_be_stopped_and_brought_back(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
     ref = begin(Supervisor, [spec(journal, "a", mailbox="keep")], on=dispatch)
-    first = ref_of(ref, "a")
+    first = running(ref, "a")
     terminate_child(ref, "a")
     assert not first.is_alive()
     again = restart_child(ref, "a")
@@ -460,7 +451,7 @@ def test_PY_11_a_poison_message_is_redelivered_so_many_times(
             raise ValueError("not yet")
 
     ref = begin(Supervisor, [spec(journal, "a", mailbox="keep", max_redeliver=2)], max_restarts=100, on=dispatch)
-    child = ref_of(ref, "a")
+    child = running(ref, "a")
     for message in (poison, "between", cured, "after"):
         child.tell(message)
     assert child.ask("who", timeout=WAIT) == "a"
@@ -514,10 +505,7 @@ class Store:
 
 
 def wait_until_waiting(ref: ActorRef[Any], count: int) -> None:
-    deadline = time.monotonic() + WAIT
-    while tree(ref)["mailbox"] < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_until(lambda: not (tree(ref)["mailbox"] < count))
 
 
 @pytest.mark.parametrize("count", [3000, pytest.param(60_000, marks=pytest.mark.slow)])
@@ -590,10 +578,10 @@ def test_PY_15_nested_asks_deeper_than_the_pool_do_not_starve_it(begin: Start, j
     pool = PoolDispatcher(2, idle=0.05)
     refs = [begin(Probe, journal, number, on=pool) for number in range(40)]
 
-    def descend(depth: int) -> Any:
-        return lambda _: depth if depth == 39 else ask(refs[depth + 1], descend(depth + 1))
+    def descend(probe: Probe) -> Any:
+        return probe.name if probe.name == 39 else ask(refs[probe.name + 1], descend)
 
-    assert ask(refs[0], descend(0)) == 39
+    assert ask(refs[0], descend) == 39
     assert pool.workers <= 40
 
 
@@ -601,7 +589,7 @@ def test_PY_15b_an_abandoned_worker_gives_its_place_back(begin: Start, journal: 
     pool = PoolDispatcher(1, idle=0.05)
     hung = begin(Probe, journal, "hung", on=pool)
     entered = threading.Event()
-    hung.tell(lambda _: entered.set() or release.wait(WAIT))
+    tell(hung, partial(hold, entered, release))
     assert entered.wait(WAIT)
     kill(hung)
     assert ask(begin(Probe, journal, "next", on=pool), "who") == "next"
@@ -691,7 +679,7 @@ from allm.supervisors import *
 from allm.supervisors import edges
 edges.EXIT_DEADLINE = 0.5
 class Loud(Actor):
-    def on_stop(self, reason): os.write(1, f"stopped {reason.kind}\n".encode())
+    def on_stop(self, reason): os.write(1, f"stopped {reason.kind}\\n".encode())
 class Hung(Actor):
     def on_receive(self, message): time.sleep(1000)
 pool = PoolDispatcher(2, idle=0.01)
@@ -754,7 +742,7 @@ def test_PY_18_a_refused_thread_is_a_start_error_with_backoff_and_leaves_nothing
     ref = begin(Hooked, journal, timers=timers, on=LoopDispatcher(loop.loop))
     monkeypatch.undo()
     child = start_child(ref, spec(journal, "a", dispatcher=ThreadDispatcher(), backoff=Backoff(1.0)))
-    monkeypatch.setattr(threading.Thread, "start", lambda _: refuse_all())
+    monkeypatch.setattr(threading.Thread, "start", refuse_all)
     raised(child, "crash")
     for delay in (1.0, 2.0, 4.0):
         journal.wait_for(("again", "a", "error", delay))
@@ -767,7 +755,7 @@ def test_PY_18_a_refused_thread_is_a_start_error_with_backoff_and_leaves_nothing
     journal.wait_for(("start", "a"), times=2)
 
 
-def refuse_all() -> None:
+def refuse_all(_: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
@@ -792,7 +780,7 @@ def test_PY_19_a_mass_failure_of_one_cause_spends_no_budget(begin: Start, dispat
 
 def test_PY_20_a_backoff_blocks_nothing_and_stop_is_immediate(dispatch: Dispatcher, journal: Journal) -> None:
     ref = start_and_wait(Watched, journal, [spec(journal, "a", backoff=Backoff(1000))], on=dispatch, timeout=WAIT)
-    raised(ref_of(ref, "a"), "crash")
+    raised(running(ref, "a"), "crash")
     before = time.monotonic()
     assert which_child(ref, "a").status == "restarting"
     start_child(ref, spec(journal, "b"))
@@ -848,7 +836,7 @@ def test_a_backoff_starts_again_after_a_long_run(begin: Start, dispatch: Dispatc
     ref = begin(Watched, journal, [child], timers=timers, max_restarts=100, on=dispatch)
     for run, delay in ((1, 1.0), (1, 2.0), (1, 4.0), (100, 1.0)):
         timers.advance(run)
-        raised(ref_of(ref, "a"), "crash")
+        raised(running(ref, "a"), "crash")
         journal.wait_for(("again", "a", "error", delay))
         starts = len(journal.of("start"))
         which_children(ref)
@@ -862,24 +850,19 @@ def test_a_backoff_starts_again_after_a_long_run(begin: Start, dispatch: Dispatc
 
 def test_a_plain_pykka_actor_is_a_child_too(supervise: Start, journal: Journal) -> None:
     ref = supervise([ChildSpec("p", (Stranger, ()), restart="transient", shutdown=5)])
-    child = ref_of(ref, "p")
+    child = running(ref, "p")
     assert child.ask(1) == 1
     with pytest.raises(ValueError, match="stays"):
         child.ask(ValueError("stays"))
     assert child.is_alive()  # Pykka's rule: a failed ask does not end it
     child.tell(ValueError("dies"))
-    deadline = time.monotonic() + WAIT
-    while which_child(ref, "p").ref in (child, None):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    again = ref_of(ref, "p")
+    wait_until(lambda: running(ref, "p") is not child)
+    again = running(ref, "p")
     with pytest.raises(RuntimeError):
         again.ask(SystemExit(3))
-    while which_child(ref, "p").ref in (again, None):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(lambda: running(ref, "p") is not again)
     with pytest.raises(TypeError, match="plain Pykka"):
-        kill(ref_of(ref, "p"))
+        kill(running(ref, "p"))
     assert tree(ref)["children"][0]["mailbox"] is None
     terminate_child(ref, "p")
     assert which_child(ref, "p").status == "down"
@@ -920,7 +903,7 @@ class Buggy(Hooked):
 @pytest.mark.parametrize("how", ["message", "ask", "hook", "kill"])
 def test_a_supervisor_that_crashes_stops_its_children_and_is_restarted(supervise: Start, journal: Journal, how: str) -> None:
     parent = supervise([ChildSpec("inner", (Buggy, (journal,)))])
-    inner = ref_of(parent, "inner")
+    inner = running(parent, "inner")
     start_child(inner, spec(journal, "a"))
     bug = start_child(inner, spec(journal, "bug", restart="temporary"))
     if how == "message":
@@ -934,11 +917,8 @@ def test_a_supervisor_that_crashes_stops_its_children_and_is_restarted(supervise
     wait_ended(inner)
     assert {id for id, _ in journal.of("gone")} == {"a", "bug"}
     assert len(journal.of("gone")) == 2
-    deadline = time.monotonic() + WAIT
-    while which_child(parent, "inner").ref in (inner, None):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    assert which_children(ref_of(parent, "inner")) == []
+    wait_until(lambda: running(parent, "inner") is not inner)
+    assert which_children(running(parent, "inner")) == []
 
 
 def test_a_child_that_starts_too_slowly_is_given_up(begin: Start, threads: Dispatcher, journal: Journal, release: threading.Event) -> None:
@@ -957,7 +937,7 @@ def test_a_closed_loop_ends_its_actors_without_an_error_for_who_tells_them(journ
     loop = Loop()
     dispatch = LoopDispatcher(loop.loop)
     ref = start_and_wait(Supervisor, [spec(journal, "a")], on=dispatch, timeout=WAIT)
-    child = ref_of(ref, "a")
+    child = running(ref, "a")
     loop.close()
     child.tell("nobody hears this")
     with pytest.raises(ActorDeadError):

@@ -11,7 +11,7 @@ from allm.supervisors import AlreadyRegistered, CallTimeout, Exit, KeyedLocks, R
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.registry import Registered, Unregistered
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Probe, ask, raised, wait_ended
+from tests.supervisors.support import WAIT, Journal, Probe, ask, later, raised, wait_ended
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_REG_09c_the_lock_comes_back_when_its_holder_is_killed(begin: Start, thr
     holder.tell(hold)
     assert held.wait(WAIT)
     waiter = begin(Probe, journal, "waiter", on=threads)
-    waiting = waiter.ask(lambda _: Holding(locks, "b").end() or take(locks), block=False)
+    waiting = later(waiter, lambda _: take(locks))
     kill(holder)
     assert waiting.get(timeout=WAIT) == "taken"
     release.set()
@@ -214,7 +214,7 @@ def test_REG_09d_one_that_is_killed_while_it_waits_is_passed_over(begin: Start, 
     first = Holding(locks, "a")
     assert first.held.wait(WAIT)
     waiter = begin(Probe, journal, "waiter", on=threads)
-    future = waiter.ask(lambda _: take(locks), block=False)
+    future = later(waiter, lambda _: take(locks))
     while len(locks._queues["a"]) < 2:  # pyright: ignore[reportPrivateUsage]
         threading.Event().wait(0.001)
     kill(waiter)

@@ -37,7 +37,7 @@ from allm.supervisors.admin import (
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.registry import Registry
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, raised, spec, wait_ended
+from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, raised, running, spec, wait_ended, wait_until
 
 Looping = tuple[ActorRef[Any], ManualTimers]
 
@@ -49,19 +49,13 @@ def in_loop(begin: Start, dispatch: Dispatcher, journal: Journal, strategy: Any)
     failing = spec(journal, "r", plan, backoff=Backoff(1.0, factor=1.0))
     children = [spec(journal, "a"), failing, spec(journal, "z")]
     ref = begin(Supervisor, children, strategy=strategy, max_restarts=1000, timers=timers, on=dispatch)
-    raised(ref_of(ref, "r"), "crash")
+    raised(running(ref, "r"), "crash")
     for times in (1, 2, 3):
         which_children(ref)
-        journal.wait(lambda _: timers.pending() == [1.0])
+        wait_until(lambda: timers.pending() == [1.0])
         timers.advance(1.0)
         journal.wait_for(("failed", "r"), times=times)
     return ref, timers
-
-
-def ref_of(ref: ActorRef[Any], id: Any) -> ActorRef[Any]:
-    found = which_child(ref, id).ref
-    assert found is not None
-    return found
 
 
 def refusal(function: Any, *args: Any) -> str:
@@ -142,7 +136,7 @@ def test_RESP_06_reports_carry_supervisor_context_reason_and_offender(dispatch: 
     ref = start_and_wait(Supervisor, [child], max_restarts=1, on=dispatch, timeout=WAIT)
     name = ref.actor_inbox.name  # type: ignore[attr-defined]  # pyright: ignore
     watched = ref.ask(object(), block=False)
-    raised(ref_of(ref, "a"), "crash")
+    raised(running(ref, "a"), "crash")
     watched.get(timeout=WAIT)
     wait_ended(ref)
     expected = [("child_terminated", "error", "a"), ("start_error", "error", "a"), ("shutdown", "shutdown", "a")]
@@ -176,11 +170,11 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
         raise structlog.DropEvent
 
     ref = supervise([spec(journal, "a")])
-    raised(ref_of(ref, "a"), "crash")
+    raised(running(ref, "a"), "crash")
     which_children(ref)
     structlog.configure(processors=[keep])
     try:
-        raised(ref_of(ref, "a"), "crash")
+        raised(running(ref, "a"), "crash")
         which_children(ref)
         ref.tell("stray")
         which_children(ref)
@@ -191,18 +185,18 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
 
 def test_RESP_07_a_live_supervisor_takes_new_specs_and_flags(supervise: Start, journal: Journal) -> None:
     ref = supervise([spec(journal, "a"), spec(journal, "b")])
-    running = ref_of(ref, "a")
+    first = running(ref, "a")
     new = [spec(journal, "a", restart="transient"), spec(journal, "c")]
     change_specs(ref, new, Flags("one_for_all", max_restarts=1, max_seconds=60))
     infos = {info.id: info for info in which_children(ref)}
-    assert infos["a"].ref is running
+    assert infos["a"].ref is first
     assert infos["b"].status == "running"  # removed, and there until deleted
     assert (infos["c"].ref, infos["c"].status) == (None, "down")
     assert get_spec(ref, "a").restart == "transient"
     restart_child(ref, "c")
     terminate_child(ref, "b")
     delete_child(ref, "b")
-    raised(running, "crash")
+    raised(first, "crash")
     journal.wait_for(("start", "c"), times=2)
 
 

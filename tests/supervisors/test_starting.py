@@ -15,7 +15,7 @@ from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.starting import IGNORE
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, spec
+from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, running, spec
 
 
 class FromInit(Supervisor):
@@ -27,6 +27,10 @@ class FromInit(Supervisor):
 
     def init(self) -> Any:
         return self.answer() if callable(self.answer) else self.answer
+
+
+def no_such_key() -> Any:
+    return dict[str, int]()["no such key"]
 
 
 def refused(dispatch: Dispatcher, *args: Any, **options: Any) -> Exit:
@@ -55,10 +59,10 @@ def test_START_03_a_bad_return_from_init_names_the_callback(dispatch: Dispatcher
 
 
 def test_START_04_an_exception_in_init_is_the_result_of_start(dispatch: Dispatcher) -> None:
-    exit = refused(dispatch, FromInit, lambda: {}["no such key"])
+    exit = refused(dispatch, FromInit, no_such_key)
     assert exit.kind == "error"
     assert exit.detail["type"] == "builtins.KeyError"
-    assert "in init" in exit.detail["trace"]
+    assert "in no_such_key" in exit.detail["trace"]
 
 
 def test_START_04b_init_may_give_specs_and_flags(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
@@ -110,8 +114,7 @@ def test_START_07_extra_is_passed_through_and_ignored_otherwise(supervise: Start
     assert ask(child, "who") == "a"
     child.tell("crash")
     journal.wait_for(("start", "a"), times=2)
-    again = which_child(ref, "a").ref
-    assert again is not None
+    again = running(ref, "a")
     assert again is not child
     again.tell(Exit("normal"))
     journal.wait_for(("stop", "a", "normal"))
@@ -162,8 +165,7 @@ def test_START_11_ignore_keeps_nothing_of_a_temporary_child(supervise: Start, jo
 
 def test_START_12_a_known_id_is_already_started_or_already_present(supervise: Start, journal: Journal) -> None:
     ref = supervise([spec(journal, "a", restart="transient")])
-    child = which_child(ref, "a").ref
-    assert child is not None
+    child = running(ref, "a")
     with pytest.raises(SupervisorError, match="already_started") as error:
         start_child(ref, spec(journal, "a"))
     assert error.value.ref is child

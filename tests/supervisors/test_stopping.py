@@ -5,17 +5,35 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from pykka import ActorRef
 
-from allm.supervisors import ChildSpec, DynamicSupervisor, Exit, ManualTimers, Supervisor, events, stop, subscribe, unlink
+from allm.supervisors import (
+    ActorExited,
+    ChildSpec,
+    DynamicSupervisor,
+    Exit,
+    ManualTimers,
+    Refused,
+    StartChild,
+    StopChild,
+    Supervisor,
+    child,
+    events,
+    stop,
+    subscribe,
+    unlink,
+)
 from allm.supervisors.actor import kill, start_and_wait
 from allm.supervisors.admin import start_child, terminate_child, which_child, which_children
+from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.futures import Reply
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Deaf, Hooked, Journal, Probe, Watched, spec
+from tests.supervisors.support import WAIT, Deaf, Hooked, Journal, Probe, Watched, ask, running, spec, wait_until
 
 
 @pytest.fixture
@@ -109,7 +127,7 @@ def test_STOP_07_children_that_die_meanwhile_do_not_disturb(dispatch: Dispatcher
     class Vicious(Probe):
         """Takes its siblings down while it stops."""
 
-        def on_stop(self, reason: Exit) -> None:
+        def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
             super().on_stop(reason)
             for sibling in siblings:
                 kill(sibling, Exit("collateral"))
@@ -132,7 +150,7 @@ class Odd(Probe):
         super().__init__(journal, name)
         self.reason = reason
 
-    def on_stop(self, reason: Exit) -> None:
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
         self.exit(self.reason)
 
 
@@ -158,9 +176,8 @@ def test_STOP_09_normal_during_shutdown_is_unexpected_only_of_permanent_children
 
 def test_STOP_10_a_child_that_unlinked_itself_cannot_make_its_supervisor_hang(supervise: Start, journal: Journal) -> None:
     ref = supervise([spec(journal, "a")])
-    child = which_child(ref, "a").ref
-    assert child is not None
-    child.ask(lambda probe: unlink(ref), timeout=WAIT)
+    child = running(ref, "a")
+    ask(child, lambda probe: unlink(ref))
     terminate_child(ref, "a")
     assert which_child(ref, "a").ref is None
 
@@ -187,7 +204,50 @@ def test_STOP_12_stop_returns_when_every_child_is_down(dispatch: Dispatcher, jou
     assert len(journal.of("stop")) == 4
 
 
-def test_a_shutdown_that_is_too_short_for_a_loop_of_restarts_still_ends(dispatch: Dispatcher, journal: Journal) -> None:
+@pytest.mark.parametrize("kind", [Watched, Hooked])
+@pytest.mark.parametrize("how", ["stop", "terminate", "kill"])
+def test_a_child_that_still_starts_is_stopped_too(
+    threads: Dispatcher, journal: Journal, release: threading.Event, kind: Any, how: str
+) -> None:
+    class Slow(Probe):
+        def on_start(self) -> None:
+            self.journal.add("starting")
+            release.wait(WAIT)
+            super().on_start()
+
+    ref = start_and_wait(kind, journal, on=threads, timeout=WAIT)
+    asked = ref.ask(StartChild(ChildSpec("a", (Slow, (journal, "a")), shutdown=60)), block=False)
+    journal.wait_for("starting")
+    if how == "kill":
+        kill(ref)
+    else:
+        stopped = ref.stop(block=False) if how == "stop" else ref.ask(StopChild("a"), block=False)
+        assert isinstance(asked, Reply)
+        assert not asked.done
+        release.set()
+        stopped.get(timeout=WAIT)
+    with suppress(ActorExited):
+        answer: Any = asked.get(timeout=WAIT)
+        assert isinstance(answer, Refused) or not answer.is_alive()
+    wait_until(lambda: child(ref, "a") is None)
+    stop(ref, timeout=WAIT)
+    release.set()
+    wait_until(lambda: not any(name.startswith("Slow") for name in alive))
+
+
+def test_a_supervisor_that_is_killed_while_it_starts_a_child_leaves_none(threads: Dispatcher, journal: Journal) -> None:
+    ref = start_and_wait(Watched, journal, [], on=threads, timeout=WAIT)
+
+    def start_and_kill() -> ActorRef[Any]:
+        kill(ref)
+        return Probe.start(journal, "orphan")
+
+    with pytest.raises(ActorExited):
+        start_child(ref, ChildSpec("inner", (start_and_kill, ())))
+    wait_until(lambda: not any(name.startswith(("Probe", "Watched")) for name in alive))
+
+
+def test_a_shutdown_of_no_seconds_ends_too(dispatch: Dispatcher, journal: Journal) -> None:
     started = time.monotonic()
     ref = start_and_wait(DynamicSupervisor, on=dispatch, timeout=WAIT)
     start_child(ref, spec(journal, "a", shutdown=0))

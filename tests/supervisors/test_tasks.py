@@ -34,7 +34,7 @@ from allm.supervisors import (
 from allm.supervisors.dispatch import Dispatcher, PoolDispatcher
 from allm.supervisors.monitors import Down
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Probe, ask, raised, wait_ended
+from tests.supervisors.support import WAIT, Journal, Probe, ask, raised, tell, wait_ended
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_TASK_01_a_task_gives_its_result(tasks: ActorRef[Any]) -> None:
 
 
 def test_TASK_01b_a_linked_caller_dies_with_its_task(tasks: ActorRef[Any], caller: ActorRef[Any]) -> None:
-    caller.tell(lambda _: async_(tasks, fail, ValueError("no")))
+    tell(caller, lambda _: async_(tasks, fail, ValueError("no")))
     assert wait_ended(caller).kind in ("error", "noproc")
 
 
@@ -181,7 +181,11 @@ def test_TASK_05_a_stream_bounds_concurrency_and_keeps_order(begin: Start) -> No
 def test_TASK_05b_a_stream_that_is_left_early_stops_its_tasks(begin: Start) -> None:
     tasks = begin(TaskSupervisor, on=PoolDispatcher(8, idle=0.05))
     gate = threading.Event()
-    stream = async_stream(tasks, lambda n: n if n == 0 else gate.wait(WAIT), range(100), max_concurrency=4)
+
+    def work(number: int) -> int:
+        return number if number == 0 else int(gate.wait(WAIT))
+
+    stream = async_stream(tasks, work, range(100), max_concurrency=4)
     assert next(stream) == Ok(0)
     stream.close()
     gate.set()
@@ -236,6 +240,10 @@ def test_TASK_07_tasks_know_who_asked_for_them(tasks: ActorRef[Any], caller: Act
     assert inner[1:] == own
 
 
+def with_index(args: tuple[Any, ...], index: int) -> tuple[Any, ...]:
+    return (*args, f"share {index}")
+
+
 @pytest.fixture
 def shares(begin: Start, dispatch: Dispatcher, journal: Journal) -> ActorRef[Any]:
     return begin(PartitionSupervisor, ChildSpec("p", (Probe, (journal, "p"))), partitions=3, on=dispatch)
@@ -254,7 +262,7 @@ def test_PART_01_a_key_always_reaches_the_same_partition(
         PartitionSupervisor,
         ChildSpec("p", (Probe, (journal,))),
         partitions=2,
-        with_arguments=lambda args, index: (*args, f"share {index}"),
+        with_arguments=with_index,
         on=dispatch,
     )
     assert call(Partitioned(own, 1), "who") == "share 1"

@@ -27,7 +27,7 @@ def frame(data: Any, event: str = "") -> bytes:
 
 def chunk(delta: Any = None, finish: str | None = None, **more: Any) -> bytes:
     """A chunk with one choice."""
-    choice = {"index": 0, "delta": {} if delta is None else delta, "finish_reason": finish}
+    choice: dict[str, Any] = {"index": 0, "delta": {} if delta is None else delta, "finish_reason": finish}
     return frame({"id": "x1", "model": "m1", "choices": [choice], **more})
 
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allm.blocks import CallContext
+from allm.engine import Engine
 from allm.events import (
     ErrorOccurred,
     MessageCompleted,
@@ -135,28 +137,28 @@ def test_calls_are_keyed_by_index_and_may_interleave() -> None:
     assert made(*pieces) == [("c0", "f", {"a": 0}), ("c1", "g", {"b": 1})]
 
 
-@pytest.mark.parametrize(
-    ("pieces", "expected"),
-    [
-        ([calls(call(0, "c0", "f", '{"a"')), calls(call(0, "c0", "f", ":0}"))], [("c0", "f", {"a": 0})]),
-        ([calls(call(0, "c0", "f", '{"a":0}'))], [("c0", "f", {"a": 0})]),
-        ([calls(call(0, "c0", "f", '{"a":0}'), call(1, "c1", "g", "{}"))], [("c0", "f", {"a": 0}), ("c1", "g", {})]),
-        ([calls(call(0, "c0", "f", "{}")), calls(call(0, "c1", "f", '{"a":1}'))], [("c0", "f", {}), ("c1", "f", {"a": 1})]),
-        ([calls(call(None, "c0", "f", '{"a"')), calls(call(None, arguments=":0}"))], [("c0", "f", {"a": 0})]),
-        ([calls(call(None, "c0", "f", "{}")), calls(call(None, "c1", "g", "{}"))], [("c0", "f", {}), ("c1", "g", {})]),
-        ([calls(call(None, None, "f", '{"a"')), calls(call(None, arguments=":0}"))], [("call_req_b1.1", "f", {"a": 0})]),
-        ([calls({"index": 0, "id": "c0", "type": "function"}), calls(call(0, None, "f", "{}"))], [("c0", "f", {})]),
-        ([calls(call(0, None, "f", {"a": 0}))], [("call_req_b1.1", "f", {"a": 0})]),
-        ([calls(call(0, "c0", "f"))], [("c0", "f", {})]),
-        ([calls(call(0, "c0", None, "{}"))], []),
-        ([calls({"index": 0, "id": "c0"})], []),
-    ],
-    ids=[
-        "id and name repeated", "whole in one delta", "two whole in one delta", "one index for all, ids tell them apart",
-        "no index, the id tells the first", "no index, whole calls", "neither index nor id", "id before the function",
-        "arguments as an object", "no arguments", "never a name", "never a function",
-    ],
-)  # fmt: skip
+CALLS: list[tuple[list[bytes], list[tuple[str, str, object]]]] = [
+    ([calls(call(0, "c0", "f", '{"a"')), calls(call(0, "c0", "f", ":0}"))], [("c0", "f", {"a": 0})]),
+    ([calls(call(0, "c0", "f", '{"a":0}'))], [("c0", "f", {"a": 0})]),
+    ([calls(call(0, "c0", "f", '{"a":0}'), call(1, "c1", "g", "{}"))], [("c0", "f", {"a": 0}), ("c1", "g", {})]),
+    ([calls(call(0, "c0", "f", "{}")), calls(call(0, "c1", "f", '{"a":1}'))], [("c0", "f", {}), ("c1", "f", {"a": 1})]),
+    ([calls(call(None, "c0", "f", '{"a"')), calls(call(None, arguments=":0}"))], [("c0", "f", {"a": 0})]),
+    ([calls(call(None, "c0", "f", "{}")), calls(call(None, "c1", "g", "{}"))], [("c0", "f", {}), ("c1", "g", {})]),
+    ([calls(call(None, None, "f", '{"a"')), calls(call(None, arguments=":0}"))], [("call_req_b1.1", "f", {"a": 0})]),
+    ([calls({"index": 0, "id": "c0", "type": "function"}), calls(call(0, None, "f", "{}"))], [("c0", "f", {})]),
+    ([calls(call(0, None, "f", {"a": 0}))], [("call_req_b1.1", "f", {"a": 0})]),
+    ([calls(call(0, "c0", "f"))], [("c0", "f", {})]),
+    ([calls(call(0, "c0", None, "{}"))], []),
+    ([calls({"index": 0, "id": "c0"})], []),
+]
+WAYS = [
+    "id and name repeated", "whole in one delta", "two whole in one delta", "one index for all, ids tell them apart",
+    "no index, the id tells the first", "no index, whole calls", "neither index nor id", "id before the function",
+    "arguments as an object", "no arguments", "never a name", "never a function",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pieces", "expected"), CALLS, ids=WAYS)
 def test_tool_calls_come_in_many_ways(pieces: list[bytes], expected: list[tuple[str, str, object]]) -> None:
     assert made(*pieces, chunk(finish="tool_calls"), DONE) == expected
 
@@ -321,7 +323,8 @@ def test_the_partial_answer_keeps_text_and_usage_and_no_half_call() -> None:
     ("piece", "reason", "message", "status"),
     [
         (
-            frame({"error": {"message": "bad call", "type": "invalid_request_error", "code": "tool_use_failed", "status_code": 400}}, "error"),
+            frame({"error": {"message": "bad call", "type": "invalid_request_error", "code": "tool_use_failed",
+                             "status_code": 400}}, "error"),
             "invalid_request", "bad call", 400,
         ),
         (frame({"error": {"message": "slow", "code": 429}}), "rate_limited", "slow", 429),
@@ -348,7 +351,8 @@ def test_an_error_in_the_stream_ends_it(piece: bytes, reason: str, message: str,
 
 @pytest.mark.parametrize(
     "bad",
-    [b"nonsense", b'{"choices": [', b'{"choices": "many"}', b"[1]", b'{"choices": [{"index": "zero"}]}', b'{"choices": [{"delta": {"content": 5}}]}',
+    [b"nonsense", b'{"choices": [', b'{"choices": "many"}', b"[1]", b'{"choices": [{"index": "zero"}]}',
+     b'{"choices": [{"delta": {"content": 5}}]}',
      b'{"choices": [{"delta": {"tool_calls": [{"index": []}]}}]}', b'{"a": NaN}', b'{"usage": []}', b"[" * 5000],
     ids=lambda bad: bad.decode()[:30],
 )  # fmt: skip
@@ -494,8 +498,10 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=2)
     | st.dictionaries(
         st.sampled_from([
-            "id", "model", "choices", "index", "delta", "message", "content", "tool_calls", "function", "name", "arguments", "finish_reason",
-            "usage", "prompt_tokens", "prompt_tokens_details", "error", "code", "x_groq", "service_tier", "refusal", "custom", "type", "thinking",
+            "id", "model", "choices", "index", "delta", "message", "content", "tool_calls", "function", "name", "arguments",
+            "finish_reason",
+            "usage", "prompt_tokens", "prompt_tokens_details", "error", "code", "x_groq", "service_tier", "refusal", "custom",
+            "type", "thinking",
         ]),
         inner, max_size=4,
     ),
@@ -519,6 +525,17 @@ def test_no_answer_whatsoever_raises(frames: list[bytes], raw: bool) -> None:
 @given(_hostile, st.booleans())
 def test_no_body_whatsoever_raises(data: bytes, raw: bool) -> None:
     assert isinstance(whole(data, raw_chunks=raw)[-1], MessageCompleted | ErrorOccurred)
+
+
+def test_the_adapter_makes_a_decoder_for_each_attempt() -> None:
+    first, second = (OpenAIChat().decoder(Engine("openai.chat:m"), CallContext(request_id="req", generation=n)) for n in (1, 2))
+    for told in (first, second):
+        told.headers({"content-type": "text/event-stream"})
+        told.feed(chunk({"content": "a"}))
+    assert (first.block_ids(), second.block_ids()) == (("b1.1",), ("b2.1",))
+    last = first.feed(DONE)[-1]
+    assert isinstance(last, MessageCompleted)
+    assert last.response.metadata == {}
 
 
 def test_an_error_status_is_read_by_the_failures_of_the_wire() -> None:

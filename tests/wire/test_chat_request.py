@@ -99,7 +99,11 @@ CASES = [
     ),
     Case(
         "arguments go back as the model wrote them",
-        said(*HI, Message("assistant", (ToolCallPart("c1", "weather", {"city": "Oslo"}, '{ "city" :\t"Oslo" }'),)), allm.tool_result("c1", "")),
+        said(
+            *HI,
+            Message("assistant", (ToolCallPart("c1", "weather", {"city": "Oslo"}, '{ "city" :\t"Oslo" }'),)),
+            allm.tool_result("c1", ""),
+        ),
         messages=[
             *SAID,
             {"role": "assistant", "content": None, "tool_calls": [call('{ "city" :\t"Oslo" }')]},
@@ -108,7 +112,9 @@ CASES = [
     ),
     Case(
         "broken arguments go back broken",
-        said(*HI, Message("assistant", (ToolCallPart("c1", "f", {}, '{"a":'), ToolCallPart("c2", "g", {}, ""))), allm.tool_result("c1", "no")),
+        said(
+            *HI, Message("assistant", (ToolCallPart("c1", "f", {}, '{"a":'), ToolCallPart("c2", "g", {}, ""))), allm.tool_result("c1", "no")
+        ),
         messages=[
             *SAID,
             {"role": "assistant", "content": None, "tool_calls": [call('{"a":', "f"), call("", "g", "c2")]},
@@ -176,7 +182,11 @@ CASES = [
         {"tools": [function("weather", SCHEMA, description="Tells the weather."), function("now", NO_PARAMETERS)]},
     ),
     *(
-        Case(f"tool choice {word}", asked(tools=(ToolSpec("now"),), tool_choice=word), {"tools": [function("now", NO_PARAMETERS)], "tool_choice": word})
+        Case(
+            f"tool choice {word}",
+            asked(tools=(ToolSpec("now"),), tool_choice=word),
+            {"tools": [function("now", NO_PARAMETERS)], "tool_choice": word},
+        )
         for word in ("auto", "none", "required")
     ),
     Case(
@@ -190,10 +200,18 @@ CASES = [
     *(
         Case(f"reasoning {given}", asked(reasoning=given), {"reasoning_effort": word})
         for given, word in [
-            ("none", "none"), ("low", "low"), ("medium", "medium"), ("high", "high"), (0, "none"), (1, "low"), (2048, "low"),
-            (2049, "medium"), (8192, "medium"), (8193, "high"),
+            ("none", "none"),
+            ("low", "low"),
+            ("medium", "medium"),
+            ("high", "high"),
+            (0, "none"),
+            (1, "low"),
+            (2048, "low"),
+            (2049, "medium"),
+            (8192, "medium"),
+            (8193, "high"),
         ]
-    ),  # fmt: skip
+    ),
     Case(
         "a schema for the answer",
         asked(response_format=allm.json_schema("answer", SCHEMA)),
@@ -213,15 +231,24 @@ CASES = [
     ),
     Case("a cache to be kept for a while", asked(prompt_cache={"key": None, "retention": "short"})),
     Case("the most tokens at the vendor", asked(max_tokens=5), {"max_completion_tokens": 5}),
-    Case("the most tokens at its European host", asked(max_tokens=5), {"max_completion_tokens": 5}, base_url="https://eu.api.openai.com/v1"),
+    Case(
+        "the most tokens at its European host", asked(max_tokens=5), {"max_completion_tokens": 5}, base_url="https://eu.api.openai.com/v1"
+    ),
     Case("the most tokens at Azure", asked(max_tokens=5), {"max_completion_tokens": 5}, base_url="https://mine.openai.azure.com/openai/v1"),
     Case("the most tokens elsewhere", asked(max_tokens=5), {"max_tokens": 5}, base_url=ELSEWHERE),
-    Case("the most tokens at a host that says openai in its path", asked(max_tokens=5), {"max_tokens": 5}, base_url="https://a.org/api.openai.com"),
+    Case(
+        "the most tokens at a host that says openai in its path",
+        asked(max_tokens=5),
+        {"max_tokens": 5},
+        base_url="https://a.org/api.openai.com",
+    ),
     Case("the most tokens in a field by name", asked(max_tokens=5), {"max_new": 5}, opts={"max_tokens_field": "max_new"}, judged=False),
     Case("options go in unchanged", asked(options={"user": "u-1", "logprobs": True}), {"user": "u-1", "logprobs": True}),
-    Case("options override", asked(temperature=1, options={"temperature": 0.25, "model": "other"}), {"temperature": 0.25, "model": "other"}),
+    Case(
+        "options override", asked(temperature=1, options={"temperature": 0.25, "model": "other"}), {"temperature": 0.25, "model": "other"}
+    ),
     Case("the request's model comes before the engine's", asked(model="mine"), {"model": "mine"}),
-]  # fmt: skip
+]
 by_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 

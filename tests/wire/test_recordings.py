@@ -113,8 +113,9 @@ def differences(want: Mapping[str, Any], got: Response) -> dict[str, tuple[objec
         pairs["refusal"] = (want["refusal"], got.refusal)
     if want.get("reasoning"):
         pairs["reasoning"] = (packed(want["reasoning"]), packed(got.reasoning_text))
+    usage: dict[str, int | None] = want["usage"] or {}
     for name, field in COUNTS.items():
-        if (count := (want["usage"] or {}).get(name)) is not None:
+        if (count := usage.get(name)) is not None:
             pairs[name] = (count, getattr(got.usage, field))
     return {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -193,7 +194,7 @@ def test_a_body_and_the_stream_of_it_fold_alike() -> None:
     compared = 0
     for read in of(stream=False):
         last = events_of(read.id)[-1]
-        choices = read.response.get("body", {}).get("choices") or []
+        choices: list[dict[str, Any]] = read.response.get("body", {}).get("choices") or []
         if not isinstance(last, MessageCompleted) or any("delta" in choice for choice in choices):
             continue  # an error, or both: a stream reads the delta
         streamed = stream(b"data: " + b" ".join(read.body.splitlines()) + b"\n\ndata: [DONE]\n\n")
@@ -216,6 +217,7 @@ def test_an_error_answer_has_a_reason_that_fits_its_status() -> None:
         headers = {key.lower(): str(value) for key, value in read.response["headers"].items()}
         error = failure("openai", status, headers, read.body)
         assert (error.status, error.reason in LIKELY[status]) == (status, True), read.id
-        told = (read.response.get("body") or {}).get("error")
+        body: dict[str, Any] = read.response.get("body") or {}
+        told: Any = body.get("error")
         if isinstance(told, dict):
             assert error.message == told["message"], read.id

@@ -1,13 +1,14 @@
 """Adapters by name: built in, registered by other packages, or by their own path."""
 
 import importlib.metadata
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from allm import EngineError
 from allm.engine import BUILT_IN as NAMES
-from allm.providers import registry
 from allm.providers.fake import Fake
 from allm.providers.openai_chat import OpenAIChat
 from allm.providers.registry import BUILT_IN, GROUP, adapter_for
@@ -17,7 +18,7 @@ class Mine(Fake):
     """A third party's."""
 
 
-INSTANCE = Mine()
+INSTANCE: Any = Mine()
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     def entry_points(group: str, name: str | None = None) -> list[importlib.metadata.EntryPoint]:
         return [point] if group == GROUP and name in (None, "mine") else []
 
-    monkeypatch.setattr(registry.importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
     yield "mine"
-    registry.__dict__["_made"].pop("mine", None)
+    vars(sys.modules[adapter_for.__module__])["_made"].pop("mine", None)
 
 
 @pytest.mark.parametrize("name", sorted({*BUILT_IN, *NAMES}))

@@ -1,0 +1,67 @@
+"""Writes docs/reference.md from the code; `--check` says whether it is up to date."""
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+from allm import errors, events, order
+from allm.providers import adapter, openai_chat
+from allm.retry import RETRIED
+
+TARGET = Path(__file__).with_name("reference.md")
+
+
+def first_line(thing: object) -> str:
+    """The first sentence of a docstring."""
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def event_table() -> list[str]:
+    """One row an event."""
+    rows = ["| event | `type` | fields | |", "|---|---|---|---|"]
+    for cls in (*get_args(events.Event), events.Envelope):
+        fields = ", ".join(getattr(cls, "__struct_fields__", ()))
+        rows.append(f"| `{cls.__name__}` | `{cls.__struct_config__.tag}` | {fields} | {first_line(cls)} |")
+    return rows
+
+
+def order_table() -> list[str]:
+    """state -> event -> next state."""
+    rows = ["| in state | may come | then |", "|---|---|---|"]
+    for state, table in order.ORDER.items():
+        for after in sorted(set(table.values())):
+            names = ", ".join(f"`{kind.__name__}`" for kind, then in table.items() if then == after)
+            rows.append(f"| {state} | {names} | {after} |")
+    return [*rows, "| ended | nothing | |"]
+
+
+def document() -> str:
+    """The whole page."""
+    progress = ", ".join(sorted(f"`{kind.__name__}`" for kind in adapter.PROGRESS))
+    tree = (errors.__doc__ or "").split("\n\n")[1]
+    lines = [
+        "# Reference", "", "Generated from the code by `python docs/generate.py`.", "",
+        "## Events", "", first_line(events), "", *event_table(), "",
+        "## Legal order", "", "Of one round trip; checked on every stream. A block goes `*Started`, its deltas, `*Completed`.", "",
+        *order_table(), "",
+        "## What feeds the watchdogs", "", f"{progress}. Pings, comments and empty chunks do not.", "",
+        "## Errors", "", "```text", tree, "```", "",
+        "Reasons of adapter and stream errors: " + ", ".join(f"`{reason}`" for reason in sorted(errors.ADAPTER_REASONS)) + ".", "",
+        "Retried by default: " + ", ".join(f"`{reason}`" for reason in RETRIED) + ".", "",
+        "## Finish reasons of the Chat wire", "", "| the wire's word | `finish_reason` |", "|---|---|",
+        *(f"| `{word}` | `{ours}` |" for word, ours in openai_chat.FINISH.items()), "| any other | `other` |", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Writes the page, or with `--check` compares it."""
+    text = document()
+    if "--check" in sys.argv:
+        return 0 if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text else 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
