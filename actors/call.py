@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from allm.actors.listener import Listening
 from allm.actors.pipe import Pipe
 from allm.actors.vault import KeyHandle
 from allm.blocks import CallContext
@@ -83,7 +84,7 @@ class Plan:
 class Call:
     """The slot of one call."""
 
-    def __init__(self, plan: Plan, key: Any, name: str, notify: Callable[[list[Event]], None] | None = None) -> None:
+    def __init__(self, plan: Plan, key: Any, name: str, listening: Listening | None = None) -> None:
         self.plan = plan
         self.id = plan.options.request_id
         self.key = key
@@ -98,7 +99,7 @@ class Call:
         self.cancel_asked = False
         self.decoder: Decoder | None = None
         self.exchange: Any = None
-        self._notify = notify
+        self._listening = listening
         self._order = OrderChecker()
         messages = plan.request.messages
         self._used_ids = frozenset(call.id for message in messages if message.role == "assistant" for call in message.tool_calls)
@@ -132,8 +133,8 @@ class Call:
         check = self._order.check
         for event in events:
             check(event)
-        if self._notify is not None:
-            self._notify(events)
+        if self._listening is not None:
+            self._listening.tell(events)
         if self._drops:
             events = [event for event in events if not isinstance(event, self._drops)]
         if events:
@@ -141,8 +142,7 @@ class Call:
 
     def complete(self, response: Response) -> None:
         """The terminal event was handed on."""
-        self.ended = True
-        self.pipe.finish(response, None)
+        self._end(response, None)
 
     def decide(self, error: ErrorInfo, content: bool) -> Decision:
         """What the retry policy says to the end of the attempt of the moment."""
@@ -173,8 +173,8 @@ class Call:
             return
         decoder = self.decoder
         if decoder is None or not decoder.has_content:
-            if self._notify is not None:
-                self._notify([ErrorOccurred(error)])
+            if self._listening is not None:
+                self._listening.tell([ErrorOccurred(error)])
             self._end(None, error.exception())
             return
         try:
@@ -200,5 +200,9 @@ class Call:
             self._end(response, None)
 
     def _end(self, response: Response | None, error: AllmError | None) -> None:
+        """The caller gets the end once its `on_event` has seen all of it."""
         self.ended = True
-        self.pipe.finish(response, error)
+        if self._listening is None:
+            self.pipe.finish(response, error)
+        else:
+            self._listening.finish(lambda: self.pipe.finish(response, error))

@@ -3,6 +3,9 @@
 An actor writes itself in when it starts, so that after a restart the next message finds the new one.
 """
 
+import asyncio
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pykka import ActorRef
@@ -30,3 +33,9 @@ class Directory:
         self.supervisors: dict[EngineKey, ActorRef[Any]] = {}
         self.calls: dict[str, Call] = {}
         self.stopping = False
+        self.call_ended = threading.Event()
+        """Set at the end of each call; who waits for the last one clears it."""
+        self.unfinished: set[Callable[[], None]] = set()
+        """Ends of calls that wait for their callbacks."""
+        self.closing: set[asyncio.Task[None]] = set()
+        """Transports that are being closed."""

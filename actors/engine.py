@@ -11,7 +11,7 @@ from pykka import ActorRef
 from allm.actors.call import Call
 from allm.actors.directory import Directory, EngineKey
 from allm.actors.stream import FAILED, StreamActor, failure_of
-from allm.errors import ErrorInfo
+from allm.errors import ErrorInfo, StreamError
 from allm.retry import RestartAfter
 from allm.supervisors import (
     Actor,
@@ -24,9 +24,10 @@ from allm.supervisors import (
     Restart,
     StopChild,
     Supervisor,
+    log,
 )
 
-__all__ = ["CallSupervisor", "EngineActor", "Engines", "OpenEngine", "Outcome", "StartCall", "WithdrawCall"]
+__all__ = ["CallSupervisor", "EngineActor", "Engines", "OpenEngine", "Outcome", "StartCall", "WithdrawCall", "put"]
 
 MOST_ENGINES = 256
 """Engine actors kept at most; beyond it the ones without a call go first (a bot with an address per tenant has thousands)."""
@@ -135,23 +136,34 @@ class CallSupervisor(DynamicSupervisor):
     def _over_with(self, call: Call, exit: Exit) -> None:
         """The call is over; the caller gets its end whatever the way there."""
         reason = None
-        if not call.ended:
-            if call.cancel_asked:
-                call.cancelled()
-            elif self._directory.stopping:
-                call.fail(ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=call.id))
-            else:
-                error = failure_of(exit)[0]
-                reason = error.reason
-                call.fail(error)
+        try:
+            reason = self._give_end(call, exit)
+        except Exception as error:  # a bug of ours: this call's caller is told, and nobody else hears of it
+            log.error("call_end_failed", call=call.id, error=type(error).__name__)
+            call.pipe.finish(None, StreamError("unknown", f"the end of the call failed: {type(error).__name__}"))
         if call.exchange is not None:
             call.exchange.leave(normal=False)
         if call.plan.key is not None:
             self._directory.vault.drop(call.plan.key)
         self._directory.calls.pop(call.id, None)
+        self._directory.call_ended.set()
         engine = self._directory.engines.get(self._key)
         if engine is not None:
             put(engine, Outcome(reason))
+
+    def _give_end(self, call: Call, exit: Exit) -> str | None:
+        """Gives the call its end if it has none yet; the reason, if it failed."""
+        if call.ended:
+            return None
+        if call.cancel_asked:
+            call.cancelled()
+            return None
+        if self._directory.stopping:
+            call.fail(ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=call.id))
+            return None
+        error = failure_of(exit)[0]
+        call.fail(error)
+        return error.reason
 
 
 class EngineActor(Actor):
@@ -221,11 +233,11 @@ class Engines(DynamicSupervisor):
             if any(slot.id == message.name for slot in self.slots()):
                 return  # it waits to be started again: its call supervisor will find the call in the directory
             self._make_room()
-            self.add(self._spec(message))
+            self.add(self._pair(message))
             engine = self._directory.engines[message.key]
         engine.tell(StartCall(message.call_id))
 
-    def _spec(self, message: OpenEngine) -> ChildSpec:
+    def _pair(self, message: OpenEngine) -> ChildSpec:
         pair = [
             ChildSpec("engine", (EngineActor, (message.key, self._directory, message.name)), mailbox="keep"),
             ChildSpec("calls", (CallSupervisor, (message.key, self._directory))),

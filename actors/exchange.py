@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from allm.actors.call import Call
-from allm.actors.stream import Connected, Connecting, Ended, Read, Resumed
+from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
 from allm.errors import AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
@@ -180,7 +180,10 @@ class Exchange:
             raise
         except Exception:
             chunks.append(b"")  # what was read says enough: the status is known
-        self._tell_end(self._call.plan.adapter.failure(status, headers, b"".join(chunks)))
+        text, key = b"".join(chunks), self._secret()
+        if key:
+            text = text.replace(key.encode(), b"***")  # here, too: where a long text is shortened, half a key would be left
+        self._tell_end(self._call.plan.adapter.failure(status, headers, text))
 
     async def _key(self, request: HttpRequest) -> str | None:
         """Taken at the moment of sending, anew at each attempt."""
@@ -196,7 +199,9 @@ class Exchange:
         if resolver is not None:
             options = plan.options
             context = KeyContext(session_id=options.session_id, request_id=options.request_id, metadata=options.metadata)
+            self._tell(Resolving())
             found = await self._ways.off_loop(resolver, plan.adapter.provider, context)
+            self._tell(Connected())
             if found is not None:
                 self._resolved = vault.put(found)
                 return vault.take(self._resolved)

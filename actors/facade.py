@@ -3,8 +3,9 @@
 Options win over request fields, these over the engine's, these over the library's.
 """
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from allm.actors.call import Options, Plan
@@ -14,15 +15,16 @@ from allm.callables import resolve_callable
 from allm.engine import Engine, merge_tools
 from allm.environment import environment
 from allm.errors import ValidationError
+from allm.events import Event
 from allm.freezing import freeze_dict
 from allm.messages import Message, Thread, system, user
 from allm.plain import Value
 from allm.providers.registry import adapter_for
-from allm.requests import Request
+from allm.requests import Request, ToolSpec
 from allm.responses import Response
 from allm.retry import Retry
 from allm.settings import Timeouts
-from allm.tools import spec_of
+from allm.tools import Tool, spec_of
 from allm.validate import validate
 
 __all__ = ["Ask", "TurnContext", "generate", "plan_call", "stream_generate"]
@@ -86,6 +88,8 @@ def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> 
         raise TypeError(f"unknown options {sorted(unknown)}; what only the provider knows goes into options={{...}}")
     adapter = adapter_for(engine.adapter)
     request_id = opts.get("request_id") or f"req-{os.urandom(8).hex()}"
+    if not isinstance(request_id, str):
+        raise ValidationError.at("request_id", f"expected text, got {type(request_id).__name__}")
     merged = merge(engine, as_request(request), opts, request_id)
     validate(merged)
     options = Options(
@@ -99,7 +103,22 @@ def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> 
         raw_chunks=opts.get("include_raw_chunks", False),
         metadata=merged.metadata,
     )
-    return Plan(engine, adapter, environment.base_url(adapter.provider, engine.base_url), merged, options, opts.get("on_event"))
+    return Plan(engine, adapter, _base_url(engine, adapter.provider), merged, options, _callback(opts.get("on_event")))
+
+
+def _base_url(engine: Engine, provider: str) -> str:
+    """Where calls go. Paths are appended to it, so that nothing may follow its own."""
+    url = environment.base_url(provider, engine.base_url)
+    if any(mark in url for mark in "?#@ "):
+        raise ValidationError.at("engine.base_url", "an address without user name, query or fragment is expected")
+    return url
+
+
+def _callback(on_event: Any) -> Callable[[Event], object] | None:
+    if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
+        raise ValidationError.at("on_event", "expected a function that takes an event (no coroutine function)")
+    callback: Callable[[Event], object] | None = on_event
+    return callback
 
 
 def as_request(ask: Any) -> Request:
@@ -124,27 +143,38 @@ def merge(engine: Engine, request: Request, opts: Mapping[str, Any], request_id:
         value = opts.get(name)
         if value is None:
             value = getattr(request, name)
-        if value is None or value == ():
+        if value is None or (name == "stop" and value == ()):
             value = engine.params.get(name)
         if value is not None:
             fields[name] = value
     messages = request.messages
     if engine.instructions is not None:
         messages = (system(_instructions(engine, request, request_id)), *messages)
-    tools = (
-        merge_tools(engine.tools, merge_tools(request.tools, opts.get("tools") or ()))
-        if engine.tools or opts.get("tools")
-        else request.tools
-    )
+    tools: Sequence[Tool | ToolSpec] = request.tools
+    if engine.tools or opts.get("tools"):
+        tools = merge_tools(engine.tools, merge_tools(request.tools, _tools(opts.get("tools") or ())))
     extra = engine.params.get("options"), request.options, opts.get("options")
     return Request(
         messages,
         tools=tuple(spec_of(tool) for tool in tools),
         structured_finalize=request.structured_finalize,
-        options={name: value for given in extra if given for name, value in given.items()},
+        options={name: value for given in extra if given for name, value in freeze_dict(given, "options").items()},
         metadata={**engine.metadata, **request.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")},
         **fields,
     )
+
+
+def _tools(tools: Any) -> Sequence[Tool | ToolSpec]:
+    """The call's own tools; they replace the engine's by name, but not one another."""
+    if not isinstance(tools, list | tuple):
+        raise ValidationError.at("tools", f"expected a list of tools, got {type(tools).__name__}")
+    checked = cast("Sequence[Tool | ToolSpec]", tools)
+    for i, tool in enumerate(checked):
+        if not isinstance(tool, Tool | ToolSpec):
+            raise ValidationError.at(f"tools[{i}]", f"expected a tool, got {type(tool).__name__}")
+        if any(tool.name == other.name for other in checked[:i]):
+            raise ValidationError.at(f"tools[{i}].name", f"two tools are called {tool.name!r}")
+    return checked
 
 
 def _instructions(engine: Engine, request: Request, request_id: str) -> str:

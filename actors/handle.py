@@ -34,7 +34,7 @@ class Stream:
     # for threads
 
     def __iter__(self) -> Iterator[Event]:
-        """A cursor; leaving it closes the stream."""
+        """A cursor; leaving it closes the stream. Cursors that are open together share the events between them."""
         self._open_cursor()
         return self._events()
 
@@ -188,7 +188,7 @@ class Stream:
                 batch = pipe.take()
                 if batch is not None:
                     yield from batch
-                elif self._left or not pipe.live:
+                elif self._left or not pipe.live:  # not live: somebody asked for the response, which took the rest
                     return
                 elif pipe.done:
                     if pipe.empty:

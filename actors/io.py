@@ -8,7 +8,10 @@ ConnectTimeout, lets aiohttp's own errors (which hold all headers) escape, share
 import asyncio
 import contextvars
 import functools
+import importlib
+import inspect
 import ssl
+import sys
 import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ import aiohttp
 import httpx
 import httpx_aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 
 from allm.actors.call import Call
 from allm.actors.directory import Directory
@@ -44,8 +48,13 @@ _READ_SIZE = 64 << 10
 
 
 def prepare(http: Http) -> None:
-    """Makes the TLS context in the caller's thread: on the loop it would block every stream for a tenth of a second."""
+    """Makes the TLS context in the caller's thread: on the loop it would block every stream for a tenth of a second.
+
+    So would httpcore, which httpx imports with its first transport.
+    """
     key = (http.verify, http.cert)
+    if (http.kind == "httpx" or (key not in _contexts and environment.names_proxy())) and "httpcore" not in sys.modules:
+        importlib.import_module("httpcore")
     if key not in _contexts:
         try:
             _contexts[key] = _context(http)
@@ -104,13 +113,16 @@ class Transports:
                 continue  # one that cannot be closed must not keep the others open
 
 
+_NO_CAUSE: Any = inspect.signature(ResponseHandler.set_exception).parameters["exc_cause"].default
+
+
 class _Handler(ResponseHandler):
     """Tells whoever reads the body of a chunk that is none; aiohttp (3.14) tells nobody, and its reader waits for ever."""
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
+    def set_exception(self, exc: BaseException, exc_cause: BaseException = _NO_CAUSE) -> None:
+        super().set_exception(exc, exc_cause)
         body: Any = self._payload
-        if isinstance(exc, aiohttp.http_exceptions.HttpProcessingError) and body is not None and not body.is_eof():
+        if isinstance(exc, HttpProcessingError) and body is not None and not body.is_eof():
             body.set_exception(aiohttp.ClientPayloadError("a chunk of the body is none"))
 
 
@@ -121,8 +133,8 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory = functools.partial(_Handler, loop=self._loop)
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
+        self._factory: Any = functools.partial(_Handler, loop=self._loop)
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
         exchange = _current.get()
@@ -223,8 +235,8 @@ class IoActor(Actor):
             exchange.cut_off()  # a task that is cancelled before its first step tells nobody
             task.cancel()
         closing = asyncio.get_running_loop().create_task(_close_after(set(self._tasks), self._transports))
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
+        self._directory.closing.add(closing)
+        closing.add_done_callback(self._directory.closing.discard)
 
     async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: Exchange) -> Any:
         """Sends the request; the key goes into its header here and nowhere else."""
@@ -276,19 +288,10 @@ def _headers(request: HttpRequest, http: Http) -> httpx.Headers:
     return headers
 
 
-_closing: set["asyncio.Task[None]"] = set()
-
-
 async def _close_after(tasks: set["asyncio.Task[None]"], transports: Transports) -> None:
     if tasks:
         await asyncio.wait(tasks, timeout=1)
     await transports.close()
-
-
-async def closed() -> None:
-    """Waits until every transport that was being closed is closed. On the loop."""
-    if _closing:
-        await asyncio.wait(set(_closing), timeout=2)
 
 
 _TIMEOUTS = (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError, asyncio.TimeoutError)

@@ -12,6 +12,7 @@ import atexit
 import hashlib
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -22,11 +23,10 @@ from pykka import ActorDeadError, ActorRef
 from allm.actors import io
 from allm.actors.call import Call, Plan
 from allm.actors.directory import Directory, EngineKey
-from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall
-from allm.actors.listener import Errand, Listener
+from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall, put
+from allm.actors.listener import Errand, Listener, Listening
 from allm.actors.vault import Vault
-from allm.errors import EngineError, StreamError
-from allm.events import Event
+from allm.errors import EngineError, ErrorInfo, StreamError, ValidationError
 from allm.freezing import freeze_dict
 from allm.settings import Http
 from allm.supervisors import (
@@ -46,6 +46,18 @@ __all__ = ["Runtime", "default_runtime"]
 T = TypeVar("T")
 
 
+class Root(Supervisor):
+    """The root of the tree. A call that nobody can make any more ends with it."""
+
+    def __init__(self, directory: Directory, specs: list[ChildSpec]) -> None:
+        super().__init__(specs, strategy="rest_for_one")
+        self._directory = directory
+
+    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+        for call in list(self._directory.calls.values()):
+            call.fail(ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=call.id))
+
+
 class Runtime:
     """The supervision tree. Use it as a context manager, or call `stop()`; plain calls use `default_runtime()`."""
 
@@ -54,19 +66,24 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="allm-loop", daemon=True)
         self._dispatcher = LoopDispatcher(self._loop)
-        self._pool = PoolDispatcher(name="allm-pool")
+        # Callbacks that block must not keep another call from its key.
+        self._pool = PoolDispatcher(16, name="allm-pool")
+        self._errands = PoolDispatcher(64, name="allm-keys")
         self._directory = Directory(self._dispatcher.timers)
         self._dropped: deque[str] = deque()
         self._keys: dict[tuple[str, str, int], tuple[Http, EngineKey, str]] = {}
         self._stopped = False
         self._lock = threading.Lock()
         self._thread.start()
-        self._root: ActorRef[Any] = Supervisor.start_on(self._dispatcher, self._specs(), strategy="rest_for_one")
+        self._root: ActorRef[Any] = Root.start_on(self._dispatcher, self._directory, self._specs())
         wait_started(self._root, 10)
         _alive.add(self)
+        atexit.unregister(_drain)  # what is registered last runs first: before the drain of all actors, which knows of no calls
+        atexit.register(_drain)
 
     def _specs(self) -> list[ChildSpec]:
-        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop)))]
+        # It keeps its mailbox: an attempt that is handed to it in its last moment is made by the next one.
+        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop)), mailbox="keep")]
         return [
             ChildSpec("core", (Supervisor, (core,), {"strategy": "rest_for_one"})),
             ChildSpec("engines", (Engines, (self._directory,))),
@@ -80,8 +97,8 @@ class Runtime:
 
     @property
     def stopped(self) -> bool:
-        """Whether it takes no calls any more."""
-        return self._stopped
+        """Whether it takes no calls any more: it was stopped, or its root gave up."""
+        return self._stopped or not self._root.is_alive()
 
     @property
     def vault(self) -> Vault:
@@ -98,10 +115,11 @@ class Runtime:
             self.forget(plan)
             raise
         key, name = self._key(plan)
-        notify = None
+        listening = None
         if plan.on_event is not None:
-            notify = self._listen(plan.on_event)
-        return Call(plan, key, name, notify)
+            listener = Listener.start_on(self._pool, plan.on_event)
+            listening = Listening(listener, self._loop, self._directory.unfinished)
+        return Call(plan, key, name, listening)
 
     def submit(self, call: Call) -> None:
         """Hands the call to its engine actor. Any thread; returns at once."""
@@ -125,7 +143,12 @@ class Runtime:
                 return
         except ActorDeadError:
             pass  # it is being restarted or was put away: its supervisor knows
-        self.find("engines").tell(OpenEngine(call.key, call.name, call.id))
+        engines = child(self._root, "engines")
+        if engines is not None:
+            put(engines, OpenEngine(call.key, call.name, call.id))
+        elif self.stopped:
+            raise EngineError("stopped", "this runtime was stopped")
+        # Else it is being restarted, and will find the call in the directory.
 
     def withdraw(self, call: Call) -> None:
         """Nobody wants the call any more. May be called from a finaliser: it takes no lock and sends no message itself."""
@@ -171,13 +194,9 @@ class Runtime:
         self._keys[plan.engine.adapter, plan.base_url, id(http)] = (http, key, name)
         return key, name
 
-    def _listen(self, on_event: Callable[[Event], object]) -> Callable[[list[Event]], None]:
-        listener = Listener.start_on(self._pool, on_event)
-        return lambda events: listener.tell(events)
-
     async def _off_loop(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs user code on a thread of the pool. Raises EngineError("resolver_failed") for whatever it raises."""
-        errand = Errand.start_on(self._pool)
+        errand = Errand.start_on(self._errands)
         reply: Any = errand.ask((function, args), block=False)
         ok, value = await reply
         if ok:
@@ -211,36 +230,69 @@ class Runtime:
     # the end
 
     def stop(self, timeout: float = 10) -> tuple[str, ...]:
-        """Ends every call and every actor, and the loop. The ids of the calls that were cut off; a second call does nothing."""
+        """Takes no more calls, waits for those that run, then ends every actor and the loop, all within about `timeout` seconds.
+
+        Gives the ids of the calls that had to be cut off. A second call does nothing. A stream that nobody reads is not waited for.
+        """
         if self.on_loop():
             raise EngineError("would_block", "a runtime cannot be stopped from its own loop")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < threading.TIMEOUT_MAX:
+            raise ValidationError.at("timeout", f"expected a number of seconds, got {timeout!r}")
+        return self.cut(timeout, patient=True)
+
+    def cut(self, timeout: float, patient: bool = False) -> tuple[str, ...]:
+        """`stop`; impatient, it waits for no call: at exit nobody is left who would read the answer."""
         with self._lock:
             if self._stopped:
                 return ()
             self._stopped = True
         if self._pid != os.getpid():
             return ()
+        deadline = time.monotonic() + timeout
+        if patient:
+            self._drain_calls(deadline)
         self._directory.stopping = True
-        cut = tuple(self._directory.calls)
+        left = tuple(self._directory.calls)
         try:
-            stop(self._root, Exit("shutdown", "runtime stopped"), timeout)
+            stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - time.monotonic()))
         except (CallTimeout, ActorDeadError):
             pass  # what did not end in time ends with the loop
-        self._finish(timeout)
-        return cut
+        self._finish(max(0.5, deadline - time.monotonic()))
+        return left
+
+    def _drain_calls(self, deadline: float) -> None:
+        """Until no call runs, or only such as wait for a reader, or the time is over."""
+        ended = self._directory.call_ended
+        while calls := list(self._directory.calls.values()):
+            ended.clear()
+            left = deadline - time.monotonic()
+            if left <= 0 or all(call.pipe.full for call in calls):
+                return
+            ended.wait(min(left, 0.05))
 
     def _finish(self, timeout: float) -> None:
+        """The last callbacks, the connections, the loop and its thread."""
         try:
-            self._await(io.closed(), timeout)
+            self._await(self._rest(), timeout)
         except Exception:
-            pass  # a transport that cannot be closed must not keep the loop
+            pass  # what cannot be closed must not keep the loop
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
         if not self._thread.is_alive():
             self._loop.close()
+        for finish in list(self._directory.unfinished):
+            finish()
         for call in list(self._directory.calls.values()):
             call.pipe.finish(None, StreamError("cancelled", "the runtime was stopped"))
         _alive.discard(self)
+
+    async def _rest(self) -> None:
+        """On the loop: transports that are being closed, callbacks that still run."""
+        if self._directory.closing:
+            await asyncio.wait(set(self._directory.closing), timeout=2)
+        end = self._loop.time() + 1
+        while self._directory.unfinished and self._loop.time() < end:
+            await asyncio.sleep(0.005)
 
     def _await(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
@@ -248,7 +300,7 @@ class Runtime:
     def _check(self) -> None:
         if self._pid != os.getpid():
             raise EngineError("forked", "this runtime belongs to the parent process; make a new one after a fork")
-        if self._stopped:
+        if self.stopped:
             raise EngineError("stopped", "this runtime was stopped")
 
     def inherited(self) -> None:
@@ -287,7 +339,7 @@ def default_runtime() -> Runtime:
 def _drain() -> None:
     """At exit: cuts what still runs, within a deadline. Starts no thread and opens no connection."""
     for runtime in list(_alive):
-        runtime.stop(timeout=2)
+        runtime.cut(2)
 
 
 def _after_fork() -> None:
@@ -300,5 +352,4 @@ def _after_fork() -> None:
     _default = None
 
 
-atexit.register(_drain)
 os.register_at_fork(after_in_child=_after_fork)

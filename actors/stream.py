@@ -23,6 +23,7 @@ __all__ = [
     "Connecting",
     "Ended",
     "Read",
+    "Resolving",
     "Resumed",
     "StreamActor",
     "Watch",
@@ -46,6 +47,10 @@ class Connecting(NamedTuple):
 
 class Connected(NamedTuple):
     """It stands."""
+
+
+class Resolving(NamedTuple):
+    """The key is asked for: user code, which no provider can be blamed for."""
 
 
 class Read(NamedTuple):
@@ -119,6 +124,8 @@ class StreamActor(Actor):
             self._fail(message.error, message.unanswered)
         elif kind is Connecting:
             self._enter("connect", self._timeouts.connect, self._now())
+        elif kind is Resolving:
+            self._enter("key", None, self._now())
         elif kind is Connected:
             self._enter("first_event", self._timeouts.first_event if self._watched else None, self._now())
         elif kind is Resumed and self._phase == "idle":

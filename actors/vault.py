@@ -45,10 +45,12 @@ class Vault:
 
     def put(self, key: str) -> KeyHandle:
         """Keeps the key until `drop`."""
-        if not isinstance(key, str) or not key.strip() or any(c in key for c in "\r\n\0"):
-            raise EngineError("bad_key", "a key is a non-empty text without line breaks")
-        handle = KeyHandle(next(self._count), hashlib.sha256(key.encode()).hexdigest()[:8])
-        self._keys[handle.id] = key
+        sound = _sound(key)
+        key = ""  # no frame of the traceback holds it
+        if sound is None:
+            raise EngineError("bad_key", _BAD_KEY)
+        handle = KeyHandle(next(self._count), hashlib.sha256(sound.encode()).hexdigest()[:8])
+        self._keys[handle.id] = sound
         return handle
 
     def take(self, handle: KeyHandle) -> str | None:
@@ -62,10 +64,15 @@ class Vault:
     def find(self, engine: Engine, provider: str, base_url: str) -> str | None:
         """Levels 2 (a mapping) to 5; None where no key is needed: a host of one's own, for which none was set."""
         keys: Any = resolve(engine.keys, "engine.keys")
-        if isinstance(keys, Mapping) and (given := cast("Mapping[str, str]", keys).get(provider)):
-            return str(given)
-        if key := self._environment.key(provider, base_url):
-            return key
+        found: Any = cast("Mapping[str, str]", keys).get(provider) if isinstance(keys, Mapping) else None
+        if not found:
+            found = self._environment.key(provider, base_url)
+        if found:
+            sound = _sound(found)
+            found = ""  # no frame of the traceback holds it
+            if sound is None:
+                raise EngineError("bad_key", f"the key for {provider!r}: {_BAD_KEY}")
+            return sound
         if keys is None and base_url != self._environment.base_url(provider):
             return None
         raise EngineError(
@@ -73,6 +80,17 @@ class Vault:
             f"no key for {provider!r}; looked at {self._environment.places(provider)}",
             metadata={"provider": provider},
         )
+
+
+_BAD_KEY = "a key is a text of printable ASCII characters"
+
+
+def _sound(key: Any) -> str | None:
+    """The key as it can go into a header, without the blanks and line ends that files and shells leave round it."""
+    if not isinstance(key, str):
+        return None
+    stripped = key.strip()
+    return stripped if stripped and stripped.isascii() and stripped.isprintable() else None
 
 
 def resolver_of(engine: Engine) -> Any:

@@ -311,6 +311,10 @@ class MessageBuilder:
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
 
+_MOST_ARGUMENTS = 1 << 20
+"""Characters of a tool call's arguments that are read: the loop must not stand still for a model that writes without end."""
+
+
 def message_of(parts: list[Part]) -> Message:
     """The assistant's message of these parts: plain text where there is nothing else."""
     if not parts:
@@ -323,7 +327,7 @@ def message_of(parts: list[Part]) -> Message:
 
 def _arguments(raw: str) -> dict[str, Any]:
     """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    if not raw.strip():
+    if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
         return {}
     try:
         return freeze_dict(decode(raw.encode()), "arguments")

@@ -38,8 +38,8 @@ VERSION: Final = 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """From version n to n + 1: a pure function of the whole document, without its `v`. No entry means no change."""
 
-MAX_BYTES: Final = 16 << 20
-"""The largest document that is read unless the caller allows more."""
+MAX_BYTES: Final = 256 << 20
+"""The largest document that is read unless the caller says otherwise: a thread with many images fits. For input of strangers, say less."""
 
 _DOCUMENT_DEPTH: Final = 2 * MAX_DEPTH
 """A payload may have MAX_DEPTH levels; what carries it never has as many (no type is nested in itself)."""

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import StructMeta, convert
 from msgspec.structs import asdict, force_setattr, replace
@@ -19,7 +19,7 @@ from allm.tools import Tool
 
 __all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
 
-BUILT_IN = ("openai.chat", "fake", "sim")
+BUILT_IN = ("openai", "openai.chat", "openai.responses", "anthropic", "gemini", "fake", "sim")
 """Adapters that come with the library. Others register by the entry-point group `allm.adapters`, or as `"package.module:Class"`."""
 
 _AT = re.compile(r"(.+)@([a-z][\w.]*)")
@@ -53,7 +53,20 @@ class _Named(StructMeta):
             fields["adapter"], fields["model"] = split_model(name)
         elif not fields.get("adapter"):
             raise ValidationError.at("engine", "which adapter? Expected Engine('adapter:model') or Engine(adapter=..., model=...)")
+        _known(fields.get("params"))
         return super().__call__(**fields)
+
+
+_PARAMS = frozenset({
+    "model", "tool_choice", "temperature", "top_p", "max_tokens", "stop", "seed", "reasoning", "response_format", "prompt_cache", "options",
+    "max_turns", "mode", "on_tool_error", "halt_when", "structured_finalize", "structured_finalize_nudge", "max_reasks", "wire",
+})  # fmt: skip
+_SECRETS = frozenset({"api_key", "key", "keys"})
+
+
+def _known(params: Any) -> None:
+    if isinstance(params, Mapping) and (unknown := {str(name) for name in cast("Mapping[Any, Any]", params)} - _PARAMS):
+        raise TypeError(f"unknown params {sorted(unknown)}; what only the provider knows goes into params={{'options': {{...}}}}")
 
 
 class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
@@ -121,6 +134,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
+        if isinstance(self.adapter_opts, Mapping) and not _SECRETS.isdisjoint(self.adapter_opts):
+            raise ValidationError.at("engine.adapter_opts", "no place for a key: it would be shown and stored; use keys=")
         for name in ("params", "adapter_opts", "metadata"):
             if value := getattr(self, name):
                 force_setattr(self, name, freeze_dict(value, f"engine.{name}"))
@@ -142,6 +157,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
 
     def put_param(self, key: str, value: Any) -> "Engine":
         """With one default request parameter more."""
+        _known({key: value})
         return replace(self, params={**self.params, key: value})
 
     def put_context(self, key: str, value: Any) -> "Engine":

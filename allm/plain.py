@@ -7,11 +7,11 @@ frozen to JSON types when the value is made, so that equality holds after a roun
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "FrozenList", "Json", "NotJson", "Value", "frozen", "tag_of"]
+__all__ = ["MAX_DEPTH", "FrozenDict", "FrozenList", "Json", "NotJson", "Value", "frozen", "tag_of"]
 
 Json: TypeAlias = Any
 """None, bool, int, float, str, tuple of Json, dict of str to Json. Read-only by convention."""
@@ -30,6 +30,29 @@ class FrozenList(tuple[Any, ...]):
 
     def __hash__(self) -> int:
         return super().__hash__()
+
+
+class FrozenDict(dict[str, Any]):
+    """A JSON object of a value: a dict that cannot be changed. `{**payload}` makes one that can."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        return FrozenDict, (dict(self),)
+
+    def __copy__(self) -> "FrozenDict":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "FrozenDict":
+        return self
+
+
+def _read_only(*_: Any, **__: Any) -> NoReturn:
+    raise TypeError("this belongs to a value and cannot be changed; make a copy: {**payload}")
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "update", "pop", "popitem", "clear", "setdefault"):
+    setattr(FrozenDict, _name, _read_only)
 
 
 MAX_DEPTH = 64
@@ -69,12 +92,14 @@ def frozen(value: Any, depth: int = 0) -> Json:
         return _integer(value)
     if kind is float:
         return _number(value)
+    if kind is FrozenDict and depth <= 0:
+        return value  # handed on from value to value: what it is was checked when it was made
     if depth >= MAX_DEPTH:
         raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
     if kind is dict or isinstance(value, Mapping):
         return _object(value, depth + 1)
     if isinstance(value, list | tuple):
-        return _array(value, depth + 1)
+        return _array(cast("Any", value), depth + 1)
     return _subclass(value)
 
 
@@ -88,7 +113,7 @@ def _object(value: Mapping[Any, Any], depth: int) -> Json:
         except NotJson as refused:
             refused.path.append(f".{key!a}" if not key.isidentifier() else f".{key}")
             raise
-    return result
+    return FrozenDict(result)
 
 
 def _array(value: Any, depth: int) -> Json:

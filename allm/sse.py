@@ -27,7 +27,7 @@ class FrameTooLarge(Exception):
 class SseDecoder:
     """Feed it bytes, it gives frames. Not thread-safe; one per response."""
 
-    __slots__ = ("_data", "_event", "_held", "_limit", "_rest", "_start", "_waited", "_waiting", "comments")
+    __slots__ = ("_data", "_event", "_held", "_limit", "_rest", "_start", "_waited", "_waiting", "comments", "stray")
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._rest = b""
@@ -39,13 +39,14 @@ class SseDecoder:
         self._waiting: list[bytes] = []
         self._waited = 0
         self.comments = 0
+        self.stray: list[bytes] = []  # lines of JSON that stand bare between the events: Gemini tells errors so
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes. Raises FrameTooLarge."""
         # In a paced stream nearly every read is one event of one line, whole: a third of the time of the general way.
         if chunk[:6] == b"data: " and chunk[-2:] == b"\n\n" and chunk.find(b"\n") == len(chunk) - 2 and self._idle(chunk):
             return [Frame(b"", chunk[6:-2])]
-        if self._rest and b"\n" not in chunk and b"\r" not in chunk and not self._rest.endswith(b"\r"):
+        if self._rest and not self._start and b"\n" not in chunk and b"\r" not in chunk and not self._rest.endswith(b"\r"):
             return self._wait(chunk)
         if self._waiting:
             self._join()
@@ -123,4 +124,7 @@ class SseDecoder:
             self._event = value
         elif colon and not name:
             self.comments += 1
+        elif line[:1] in b'{}[]" \t':
+            self.stray.append(line)
+            return True
         return False

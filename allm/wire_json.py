@@ -21,7 +21,7 @@ def decode(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except RecursionError:
         raise MalformedJson from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _forgiving(data)
 
 

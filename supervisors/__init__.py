@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from allm.supervisors.supervisor import Supervisor
     from allm.supervisors.tasks import Ok, Task, TaskSupervisor, async_, async_nolink, await_many, callers
     from allm.supervisors.timers import LoopTimers, ManualTimers, ThreadTimers
-    from allm.supervisors.view import child, tree
+    from allm.supervisors.view import abandoned, child, tree
 
 _HOMES = {
     "actor": (
@@ -152,10 +152,7 @@ _HOMES = {
         "ManualTimers",
         "ThreadTimers",
     ),
-    "view": (
-        "child",
-        "tree",
-    ),
+    "view": ("abandoned", "child", "tree"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -205,6 +202,7 @@ __all__ = [
     "ThreadTimers",
     "Via",
     "WouldBlock",
+    "abandoned",
     "async_",
     "async_nolink",
     "async_stream",

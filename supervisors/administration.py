@@ -37,7 +37,6 @@ class Administration(Supervising):
     """Slots by id, in start order, and the requests about them."""
 
     handlers: ClassVar[dict[type, str]] = {
-        **Supervising.handlers,
         StartChild: "_start_child",
         StopChild: "_stop_child",
         RestartChild: "_restart_child",

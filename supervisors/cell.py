@@ -102,7 +102,7 @@ class Cell(Inbox):
         self.generation = 1
         self.owner: Owner | None = None
         self.dispatcher: Dispatcher | None = None
-        self.watchers: dict[object, Watcher] | None = None
+        self.watchers: dict[object, Watcher] = {}  # made here: two threads that made it later would lose one's
         self.envelope: Envelope[Any] | None = None  # the message in its handler
         self.later: set[Future[Any]] | None = None  # asks to be answered after their handler
         self.stoppers: list[Future[Any]] | None = None  # asks that wait for the end
@@ -149,7 +149,7 @@ class Cell(Inbox):
                 except IndexError:  # a bounded mailbox made room
                     continue
                 if self.body is not body:
-                    self.refuse(envelope)
+                    self.give_back(envelope)
                     return False
                 result = receive(envelope.message)
                 if (reply := envelope.reply_to) is not None and self.envelope is envelope:
@@ -158,6 +158,12 @@ class Cell(Inbox):
             elif self.body is not body or self.park():
                 return False
         return self.body is body
+
+    def give_back(self, envelope: Envelope[Any]) -> None:
+        """It was taken out at the very moment of a kill, and not handled."""
+        self.refuse(envelope)
+        if envelope.reply_to is None:
+            events.dead_letter(self.name, envelope.message, self.exit or KILLED)
 
     def acknowledge(self) -> None:
         """The start is complete: tell who waits for it."""
@@ -247,8 +253,6 @@ class Cell(Inbox):
 
     def watch(self, key: object, watcher: Watcher) -> None:
         """Hear of the start and the end, each once; of an end in the past at once, as ``noproc``. Any thread."""
-        if self.watchers is None:
-            self.watchers = {}
         self.watchers[key] = watcher
         if self.exit is not None:
             if self.watchers.pop(key, None) is not None:
@@ -258,7 +262,7 @@ class Cell(Inbox):
 
     def unwatch(self, key: object) -> bool:
         """Stop watching; False when there was nothing to stop."""
-        return self.watchers is not None and self.watchers.pop(key, None) is not None
+        return self.watchers.pop(key, None) is not None
 
     # -- messages
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from allm.supervisors.answers import count, refused_spec, refused_start, started
+from allm.supervisors.answers import count, describe, refused_spec, refused_start, started
 from allm.supervisors.cell import cell_of, is_ref
 from allm.supervisors.exits import Exit
 from allm.supervisors.policy import AutoShutdown, Restart, Window
@@ -40,13 +40,12 @@ class DynamicSupervisor(Supervising):
     """
 
     handlers: ClassVar[dict[type, str]] = {
-        **Supervising.handlers,
         StartChild: "_start_child",
         StopChild: "_stop_child",
         RestartChild: "_refuse",
         DeleteChild: "_refuse",
-        GetSpec: "_refuse",
-        WhichChild: "_refuse",
+        GetSpec: "_spec",
+        WhichChild: "_which_one",
         ChangeSpecs: "_change",
         WhichChildren: "_which",
         CountChildren: "_counts",
@@ -118,7 +117,15 @@ class DynamicSupervisor(Supervising):
         return slot
 
     def _refuse(self, _: object) -> Refused:
-        return Refused("simple_one_for_one")
+        return Refused("simple_one_for_one" if self._template is not None else "dynamic")
+
+    def _which_one(self, request: WhichChild) -> Any:
+        slot = self._find(request.id) if self._template is None else None
+        return describe(slot) if slot is not None else Refused("not_found")
+
+    def _spec(self, request: GetSpec) -> Any:
+        slot = self._find(request.id) if self._template is None else None
+        return slot.spec if slot is not None else Refused("not_found")
 
     def _change(self, request: ChangeSpecs) -> Any:
         """New flags, and a new template for starts and restarts to come."""

@@ -23,15 +23,15 @@ EXIT_DEADLINE = 5.0
 
 FORKED = Exit("noproc", "this actor lives in the parent process")
 
-_installed: list[bool] = []
+installed: list[bool] = []
 inherited: list[Any] = []
 """In a forked child: the parent's actors, kept and never closed; closing what they hold would disturb the parent."""
 
 
 def install() -> None:
     """Hook into fork and exit, once."""
-    if not _installed:
-        _installed.append(True)
+    if not installed:
+        installed.append(True)
         os.register_at_fork(after_in_child=_after_fork)
         atexit.register(drain)
 

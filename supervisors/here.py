@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 running_loop = _get_running_loop
-"""The loop that runs on this thread, or None; 40 ns, where `asyncio.get_running_loop` raises for None."""
+"""The loop that runs on this thread, or None, where `asyncio.get_running_loop` would raise; asked at every put."""
 
 
 class WouldBlock(RuntimeError):

@@ -39,7 +39,7 @@ class KeyedLocks:
     """Any thread; waiting on a loop that runs actors is refused."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._queues: dict[Hashable, deque[_Turn]] = {}  # the first of a queue holds the lock
 
     @contextmanager

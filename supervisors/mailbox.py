@@ -85,7 +85,7 @@ class Kept:
         self.stopped = StopFlag()
         self.current: KeptCell | None = None
         self._held: deque[Envelope[Any]] = deque()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._max_redeliver = max_redeliver
         self._poison: tuple[Envelope[Any], int] | None = None
         self._buried: Exit | None = None
@@ -123,10 +123,12 @@ class Kept:
 
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
         """An incarnation ended: keep what waits, and the message it failed on while that may be tried again."""
-        failed = cell.envelope if error is not None or (cell.exit is not None and cell.exit.kind == "killed") else None
+        abrupt = error is not None or (cell.exit is not None and cell.exit.kind == "killed")
         with self._lock:
             cell.closed = True
             self.current = None
+            cell.taken = cell.envelope
+            failed = cell.envelope if abrupt else None
             if failed is not None and failed.reply_to is None and self._may_retry(failed):
                 cell.envelope = failed = None
             self._held.extend(cell.user)
@@ -144,6 +146,18 @@ class Kept:
         self._held.append(failed)  # first in line: nothing is held while an incarnation runs
         return True
 
+    def give_back(self, cell: KeptCell, envelope: Envelope[Any]) -> None:
+        """Taken out at the very moment of a kill: first in line again, unless the killer has seen it as in work."""
+        with self._lock:
+            if cell.taken is envelope:
+                return
+            cell.envelope = None
+            if self._buried is None:
+                line = self.current.user if self.current is not None else self._held
+                line.appendleft(envelope)
+                return
+        _lost(cell.name, envelope, self._buried)
+
     def bury(self, exit: Exit) -> None:
         """The child will not come back: asks fail, tells become dead letters."""
         with self._lock:
@@ -158,11 +172,12 @@ class Kept:
 class KeptCell(Cell):
     """An incarnation whose mailbox outlives it."""
 
-    __slots__ = ("kept",)
+    __slots__ = ("kept", "taken")
 
     def __init__(self, name: str, body: Body, kept: Kept) -> None:
         super().__init__(name, body, kept.stopped)
         self.kept = kept
+        self.taken: Envelope[Any] | None = None  # in work when it was closed
         kept.open(self)
 
     def post(self, envelope: Envelope[Any], /) -> None:
@@ -175,6 +190,10 @@ class KeptCell(Cell):
         """See that the messages are handled."""
         if not self.closed and self.flag.acquire(False):
             self.lane.schedule(self)
+
+    def give_back(self, envelope: Envelope[Any]) -> None:
+        """To the next incarnation."""
+        self.kept.give_back(self, envelope)
 
     def _stop_flag(self) -> None:
         """Refs stay alive while the slot may start it again."""

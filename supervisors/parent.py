@@ -7,7 +7,6 @@ its own included, its children are stopped first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 from allm.supervisors import events, log
@@ -25,12 +24,14 @@ __all__ = ["Parent"]
 class Parent(Actor):
     """The mechanism under supervisors; what a child's end means is for subclasses to say.
 
-    `handlers` names the method for each type of message.
+    `reports` names the method for each type of message that slots and timers send, `handlers` for those that
+    others may send, which pass through `on_receive`.
     """
 
     child_type: ClassVar[str] = "supervisor"
     trap_exits: ClassVar[bool] = True
-    handlers: ClassVar[dict[type, str]] = {Began: "_began", Ended: "_ended", Deadline: "_deadline"}
+    reports: ClassVar[dict[type, str]] = {Began: "_began", Ended: "_ended", Deadline: "_deadline"}
+    handlers: ClassVar[dict[type, str]] = {}
 
     def __init__(self, timers: Timers | None = None) -> None:
         super().__init__()
@@ -75,40 +76,45 @@ class Parent(Actor):
     # -- messages
 
     def on_receive(self, message: Any) -> Any:
-        """Reports of children, timers and requests; anything else is logged and dropped."""
+        """Requests; anything else is logged and dropped."""
         name = self.handlers.get(message.__class__)
         if name is None:
             return super().on_receive(message)
         return getattr(self, name)(message)
 
+    # Whatever is raised below is the beginning of the end, not the end: there are children to stop.
+
     def _handle_receive(self, message: Any) -> Any:
-        return self._protected(super()._handle_receive, message)
+        try:
+            name = self.reports.get(message.__class__)
+            return super()._handle_receive(message) if name is None else getattr(self, name)(message)
+        except BaseException as error:
+            self._caught(error)
 
     def _actor_begin(self) -> bool:
-        return self._protected(self._come_up) is True
-
-    def _come_up(self) -> bool:
-        self.on_start()
-        return self._actor_ready()
+        try:
+            self.on_start()
+            return self._actor_ready()
+        except BaseException as error:
+            self._caught(error)
+        return False
 
     def _actor_signal(self, signal: Any) -> None:
-        if isinstance(signal, Shutdown):
-            self._end_with(signal.exit)
-        else:
-            self._protected(super()._actor_signal, signal)
-
-    def _protected(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call it; whatever it raises is the beginning of the end, not the end: there are children to stop."""
         try:
-            return function(*args)
-        except Leave as leave:
-            if self._over:
-                raise
-            exit = leave.exit
+            if isinstance(signal, Shutdown):
+                self._end_with(signal.exit)
+            else:
+                super()._actor_signal(signal)
         except BaseException as error:
-            exit = self._crashed(error)
-        self._end_with(exit)
-        return None
+            self._caught(error)
+
+    def _caught(self, error: BaseException) -> None:
+        if not isinstance(error, Leave):
+            self._end_with(self._crashed(error))
+        elif self._over:
+            raise error
+        else:
+            self._end_with(error.exit)
 
     def _crashed(self, error: BaseException) -> Exit:
         envelope = self.actor_inbox.envelope

@@ -18,6 +18,7 @@ from pykka._envelope import Envelope
 
 from allm.supervisors import log
 from allm.supervisors.actor import Actor, construct, inherited, launch
+from allm.supervisors.cell import cell_of
 from allm.supervisors.exits import ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept, KeptCell
@@ -117,7 +118,10 @@ class Shelf:
     """Actors of one class by key, children of a dynamic supervisor. Any thread."""
 
     def __init__(self, supervisor: ActorRef[Any], actor_class: type[Shelved], store: StateStore) -> None:
-        self._supervisor, self._class, self._store = supervisor, actor_class, store
+        home = cell_of(supervisor)
+        if home is None:
+            raise TypeError(f"{supervisor} is a plain Pykka actor")
+        self._home, self._class, self._store = home, actor_class, store
         self._places: dict[Hashable, _Place] = {}
         self._lock = threading.Lock()
 
@@ -169,8 +173,10 @@ class Shelf:
     def start(self, place: _Place) -> None:
         """Have the supervisor start the actor; a refusal fails what waits."""
         spec = ChildSpec(place.key, (self._incarnate, (place,)), restart="temporary")
-        reply: Any = self._supervisor.ask(StartChild(spec), block=False)
+        reply: Reply[Any] = Reply()
         reply.add_done_callback(partial(self._started, place))
+        # Not by `ask`: this may be the thread of an actor that has just ended.
+        self._home.post(Envelope(StartChild(spec), reply_to=reply))
 
     def _started(self, place: _Place, reply: Reply[Any]) -> None:
         if reply.error is None and isinstance(reply.get(), ActorRef):

@@ -23,7 +23,7 @@ class PoolDispatcher:
         self.size = size or min(32, (os.cpu_count() or 1) + 4)
         self._idle = idle
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
         self._parked: list[threading.Lock] = []
         self._workers = 0
@@ -33,7 +33,7 @@ class PoolDispatcher:
 
     def after_fork(self) -> None:
         """The child has none of the parent's workers."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready, self._parked, self._lost = deque(), [], set()
         self._workers = self._waiting = 0
 

@@ -19,7 +19,7 @@ from allm.supervisors import log
 from allm.supervisors.cell import Cell, cell_of, is_ref
 from allm.supervisors.exits import Exit, ExitError
 from allm.supervisors.here import guard, here
-from allm.supervisors.names import cast
+from allm.supervisors.timers import deliver
 
 __all__ = ["AlreadyRegistered", "Key", "Registered", "Registry", "Unregistered"]
 
@@ -90,7 +90,7 @@ class Registry:
         self.name = name
         self._unique = keys == "unique"
         self._listeners = tuple(listeners)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run inside
         self._entries: dict[Hashable, dict[str, _Entry]] = {}  # key -> holder's name -> entry
         self._held: dict[str, set[Hashable]] = {}  # holder's name -> its keys
 
@@ -195,7 +195,7 @@ class Registry:
     def _tell(self, event: Registered | Unregistered) -> None:
         for listener in self._listeners:
             if is_ref(listener):
-                cast(listener, event)
+                deliver(listener, event)
             else:
                 _guarded(typing.cast("Callable[[Any], object]", listener), event)
 

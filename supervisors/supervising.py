@@ -21,7 +21,7 @@ __all__ = ["Supervising"]
 class Supervising(Parent):
     """The common part; see `Supervisor` and `DynamicSupervisor`."""
 
-    handlers: ClassVar[dict[type, str]] = {**Parent.handlers, RestartNow: "_retry"}
+    reports: ClassVar[dict[type, str]] = {**Parent.reports, RestartNow: "_retry"}
 
     def __init__(self, flags: Flags, timers: Timers | None = None) -> None:
         super().__init__(timers)

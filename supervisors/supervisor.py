@@ -123,10 +123,14 @@ class Supervisor(Administration):
             self._left(slot, exit)
         else:
             later = self._wait_to_restart(slot, exit, verdict.delay, retried)
-            group = affected(self._flags.strategy, self.slots(), slot)
+            group = self._group(slot)
             self._steps.add(partial(self._stop_step, other) for other in reversed(group) if other is not slot)
             if not later:
                 self._steps.add([partial(self._start_group, slot)])
+
+    def _group(self, slot: Slot) -> list[Slot]:
+        strategy = self._flags.strategy
+        return [slot] if strategy == "one_for_one" else affected(strategy, self.slots(), slot)
 
     def _left(self, slot: Slot, exit: Exit) -> None:
         """A child ended and is not restarted: a temporary one is forgotten, another keeps its spec."""
@@ -154,7 +158,7 @@ class Supervisor(Administration):
 
     def _start_group(self, slot: Slot) -> None:
         """Stop what runs of the group, then start all of it."""
-        group = affected(self._flags.strategy, self.slots(), slot)
+        group = self._group(slot)
         self._failed = self._restart_failed
         self._steps.add(partial(self._stop_step, other) for other in reversed(group) if other.up)
         self._steps.add(partial(self._start_if_kept, other) for other in group)

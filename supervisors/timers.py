@@ -155,13 +155,13 @@ class ThreadTimers:
         self._heap: list[tuple[float, int, _ThreadTimer]] = []
         self._cancelled = 0
         self._order = itertools.count()
-        self._wake = threading.Condition(threading.Lock())
+        self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         threaded.add(self)
 
     def after_fork(self) -> None:
         """The child has neither the parent's timer thread nor its timers."""
-        self._wake = threading.Condition(threading.Lock())
+        self._wake = threading.Condition()
         self._thread, self._heap, self._cancelled = None, [], 0
 
     def help(self) -> bool:

@@ -11,7 +11,7 @@ from allm.supervisors.cell import cell_of
 from allm.supervisors.parent import Parent
 from allm.supervisors.slots import Slot
 
-__all__ = ["child", "tree"]
+__all__ = ["abandoned", "child", "tree"]
 
 
 def tree(ref: ActorRef[Any]) -> dict[str, Any]:
@@ -22,6 +22,12 @@ def tree(ref: ActorRef[Any]) -> dict[str, Any]:
         status = "running" if cell.started else "starting"
         status = status if ref.is_alive() else "stopping"
     return _node(ref, ref.actor_class.__name__, status, 0)
+
+
+def abandoned(ref: ActorRef[Any]) -> tuple[str, ...]:
+    """The actors under this one, itself included, that were killed in a handler: a thread may still be in each."""
+    cell = cell_of(ref)
+    return cell.abandoned if cell is not None else ()
 
 
 def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:

@@ -22,7 +22,7 @@ from tests import corpus
 
 GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
 POLL = 0.01  # seconds; nothing tells when a socket has closed
-POOLS = "allm-pool"  # the names of the workers of runtimes' pools start so
+POOLS = ("allm-pool", "allm-keys")  # the names of the workers of runtimes' pools start so
 LISTENING = "0A"  # a state in /proc/net/tcp
 
 
@@ -63,7 +63,8 @@ class Living:
             *(
                 f"actor {name}"
                 for actor, name in self.actors.items()
-                if actor not in before.actors and not (default is not None and _dispatcher(actor) in (default._dispatcher, default._pool))
+                if actor not in before.actors
+                and not (default is not None and _dispatcher(actor) in (default._dispatcher, default._pool, default._errands))
             ),
             *(
                 f"socket {name}"

@@ -196,7 +196,7 @@ class ChatDecoder:
     def _data(self, data: bytes, failed: bool = False) -> None:
         try:
             chunk = _decode_chunk(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if not data.strip():
                 return
             odd = self._odd_chunk(data)

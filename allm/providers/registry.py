@@ -12,8 +12,11 @@ __all__ = ["BUILT_IN", "GROUP", "adapter_for"]
 GROUP: Final = "allm.adapters"
 
 BUILT_IN: Final[dict[str, str]] = {
-    "openai": "allm.providers.openai_chat:OpenAIChat",
+    "openai": "allm.providers.openai:OpenAI",
     "openai.chat": "allm.providers.openai_chat:OpenAIChat",
+    "openai.responses": "allm.providers.openai_responses:OpenAIResponses",
+    "gemini": "allm.providers.gemini:Gemini",
+    "anthropic": "allm.providers.anthropic:Anthropic",
     "fake": "allm.providers.fake:Fake",
     "sim": "allm.testing.sim:Sim",
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from allm.errors import ValidationError
 from allm.freezing import freeze, freeze_dict
 from allm.messages import Message, ToolCallPart
-from allm.plain import MAX_DEPTH, FrozenList, tag_of
+from allm.plain import MAX_DEPTH, FrozenDict, FrozenList, tag_of
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -78,7 +78,7 @@ def test_enums_and_other_mappings_become_plain_types() -> None:
     frozen = freeze({Color.RED: Size.BIG, "m": MappingProxyType({"n": Color.RED}), "o": OrderedDict(p=Degrees(2.5))})
     assert frozen == {"red": 3, "m": {"n": "red"}, "o": {"p": 2.5}}
     assert [type(key) for key in frozen] == [str, str, str]
-    assert (type(frozen["red"]), type(frozen["m"]), type(frozen["m"]["n"]), type(frozen["o"]["p"])) == (int, dict, str, float)
+    assert (type(frozen["red"]), type(frozen["m"]), type(frozen["m"]["n"]), type(frozen["o"]["p"])) == (int, FrozenDict, str, float)
 
 
 @pytest.mark.parametrize(

@@ -376,9 +376,9 @@ def test_a_finished_stream_is_not_iterated_again_but_still_answers(sim: Simulato
     sim.reply(REPLY)
     stream = allm.stream_generate(fast(), "Hi", runtime=runtime, request_id="req-1")
     list(stream)
-    for use in (list, lambda s: list(s.text_deltas())):
+    for events in (stream, stream.text_deltas()):
         with pytest.raises(allm.StreamError) as raised:
-            use(stream)
+            list[object](events)
         assert (raised.value.reason, raised.value.request_id) == ("consumed", "req-1")
     asyncio.run(again(stream))
     assert stream.response().text == stream.result().text == REPLY.text
@@ -538,9 +538,13 @@ def test_a_waiting_call_does_not_block_the_callers_loop(sim: Simulator, engine: 
     asyncio.run(go())
 
 
+def long_pieces(count: int) -> tuple[str, ...]:
+    """30 MB: what the sockets hold by themselves is only a part of it."""
+    return tuple(f"{number}:".ljust(30_000_000 // count, ".") for number in range(count))
+
+
 def test_a_slow_consumer_slows_the_reader_and_loses_nothing(sim: Simulator, make: Make, runtime: allm.Runtime) -> None:
-    """12 MB, so that what the sockets hold by themselves is only a part of it."""
-    pieces = tuple(f"{number}:".ljust(2_400, ".") for number in range(5_000))
+    pieces = long_pieces(5_000)
     sim.reply(Reply(pieces=pieces))
     engine = make(timeouts=allm.Timeouts(idle=0.3))
     stream = allm.stream_generate(engine, "Hi", runtime=runtime)
@@ -557,7 +561,7 @@ def test_a_slow_consumer_slows_the_reader_and_loses_nothing(sim: Simulator, make
 
 
 def test_a_paused_reader_goes_on_when_only_the_fold_is_wanted(sim: Simulator, make: Make, runtime: allm.Runtime) -> None:
-    pieces = tuple(f"{number}:".ljust(2_400, ".") for number in range(5_000))
+    pieces = long_pieces(2_500)
     sim.reply(Reply(pieces=pieces))
     stream = allm.stream_generate(make(), "Hi", runtime=runtime)
     events = iter(stream)
@@ -567,7 +571,7 @@ def test_a_paused_reader_goes_on_when_only_the_fold_is_wanted(sim: Simulator, ma
 
 
 def test_a_paused_reader_is_cut_off_when_the_stream_is_left(sim: Simulator, make: Make, runtime: allm.Runtime) -> None:
-    sim.reply(Reply(pieces=tuple(str(number).ljust(2_400, ".") for number in range(5_000))))
+    sim.reply(Reply(pieces=long_pieces(2_500)))
     events = iter(allm.stream_generate(make(), "Hi", runtime=runtime))
     first_delta(events)
     assert not sim.wait_idle(0.2)

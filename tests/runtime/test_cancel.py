@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -432,11 +432,11 @@ class Baseline:
 
 
 @pytest.fixture
-def baseline(sim: Simulator, fast: Make, runtime: allm.Runtime) -> Iterator[Baseline]:
+def baseline(sim: Simulator, fast: Make, runtime: allm.Runtime) -> Baseline:
     """After a first call, which makes the engine's actors, and without the connection that it kept."""
     allm.generate(fast(), "Bye", runtime=runtime)
     eventually(lambda: runtime.stats()["calls"] == 0, "the first call is over")
-    yield Baseline(runtime)
+    return Baseline(runtime)
 
 
 async def cancelled_in_midst(engine: allm.Engine, runtime: allm.Runtime, number: int) -> None:
@@ -467,7 +467,7 @@ def test_many_ended_calls_leave_nothing_behind(
         for begin in range(0, count, 50):
             await asyncio.gather(*(way(engine, runtime, number) for number in range(begin, begin + 50)))
 
-    sim.respond(lambda request: Reply(text="word " * 60, delay=0.05))
+    sim.respond(lambda request: Reply(text="word " * 8, delay=0.5))
     engine = fast()
     asyncio.run(go())
     gc.collect()

@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -58,7 +58,7 @@ def broken(request: pytest.FixtureRequest, sim: Simulator) -> tuple[Fault, str]:
 
 
 @contextmanager
-def within(least: float, most: float) -> Iterator[None]:
+def within(least: float, most: float) -> Generator[None]:
     """Takes so long; the upper bound is generous."""
     start = time.monotonic()
     yield
@@ -431,7 +431,7 @@ def test_a_call_that_was_sent_again_has_all_its_attempts(raw: Raw, runtime: allm
 
 
 def test_a_dead_new_connection_counts(raw: Raw, runtime: allm.Runtime) -> None:
-    server, engine = raw(lambda visit: visit.read(), retry=allm.Retry.none())
+    server, engine = raw(Visit.read, retry=allm.Retry.none())
     assert failed(engine, runtime=runtime).reason == "connection_closed"
     assert len(server.heads) == 1
 
@@ -578,7 +578,7 @@ def test_a_blocked_consumer_does_not_stop_the_watchdog(sim: Simulator, make: Mak
 
 
 def test_a_full_buffer_suspends_idle_and_not_total(sim: Simulator, make: Make, runtime: allm.Runtime) -> None:
-    sim.reply(Reply(pieces=tuple(str(number).ljust(2_400, ".") for number in range(5_000))))
+    sim.reply(Reply(pieces=tuple(str(number).ljust(12_000, ".") for number in range(2_500))))
     engine = make(timeouts=allm.Timeouts(idle=0.1, total=0.8))
     events = iter(allm.stream_generate(engine, "Hi", runtime=runtime))
     first_delta(events)

@@ -217,6 +217,12 @@ def wait_ended(ref: ActorRef[Any]) -> Exit:
     return seen[0]
 
 
+def hold(entered: threading.Event, release: threading.Event, _: Probe) -> None:
+    """A message, once bound, that keeps an actor in its handler."""
+    entered.set()
+    release.wait(WAIT)
+
+
 def raised(ref: ActorRef[Any], message: Message) -> BaseException:
     """The error an ask fails with."""
     try:

@@ -24,6 +24,7 @@ from allm.supervisors.actor import start_and_wait
 from allm.supervisors.admin import (
     count_children,
     delete_child,
+    get_spec,
     restart_child,
     start_child,
     terminate_child,
@@ -176,4 +177,19 @@ def test_ADM_12_start_and_stop_of_100_000_children_is_linear(loop: Loop, journal
 
 def test_a_template_supervisor_has_no_ids_to_ask_about(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
     ref = begin(DynamicSupervisor, template=spec(journal, "t"), on=dispatch)
-    assert refusal(which_child, ref, "t") == "simple_one_for_one"
+    assert refusal(which_child, ref, "t") == "not_found"
+    assert refusal(get_spec, ref, "t") == "not_found"
+
+
+def test_a_dynamic_supervisor_has_ids_but_no_specs_to_come_back_to(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
+    ref = begin(DynamicSupervisor, on=dispatch)
+    one = start_child(ref, spec(journal, "a"))
+    two = start_child(ref, spec(journal, "a"))
+    assert which_child(ref, "a").ref is two
+    assert which_child(ref, one).ref is one
+    assert get_spec(ref, "a").restart == "permanent"
+    assert refusal(delete_child, ref, "a") == "dynamic"
+    assert refusal(restart_child, ref, "a") == "dynamic"
+    terminate_child(ref, "a")
+    assert refusal(which_child, ref, "a") == "not_found"
+    assert which_child(ref, one).status == "running"

@@ -78,6 +78,8 @@ def test_STOP_03_who_does_not_obey_in_time_is_killed_and_the_rest_goes_on(
     start_child(ref, deaf(journal, "b", release, shutdown=5))
     done = ref.stop(block=False)
     journal.wait_for(("deaf", "b"))
+    if kind is Hooked:  # in parallel: give the other one the time to obey
+        journal.wait_for(("gone", "a", "shutdown"))
     timers.advance(4.9)
     assert ("gone", "b", "killed") not in journal.entries
     timers.advance(0.2)
@@ -117,6 +119,8 @@ def test_STOP_06_each_child_gets_its_own_treatment(threads: Dispatcher, journal:
     start_child(ref, deaf(journal, "deaf", release, shutdown=2))
     done = ref.stop(block=False)
     journal.wait_for(("deaf", "deaf"))
+    if kind is Hooked:
+        journal.wait_for(("gone", "obeys", "shutdown"), ("gone", "patient", "shutdown"))
     timers.advance(2)
     assert done.get(timeout=WAIT)
     kinds = dict(journal.of("gone"))

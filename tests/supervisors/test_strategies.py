@@ -6,11 +6,12 @@ from typing import Any
 
 from pykka import ActorRef
 
-from allm.supervisors import ManualTimers, Supervisor
-from allm.supervisors.admin import count_children, which_children
-from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors import ChildSpec
+from allm.supervisors.admin import which_children
+from allm.supervisors.futures import Reply
+from allm.supervisors.requests import WhichChildren
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import Journal, raised, spec
+from tests.supervisors.support import WAIT, Journal, Probe, later, raised, spec
 
 
 def refs(ref: ActorRef[Any]) -> dict[Any, Any]:
@@ -97,14 +98,30 @@ def test_STRAT_08_siblings_stopped_by_the_strategy_are_no_failures(supervise: St
     assert ref.is_alive()
 
 
-def test_STRAT_09_a_failed_restart_is_tried_again_through_the_mailbox(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
-    timers = ManualTimers()
-    plan = ["ok"] + ["fail"] * 10
-    ref = begin(Supervisor, [spec(journal, "a", plan)], max_restarts=20, timers=timers, on=dispatch)
-    child = refs(ref)["a"]
-    questions = [ref.ask(object(), block=False) for _ in range(3)]  # wait behind the crash that comes first
-    raised(child, "crash")
-    for question in questions:
-        question.get(timeout=10)
-    assert count_children(ref).specs == 1
+class Asking(Probe):
+    """Fails to start again and again, and asks its supervisor something each time."""
+
+    def __init__(self, journal: Journal, home: list[ActorRef[Any]], questions: list[Reply[Any]]) -> None:
+        super().__init__(journal, "a")
+        self.home, self.questions = home, questions
+
+    def on_start(self) -> None:
+        if self.home and len(self.questions) < 10:
+            if all(question.done for question in self.questions):
+                self.journal.add("all answered")
+            self.questions.append(later(self.home[0], WhichChildren()))
+            raise RuntimeError("this start fails")
+        super().on_start()
+
+
+def test_STRAT_09_a_failed_restart_is_tried_again_through_the_mailbox(supervise: Start, journal: Journal) -> None:
+    home: list[ActorRef[Any]] = []
+    questions: list[Reply[Any]] = []
+    ref = supervise([ChildSpec("a", (Asking, (journal, home, questions)))], max_restarts=20)
+    first = refs(ref)["a"]
+    home.append(ref)
+    raised(first, "crash")
     journal.wait_for(("start", "a"), times=2)
+    # Each question was asked during a failed start, and answered before the next attempt.
+    assert journal.entries.count("all answered") == 10
+    assert [question.get(timeout=WAIT)[0].ref for question in questions] == [None] * 10

@@ -6,6 +6,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from allm.testing.wires.chat import ChatWire
+from allm.testing.wires.gemini import GeminiWire
+from allm.testing.wires.messages import MessagesWire
+from allm.testing.wires.responses import ResponsesWire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,4 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WIRES"]
 
-WIRES: Mapping[str, Wire] = MappingProxyType({"chat": ChatWire()})
+WIRES: Mapping[str, Wire] = MappingProxyType(
+    {"chat": ChatWire(), "gemini": GeminiWire(), "messages": MessagesWire(), "responses": ResponsesWire()}
+)

@@ -1,0 +1,383 @@
+"""Anthropic Messages: bytes -> events.
+
+The event that comes by the thousand is decoded by a typed decoder. A body that came in one piece is its blocks, each begun and ended,
+and goes the same way.
+
+What the wire does, and where it is dealt with: a `ping` between a block's start and its first delta; blanks before the last brace; usage
+in `message_start` that is a placeholder, replaced by that of `message_delta` (whose input tokens may differ once server tools ran); tool
+calls whose arguments are an empty text, or whole in the block's start; a signature after the thinking; blocks, deltas, events and stop
+reasons that nobody knew when this was written; errors inside a 200.
+
+Blocks of server tools are `ProviderPart`s. What a known block says beyond our parts follows it as one: `citations` of the text before
+it, `tool_use` with the fields of the call before it that a call of ours has no place for.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from allm.blocks import CallContext, MessageBuilder
+from allm.errors import ErrorInfo
+from allm.events import ErrorOccurred, Event, RawChunk
+from allm.messages import ProviderPart
+from allm.providers.anthropic_request import ANSWER_TOOL
+from allm.providers.anthropic_terms import FINISH, KNOWN, Delta, WireEvent, decode_event, obj, storable, usage_of, within_limits
+from allm.providers.failures import error_of
+from allm.responses import FinishReason, Response
+from allm.sse import Frame, FrameTooLarge, SseDecoder
+from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
+
+__all__ = ["AnthropicDecoder"]
+
+
+class _Open:
+    """A block that has begun and not ended. `data` is how it began, `pieces` the JSON text that came since."""
+
+    __slots__ = ("citations", "data", "kind", "pieces")
+
+    def __init__(self, kind: str, data: dict[str, Any]) -> None:
+        self.kind = kind
+        self.data = data
+        self.pieces: list[str] = []
+        self.citations: list[Any] = []
+
+
+class AnthropicDecoder:
+    """One attempt's answer -> events."""
+
+    def __init__(self, context: CallContext) -> None:
+        self._sse = SseDecoder()
+        self._build = MessageBuilder(context)
+        self._raw_chunks = context.include_raw_chunks
+        self._open: dict[int, _Open] = {}
+        self._current = -1
+        self._stop_reason: str | None = None
+        self._answered = False
+        self._usage: dict[str, Any] = {}
+        self._refusal: str | None = None
+        self._metadata: dict[str, Any] = {}
+        self._ended = False
+        self.progress = False
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a caller would have to forget something."""
+        return self._build.has_content
+
+    def block_ids(self) -> tuple[str, ...]:
+        """The ids of all blocks so far."""
+        return self._build.block_ids()
+
+    def headers(self, headers: Mapping[str, str]) -> None:
+        """Keeps the provider's id of the request and what it tells of its limits. A Retry-After on a success says nothing."""
+        limits = {name: value for name, value in headers.items() if name.startswith("anthropic-ratelimit-")}
+        if limits:
+            self._metadata["rate_limits"] = limits
+        if request_id := headers.get("request-id"):
+            self._metadata["provider_request_id"] = request_id
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete."""
+        if self._ended:
+            return []
+        try:
+            frames = self._sse.feed(data)
+        except FrameTooLarge:
+            self._fail("an event of the stream is larger than 32 MiB")
+        else:
+            self._frames(frames)
+        return self._build.take()
+
+    def end(self) -> list[Event]:
+        """The stream ended. `message_stop`, or a stop reason seen, is the end marker; without one there is no terminal event."""
+        if not self._ended:
+            # An event that was cut off in its midst tells of a truncation, not of a host that writes nonsense.
+            self._frames([frame for frame in self._sse.close() if _is_whole(frame.data)])
+        if not self._ended and self._stop_reason is not None:
+            self._complete()
+        return self._build.take()
+
+    def body(self, data: bytes) -> list[Event]:
+        """The events of a whole body."""
+        try:
+            message = decode(data)
+        except MalformedJson:
+            message = None
+        if self._raw_chunks and (raw := storable(data)) is not None:
+            self._build.events.append(RawChunk(raw))
+        if is_object(message) and message.get("error") is not None:
+            self._error(_failed(message["error"]))
+        elif is_object(message) and is_array(message.get("content")):
+            self._message(message)
+            for index, block in enumerate(message["content"]):
+                self._start(index, block)
+                self._stop(index)
+            self._finish(message)
+            self._complete(raw=storable(data) if self._raw_chunks else None)
+        else:
+            self._fail("the body is no message")
+        return self._build.take()
+
+    def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
+        """The events that close what is open, and the response so far."""
+        response = self._build.partial(finish, error, usage_of(self._usage))
+        return self._build.take(), response
+
+    # events of the wire
+
+    def _frames(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if self._ended:
+                return
+            self._data(frame.data, frame.event)
+
+    def _data(self, data: bytes, name: bytes) -> None:
+        if self._raw_chunks and (raw := storable(data)) is not None:
+            self._build.events.append(RawChunk(raw))
+        try:
+            event = decode_event(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            odd = self._odd_event(data)
+            if odd is None:
+                return
+            event = odd
+        match event.type or name.decode("ascii", "replace") or ("error" if event.error is not None else ""):
+            case "content_block_delta":
+                if event.delta is not None:
+                    self._delta(event.index, event.delta, data)
+            case "content_block_start":
+                self._start(event.index, event.content_block)
+            case "content_block_stop":
+                self._stop(event.index)
+            case "message_start":
+                self._message(obj(event.message))
+            case "message_delta":
+                self._finish(msgspec.structs.asdict(event.delta) if event.delta is not None else {}, event)
+            case "message_stop":
+                self._complete()
+            case "error":
+                self._error(_failed(event.error if event.error is not None else storable(data)))
+            case _:
+                pass  # a ping, or an event of a newer wire
+
+    def _odd_event(self, data: bytes) -> WireEvent | None:
+        """An event that the typed decoder refused: read it loosely, pass over what is unknown, or fail the attempt."""
+        if data.strip() in (b"", b"[DONE]"):
+            return None  # some hosts end every wire of theirs like Chat
+        try:
+            told = decode(data)
+        except MalformedJson:
+            self._fail("an event of the stream is no JSON")
+            return None
+        try:
+            return msgspec.convert(told, WireEvent, strict=False)
+        except (msgspec.ValidationError, RecursionError) as error:
+            if is_object(told) and told.get("type") in KNOWN:
+                self._fail(f"an event of the stream is not of this wire: {error}")
+        return None
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if not self._build.started:
+            named, model = message.get("id"), message.get("model")
+            self._build.start(named if isinstance(named, str) else None, model if isinstance(model, str) else None)
+        self._count(message.get("usage"))
+        self._note(message, ("container", "context_management"))
+
+    def _finish(self, told: dict[str, Any], event: WireEvent | None = None) -> None:
+        """Why the message ends, in a body or a `message_delta`, and what it cost. Later words replace earlier ones."""
+        if isinstance(reason := told.get("stop_reason"), str):
+            self._stop_reason = reason
+        if self._stop_reason == "refusal":
+            details = obj(told.get("stop_details"))
+            why = details.get("explanation")
+            self._refusal = why if isinstance(why, str) and why else self._refusal or "The provider refused to answer."
+        self._note(told, ("stop_sequence", "stop_details", "container", "context_management"))
+        if event is not None:
+            self._count(event.usage)
+            self._note({"context_management": event.context_management}, ("context_management",))
+
+    def _count(self, usage: Any) -> None:
+        self._usage.update({name: count for name, count in obj(usage).items() if count is not None})
+
+    def _note(self, told: dict[str, Any], names: Iterable[str]) -> None:
+        self._metadata.update(within_limits({name: told[name] for name in names if told.get(name) is not None}))
+
+    # blocks
+
+    def _start(self, index: int, block: Any) -> None:
+        data = obj(block)
+        kind = data.get("type")
+        self._turn_to(index)
+        self.progress = True
+        match kind:
+            case "text" | "thinking":
+                begun = self._open[index] = _Open(kind, data)
+                self._write(kind, data.get(kind))
+                if kind == "text" and is_array(data.get("citations")):
+                    begun.citations.extend(data["citations"])
+                elif isinstance(signature := data.get("signature"), str) and signature:
+                    self._build.sign(signature, provider="anthropic", reasoning=True)
+            case "redacted_thinking" if isinstance(data.get("data"), str):
+                self._open[index] = _Open("thinking", data)
+                self._build.sign(data=data["data"], provider="anthropic", reasoning=True)
+            case "tool_use" if data.get("name") == ANSWER_TOOL:
+                self._open[index] = _Open("answer", data)
+            case "tool_use" if isinstance(data.get("name"), str) and data["name"]:
+                named = data.get("id")
+                self._open[index] = _Open("call", data)
+                self._build.call(index, named if isinstance(named, str) else None, data["name"], None)
+            case _:
+                self._open[index] = _Open("part", data)
+
+    def _delta(self, index: int, delta: Delta, data: bytes) -> None:
+        match delta.type:
+            case "text_delta":
+                if delta.text:
+                    self._turn_to(index)
+                    self._build.text(delta.text)
+            case "input_json_delta":
+                if delta.partial_json:
+                    self._input(index, delta.partial_json)
+            case "thinking_delta":
+                if delta.thinking:
+                    self._turn_to(index)
+                    self._build.reasoning(delta.thinking)
+            case "signature_delta":
+                if delta.signature:
+                    self._turn_to(index)
+                    self.progress = True
+                    self._build.sign(delta.signature, provider="anthropic", reasoning=True)
+            case "citations_delta" if index in self._open:
+                self.progress = True
+                self._open[index].citations.append(delta.citation)
+            case _:
+                self._unknown_delta(index, obj(obj(decode(data)).get("delta")))
+
+    def _input(self, index: int, piece: str) -> None:
+        """More of the JSON that a call, the answer as a tool, or a server tool is given."""
+        begun = self._open.get(index)
+        if begun is None:
+            return
+        self._turn_to(index)
+        begun.pieces.append(piece)
+        if begun.kind == "call":
+            self._build.call(index, None, None, piece)
+        elif begun.kind == "answer":
+            self._write("text", piece)
+        else:
+            self.progress = True
+
+    def _unknown_delta(self, index: int, delta: dict[str, Any]) -> None:
+        """A delta of a newer wire: texts and lists grow, anything else is replaced (as in a `compaction_delta`)."""
+        begun = self._open.get(index)
+        if begun is None or begun.kind != "part":
+            return
+        self.progress = True
+        for name, value in delta.items():
+            had = begun.data.get(name)
+            if name == "type":
+                continue
+            if isinstance(had, str) and isinstance(value, str):
+                value = had + value
+            elif is_array(had):
+                value = had + (value if is_array(value) else [value])
+            begun.data[name] = value
+
+    def _stop(self, index: int) -> None:
+        begun = self._open.pop(index, None)
+        if begun is None:
+            return
+        data = begun.data
+        match begun.kind:
+            case "call":
+                if not begun.pieces and data.get("input"):
+                    self._build.call(index, None, None, encode(data["input"]).decode())
+                self._build.end_call(index)
+                self._extras(data)
+            case "answer":
+                if not begun.pieces:
+                    self._write("text", encode(obj(data.get("input"))).decode())
+                self._answered = True
+                self._build.close_block()
+            case "part":
+                self._part(begun)
+            case _:
+                self._build.close_block()
+                if begun.citations:
+                    self._whole("citations", {"citations": begun.citations})
+
+    def _extras(self, data: dict[str, Any]) -> None:
+        """What a call says beyond name and arguments. That the model called it directly goes without saying."""
+        extras = {name: value for name, value in data.items() if name not in ("type", "id", "name", "input") and value is not None}
+        if extras.get("caller") == {"type": "direct"}:
+            del extras["caller"]
+        if extras:
+            self._whole("tool_use", {"id": data.get("id"), **extras})
+
+    def _part(self, begun: _Open) -> None:
+        if begun.pieces:
+            try:
+                begun.data["input"] = decode("".join(begun.pieces).encode())
+            except (MalformedJson, UnicodeEncodeError):
+                begun.data["input"] = {}
+        kind = begun.data.get("type")
+        self._whole(kind if isinstance(kind, str) else "unknown", begun.data)
+
+    def _whole(self, kind: str, data: dict[str, Any]) -> None:
+        """A block of the provider's own. One beyond the limits of our data is left out: it could be neither kept nor sent back."""
+        kept = within_limits({"data": data})
+        if kept:
+            self._build.whole(ProviderPart("anthropic", kind, kept["data"]))
+
+    def _write(self, kind: str, text: Any) -> None:
+        if isinstance(text, str) and text:
+            if kind == "text":
+                self._build.text(text)
+            else:
+                self._build.reasoning(text)
+
+    def _turn_to(self, index: int) -> None:
+        """Each block of the wire is a block of ours."""
+        if not self._build.started:
+            self._build.start(None, None)
+        if index != self._current:
+            self._current = index
+            self._build.close_block()
+
+    # the end
+
+    def _complete(self, raw: Any = None) -> None:
+        self._ended = True
+        for index in list(self._open):
+            self._stop(index)
+        finish = FINISH.get(self._stop_reason or "end_turn", "other")
+        if finish == "tool_calls" and self._answered:
+            finish = "stop"  # the builder makes it `tool_calls` where there are others
+        self._build.complete(
+            finish,
+            raw_finish=self._stop_reason,
+            usage=usage_of(self._usage),
+            refusal=self._refusal,
+            metadata=self._metadata,
+            raw=raw,
+        )
+
+    def _fail(self, message: str) -> None:
+        self._error(ErrorInfo("adapter", "malformed_response", message, provider="anthropic"))
+
+    def _error(self, error: ErrorInfo) -> None:
+        self._ended = True
+        self._build.events.append(ErrorOccurred(error))
+
+
+def _failed(error: Any) -> ErrorInfo:
+    return error_of("anthropic", error)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a last event without its blank line came to its end."""
+    try:
+        return decode(data) is not None
+    except MalformedJson:
+        return False

@@ -1,0 +1,108 @@
+"""Anthropic Messages: the words of the wire, and what they are called here."""
+
+from typing import Any, Final
+
+import msgspec
+
+from allm.errors import ValidationError
+from allm.freezing import freeze
+from allm.responses import FinishReason
+from allm.usage import Usage
+from allm.wire_json import MalformedJson, decode, is_object
+
+__all__ = ["FINISH", "KNOWN", "Delta", "WireEvent", "decode_event", "obj", "storable", "usage_of", "within_limits"]
+
+FINISH: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls", "refusal": "content_filter",
+}  # fmt: skip
+"""The wire's words for why it ended; any other is `other`. `pause_turn` is one: the thread, sent back as it is, goes on."""
+
+_LIMIT: Final = 1 << 63
+
+
+class Delta(msgspec.Struct):
+    """What a `content_block_delta` or a `message_delta` adds, with a place for the fields of every kind."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    signature: str | None = None
+    citation: Any = None
+    stop_reason: str | None = None
+    stop_sequence: Any = None
+    stop_details: Any = None
+    container: Any = None
+
+
+class WireEvent(msgspec.Struct):
+    """One event of a stream."""
+
+    type: str = ""
+    index: int = 0
+    delta: Delta | None = None
+    content_block: Any = None
+    message: Any = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    context_management: Any = None
+
+
+decode_event = msgspec.json.Decoder(WireEvent).decode
+KNOWN = frozenset({
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error",
+})  # fmt: skip
+"""Events that must be readable; of any other nothing is expected."""
+
+
+def storable(data: bytes) -> Any:
+    """The JSON as a payload of ours; None if it is none, or beyond the limits of one."""
+    try:
+        return freeze(decode(data))
+    except (MalformedJson, ValidationError):
+        return None
+
+
+def within_limits(told: dict[str, Any]) -> dict[str, Any]:
+    """What the provider says, without what no value of ours may hold."""
+    kept: dict[str, Any] = {}
+    for name, value in told.items():
+        try:
+            kept[name] = freeze(value)
+        except ValidationError:
+            continue
+    return kept
+
+
+def obj(value: Any) -> dict[str, Any]:
+    """The object, or an empty one for anything else."""
+    return value if is_object(value) else {}
+
+
+def _tokens(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
+
+
+_COUNTED = frozenset({
+    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens_details",
+})  # fmt: skip
+
+
+def usage_of(told: dict[str, Any]) -> Usage:
+    """Usage in the library's terms: the wire counts cached tokens beside `input_tokens`, not in it."""
+    read, written = _tokens(told.get("cache_read_input_tokens")), _tokens(told.get("cache_creation_input_tokens"))
+    given, output = _tokens(told.get("input_tokens")), _tokens(told.get("output_tokens"))
+    whole = None if given is None else given + (read or 0) + (written or 0)
+    details = obj(told.get("output_tokens_details"))
+    extra = {name: value for name, value in told.items() if value and name not in _COUNTED}
+    extra |= {name: value for name, value in details.items() if value and name != "thinking_tokens"}
+    return Usage(
+        input_tokens=whole,
+        output_tokens=output,
+        cached_input_tokens=read,
+        cache_write_input_tokens=written,
+        reasoning_tokens=_tokens(details.get("thinking_tokens")),
+        total_tokens=None if whole is None or output is None else whole + output,
+        extra=within_limits(extra),
+    )

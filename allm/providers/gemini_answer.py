@@ -1,0 +1,224 @@
+"""What a Gemini answer consists of: the typed chunk, its media, the words for its end, and the usage.
+
+What is needed once an answer only (usage, ratings, grounding) stays raw until the end: usage comes with every chunk.
+"""
+
+import base64
+import binascii
+from typing import Any, Final
+
+import msgspec
+
+from allm.errors import ValidationError
+from allm.freezing import freeze
+from allm.images import Image
+from allm.messages import FilePart, ImagePart
+from allm.responses import FinishReason
+from allm.usage import Usage
+from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
+
+__all__ = [
+    "EXTRAS", "FINISH", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
+    "loose_part", "media_of", "storable", "usage_of", "within_limits",
+]  # fmt: skip
+
+FINISH: Final[dict[str, FinishReason]] = {
+    "STOP": "stop", "MAX_TOKENS": "length",
+    "SAFETY": "content_filter", "RECITATION": "content_filter", "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter", "MODEL_ARMOR": "content_filter", "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter", "IMAGE_RECITATION": "content_filter",
+    "7": "content_filter", "8": "content_filter",
+}  # fmt: skip
+"""The wire's words for why it ended; any other is `other`."""
+
+# With `enum-encoding=int` enums are numbers. The two services number the finish reasons alike up to 5 only; 7 and 8 mean a filter on both.
+_FINISH_BY_NUMBER = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
+_BLOCK_BY_NUMBER = {1: "SAFETY", 2: "OTHER", 3: "BLOCKLIST", 4: "PROHIBITED_CONTENT"}
+
+_NOTHING: Final = msgspec.Raw()
+_LIMIT: Final = 1 << 63
+
+
+class FunctionCall(msgspec.Struct, gc=False):
+    """A call, whole; or a piece of one (`willContinue`, `partialArgs`)."""
+
+    id: str | None = None
+    name: str | None = None
+    args: msgspec.Raw = _NOTHING
+    partialArgs: list[Any] | None = None
+    willContinue: bool | None = None
+
+
+class Blob(msgspec.Struct, gc=False):
+    """Bytes as base64."""
+
+    data: str | None = None
+    mimeType: str | None = None
+
+
+class FileData(msgspec.Struct, gc=False):
+    """A file by its address."""
+
+    fileUri: str | None = None
+    mimeType: str | None = None
+
+
+class Part(msgspec.Struct, gc=False):
+    """A part of an answer. One with none of these fields is told apart by reading it loosely."""
+
+    text: str | None = None
+    thought: bool | None = None
+    thoughtSignature: str | None = None
+    functionCall: FunctionCall | None = None
+    inlineData: Blob | None = None
+    fileData: FileData | None = None
+
+
+class _Content(msgspec.Struct, gc=False):
+    parts: list[Part] | None = None
+
+
+class Candidate(msgspec.Struct, gc=False):
+    """One of the answers; only the first is read."""
+
+    index: int | None = None
+    content: _Content | None = None
+    finishReason: str | int | None = None
+    finishMessage: str | None = None
+    safetyRatings: msgspec.Raw = _NOTHING
+    citationMetadata: msgspec.Raw = _NOTHING
+    groundingMetadata: msgspec.Raw = _NOTHING
+    urlContextMetadata: msgspec.Raw = _NOTHING
+    avgLogprobs: msgspec.Raw = _NOTHING
+    logprobsResult: msgspec.Raw = _NOTHING
+
+    def says_no_more(self) -> bool:
+        """Whether none of EXTRAS came: each is the one default then. Nearly every chunk is such a one."""
+        return (
+            self.groundingMetadata is _NOTHING
+            and self.safetyRatings is _NOTHING
+            and self.citationMetadata is _NOTHING
+            and self.urlContextMetadata is _NOTHING
+            and self.avgLogprobs is _NOTHING
+            and self.logprobsResult is _NOTHING
+        )
+
+
+EXTRAS: Final = ("safetyRatings", "citationMetadata", "groundingMetadata", "urlContextMetadata", "avgLogprobs", "logprobsResult")
+"""What a candidate has beside its content."""
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """An event of a stream, or a whole body."""
+
+    candidates: list[Candidate] | None = None
+    promptFeedback: msgspec.Raw = _NOTHING
+    usageMetadata: msgspec.Raw = _NOTHING
+    modelVersion: str | None = None
+    responseId: str | None = None
+    error: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(Chunk).decode
+_decode_loosely = msgspec.json.Decoder(Chunk, strict=False).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def chunk_of(data: bytes) -> Chunk:
+    """The chunk. Raises MalformedJson for what is no JSON, msgspec.ValidationError for what is not of this wire."""
+    try:
+        return _decode_chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_loosely(encode(decode(data)))
+
+
+def chunks_of(data: bytes) -> list[bytes]:
+    """The chunks of a stream that came as one array. Raises MalformedJson."""
+    try:
+        return [bytes(raw) for raw in _decode_array(data)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [encode(each) for each in decode(data)]
+
+
+def finish_word(told: str | int | None) -> str | None:
+    """The word for the end; None while there is none."""
+    if isinstance(told, int):
+        return _FINISH_BY_NUMBER.get(told, str(told)) if told else None
+    return None if told == "FINISH_REASON_UNSPECIFIED" else told or None
+
+
+def block_word(told: Any) -> str | None:
+    """The word for why a prompt was refused; None if it was not."""
+    if isinstance(told, int):
+        return _BLOCK_BY_NUMBER.get(told, str(told)) if told else None
+    return told if isinstance(told, str) and told else None
+
+
+def usage_of(data: msgspec.Raw | None) -> Usage:
+    """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, and leaves out what is zero."""
+    told = storable(data) if data is not None else None
+    if not is_object(told):
+        return Usage()
+    answer, thoughts = _count(told.get("candidatesTokenCount")), _count(told.get("thoughtsTokenCount"))
+    return Usage(
+        input_tokens=_count(told.get("promptTokenCount")),
+        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
+        cached_input_tokens=_count(told.get("cachedContentTokenCount")),
+        reasoning_tokens=thoughts,
+        total_tokens=_count(told.get("totalTokenCount")),
+        extra={name: value for name, value in told.items() if value and name not in _KNOWN},
+    )
+
+
+_KNOWN = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount"})
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
+
+
+def storable(data: bytes | msgspec.Raw) -> Any:
+    """JSON as a payload of ours; None if it is none, or beyond the limits of one."""
+    try:
+        return freeze(decode(bytes(data)))
+    except (MalformedJson, ValidationError):
+        return None
+
+
+def within_limits(told: dict[str, msgspec.Raw]) -> dict[str, Any]:
+    """What the provider said beside its answer, without what says nothing and what no value of ours may hold."""
+    read = {name: storable(data) for name, data in told.items()}
+    return {name: value for name, value in read.items() if value or value == 0}
+
+
+def media_of(part: Part) -> ImagePart | FilePart | None:
+    """An image or a file; None for a thought's, and for what cannot be read."""
+    blob, file = part.inlineData, part.fileData
+    if part.thought:
+        return None
+    if file is not None and file.fileUri:
+        return FilePart(url=file.fileUri, mime=file.mimeType)
+    if blob is None or not blob.data:
+        return None
+    try:
+        data = base64.b64decode(blob.data.replace("-", "+").replace("_", "/"), validate=True)
+        if (blob.mimeType or "image/").startswith("image/"):
+            return ImagePart(Image(data=data, mime=blob.mimeType))
+        return FilePart(data=data, mime=blob.mimeType)
+    except (binascii.Error, ValueError, ValidationError):
+        return None
+
+
+def loose_part(data: bytes, place: int, number: int) -> dict[str, Any]:
+    """A part with all of its fields."""
+    told = decode(data)["candidates"][place]["content"]["parts"][number]
+    return told if is_object(told) else {}
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether what came last came to its end."""
+    try:
+        told = decode(data)
+    except MalformedJson:
+        return False
+    return is_object(told) or is_array(told)

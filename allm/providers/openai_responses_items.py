@@ -1,0 +1,178 @@
+"""OpenAI Responses: what stands in an answer -> parts, usage, finish reason and errors. Pure functions of decoded JSON.
+
+An item of the answer has more in it than a neutral part can hold: the phase and citations of a message, the namespace of a call, how an
+image was made. What is left over becomes a `ProviderPart` of the item's type, right behind the neutral part, so that nothing is lost and
+the request encoder can send it back to its maker.
+"""
+
+import binascii
+from base64 import b64decode
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from allm.errors import ErrorInfo, ValidationError
+from allm.freezing import freeze
+from allm.images import Image
+from allm.messages import ImagePart, ProviderPart
+from allm.providers.failures import error_of
+from allm.responses import FinishReason
+from allm.usage import Usage
+from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
+
+__all__ = [
+    "MAKER", "call_left_over", "error_in", "finish_of", "image_left_over", "image_of", "message_left_over", "objects", "provider_part",
+    "reasoning_data", "reasoning_texts", "storable", "text_of", "usage_of", "within_limits",
+]  # fmt: skip
+
+MAKER: Final = "openai"
+"""The provider that parts of this wire name as theirs."""
+
+_FINISH: Final[dict[str, FinishReason]] = {"completed": "stop", "complete": "stop", "cancelled": "cancelled", "failed": "error"}
+_INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+
+_REASONS: Final = {
+    "invalid_prompt": "content_filter", "bio_policy": "content_filter", "cyber_policy": "content_filter",
+    "misalignment_policy_violation": "content_filter", "image_content_policy_violation": "content_filter",
+    "vector_store_timeout": "timeout", "data_residency_mismatch": "invalid_request", "invalid_image": "invalid_request",
+    "invalid_image_format": "invalid_request", "invalid_base64_image": "invalid_request", "invalid_image_url": "invalid_request",
+    "image_too_large": "invalid_request", "image_too_small": "invalid_request", "image_parse_error": "invalid_request",
+    "invalid_image_mode": "invalid_request", "image_file_too_large": "invalid_request", "unsupported_image_media_type": "invalid_request",
+    "empty_image_file": "invalid_request", "failed_to_download_image": "invalid_request", "image_file_not_found": "invalid_request",
+}  # fmt: skip
+"""The published codes of a response that failed, beside those that all wires share. They come without a status: taken for a fault of
+the server, which is worth another try, they would be tried again in vain."""
+
+_LIMIT: Final = 1 << 63
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list; none if it is no list."""
+    return [item for item in value if is_object(item)] if is_array(value) else []
+
+
+def text_of(value: Any) -> str:
+    """The value if it is text, else none."""
+    return value if isinstance(value, str) else ""
+
+
+def finish_of(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
+    """(our word, the wire's word) for why it ended: its `status`, or `status:reason` where a reason is told."""
+    status = text_of(response.get("status")) or None
+    details = response.get("incomplete_details")
+    reason = text_of(details.get("reason")) if is_object(details) else ""
+    if status == "incomplete":
+        return _INCOMPLETE.get(reason, "other"), f"{status}:{reason}" if reason else status
+    # Without a word of it an answer that came to its end is complete. `queued` and `in_progress` are what a background call answers.
+    return _FINISH.get(status or "completed", "other"), status
+
+
+def reasoning_texts(item: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """(what, index, text) of the pieces of a reasoning item, in order: its summary, then (open models) what was really thought."""
+    pieces: list[tuple[str, int, str]] = []
+    for what in ("summary", "content"):
+        pieces += [(what, i, text_of(piece.get("text"))) for i, piece in enumerate(objects(item.get(what)))]
+    return pieces
+
+
+def reasoning_data(item: dict[str, Any]) -> str | None:
+    """The item as it goes back to its maker: JSON. None where it is not encrypted, as nobody keeps it for us then."""
+    if not text_of(item.get("encrypted_content")):
+        return None
+    kept = {name: item[name] for name in ("id", "summary", "content", "encrypted_content") if item.get(name)}
+    return encode({"type": "reasoning", "summary": [], **kept}).decode()
+
+
+def message_left_over(item: dict[str, Any]) -> ProviderPart | None:
+    """What a message has beside its text: its phase, which goes back, and citations."""
+    cited = [note for part in objects(item.get("content")) for note in objects(part.get("annotations"))]
+    kept = {**_named(item, "phase"), **({"annotations": cited} if cited else {})}
+    return provider_part("message", {**_named(item, "id"), **kept}) if kept else None
+
+
+def call_left_over(item: dict[str, Any]) -> ProviderPart | None:
+    """What a call has beside its name and arguments: the namespace of its tool, or the program that calls."""
+    kept = _named(item, "namespace", "caller")
+    return provider_part("function_call", {**_named(item, "call_id"), **kept}) if kept else None
+
+
+def image_of(item: dict[str, Any]) -> ImagePart | None:
+    """The image that the model made, if it did."""
+    try:
+        data = b64decode(text_of(item.get("result")), validate=True)
+        mime = text_of(item.get("output_format")).lower()
+        return ImagePart(Image(data=data, mime=f"image/{mime}" if mime else None))
+    except (binascii.Error, ValueError, ValidationError):
+        return None
+
+
+def image_left_over(item: dict[str, Any]) -> ProviderPart:
+    """How the image was made; the image itself stands before it."""
+    return provider_part("image_generation_call", {name: value for name, value in item.items() if name != "result"})
+
+
+def provider_part(kind: str, item: dict[str, Any]) -> ProviderPart:
+    """The item as it is; empty if it is beyond the limits of a value."""
+    try:
+        return ProviderPart(MAKER, kind, item)
+    except ValidationError:
+        return ProviderPart(MAKER, kind)
+
+
+def error_in(told: Any) -> ErrorInfo:
+    """What an error inside an answer that began well means."""
+    info = error_of(MAKER, told)
+    code = told.get("code") if is_object(told) else None
+    reason = _REASONS.get(code) if isinstance(code, str) else None
+    return replace(info, reason=reason) if reason and info.reason == "server_error" else info
+
+
+def usage_of(told: Any) -> Usage:
+    """Usage in the library's terms, which are this wire's own; what has no place there goes to `extra`."""
+    if not is_object(told) or not told:
+        return Usage()
+    read, written = _details(told, "input_tokens_details"), _details(told, "output_tokens_details")
+    return Usage(
+        input_tokens=_count(told.get("input_tokens")),
+        output_tokens=_count(told.get("output_tokens")),
+        cached_input_tokens=_count(read.pop("cached_tokens", None)),
+        cache_write_input_tokens=_count(read.pop("cache_write_tokens", None)),
+        reasoning_tokens=_count(written.pop("reasoning_tokens", None)),
+        total_tokens=_count(told.get("total_tokens")),
+        extra=within_limits({name: value for name, value in {**read, **written, **told}.items() if value and name not in _COUNTED}),
+    )
+
+
+_COUNTED = frozenset({"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"})
+
+
+def within_limits(told: dict[str, Any]) -> dict[str, Any]:
+    """What is told beside the answer, without what no value of ours may hold."""
+    kept: dict[str, Any] = {}
+    for name, value in told.items():
+        try:
+            kept[name] = freeze(value)
+        except ValidationError:
+            continue
+    return kept
+
+
+def storable(data: bytes) -> Any:
+    """Bytes of JSON as a payload of ours; None if they are none, or beyond the limits of one."""
+    try:
+        return freeze(decode(data))
+    except (MalformedJson, ValidationError):
+        return None
+
+
+def _named(item: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: item[name] for name in names if item.get(name)}
+
+
+def _details(told: dict[str, Any], name: str) -> dict[str, Any]:
+    details = told.get(name)
+    return dict(details) if is_object(details) else {}
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
