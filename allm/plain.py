@@ -97,7 +97,7 @@ def frozen(value: Any, depth: int = 0) -> Json:
     if depth >= MAX_DEPTH:
         raise NotJson(f"nested deeper than {MAX_DEPTH} levels")
     if kind is dict or isinstance(value, Mapping):
-        return _object(value, depth + 1)
+        return _object(cast("Any", value), depth + 1)
     if isinstance(value, list | tuple):
         return _array(cast("Any", value), depth + 1)
     return _subclass(value)
