@@ -61,7 +61,10 @@ class ChildSpec:
             object.__setattr__(self, "type", getattr(self.start[0], "child_type", "worker"))
         if self.shutdown is None:
             object.__setattr__(self, "shutdown", "infinity" if self.type == "supervisor" else 5.0)
-        _check_fields(self)
+        # A spec is made for every dynamic child: the usual ones cost a look into a set.
+        known = (self.restart, self.type, self.shutdown, self.mailbox) in _USUAL
+        if not known or self.significant is not False or self.max_redeliver != 0:
+            _check_fields(self)
 
     @classmethod
     def of(cls, value: ChildSpec | Mapping[str, Any]) -> ChildSpec:
@@ -82,6 +85,10 @@ class ChildSpec:
         return (getattr(self.start[0], "__module__", "?"),)
 
 
+_USUAL = frozenset(
+    [(restart, "worker", 5.0, mailbox) for restart in _RESTARTS for mailbox in _MAILBOXES]
+    + [(restart, "supervisor", "infinity", "drop") for restart in _RESTARTS]
+)
 _NAMES = tuple(field.name for field in fields(ChildSpec))
 
 
@@ -93,10 +100,10 @@ def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
 def _check_start(start: Any) -> None:
     if start is None:
         raise SpecError("missing_start")
-    parts: list[Any] = list(start) if is_tuple(start) else []
-    if len(parts) not in (2, 3) or not callable(parts[0]) or not isinstance(parts[1], (tuple, list)):
+    size = len(start) if is_tuple(start) else 0
+    if size not in (2, 3) or not callable(start[0]) or not isinstance(start[1], (tuple, list)):
         raise SpecError("invalid_start", start)
-    if len(parts) == 3 and not isinstance(parts[2], Mapping):
+    if size == 3 and not isinstance(start[2], Mapping):
         raise SpecError("invalid_start", start)
 
 

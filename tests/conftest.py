@@ -54,18 +54,14 @@ class Living:
     def left_since(self, before: "Living") -> list[str]:
         """Names of what lives now, lived not before, and is not the default runtime's."""
         default = default_runtime_now()
+        its_own = (default._dispatcher, default._pool, default._errands) if default is not None else ()
         return [
             *(
                 f"thread {name}"
                 for thread, name in self.threads.items()
                 if thread not in before.threads and not (default is not None and thread is default._thread)
             ),
-            *(
-                f"actor {name}"
-                for actor, name in self.actors.items()
-                if actor not in before.actors
-                and not (default is not None and _dispatcher(actor) in (default._dispatcher, default._pool, default._errands))
-            ),
+            *(f"actor {name}" for actor, name in self.actors.items() if actor not in before.actors and _dispatcher(actor) not in its_own),
             *(
                 f"socket {name}"
                 for inode, name in self.sockets.items()

@@ -171,6 +171,11 @@ def test_an_unknown_option_is_a_type_error_that_names_options(call: Callable[...
         ({"temperature": 9}, "temperature"),
         ({"tool_choice": "hammer"}, "tool_choice"),
         ({"metadata": {"x": float("nan")}}, "metadata.x"),
+        ({"request_id": 3}, "request_id"),
+        ({"on_event": 3}, "on_event"),
+        ({"tools": "weather"}, "tools"),
+        ({"tools": [3]}, "tools[0]"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].name"),
     ],
 )
 def test_a_bad_option_is_refused_with_its_path_before_anything_is_sent(
@@ -321,6 +326,33 @@ def test_a_slow_on_event_holds_nobody_up(sim: Simulator, fast: Make, runtime: al
     go_on.set()
     eventually(lambda: seen == events, "it sees them all in the end")
     eventually(lambda: not [name for name in living() if name.startswith("Listener")], "its actor is gone")
+
+
+def test_an_on_event_that_falls_far_behind_is_spared_the_deltas_and_gets_whole_blocks(runtime: allm.Runtime) -> None:
+    go_on = threading.Event()
+    watched: list[Event] = []
+
+    def slow(event: Event) -> None:
+        go_on.wait(WAIT)
+        watched.append(event)
+
+    words = [f"{number} " for number in range(2_500)]
+    fake = Fake([*[("text", word) for word in words], ("finish", "stop")])
+    response = allm.generate(fake.engine, "Hi", runtime=runtime, on_event=slow)
+    assert response.text == "".join(words)
+    go_on.set()
+    eventually(lambda: watched and isinstance(watched[-1], allm.MessageCompleted), "it is told the end")
+    assert len(text_of(watched).split()) < len(words)
+    assert [event.text for event in watched if isinstance(event, allm.TextCompleted)] == [response.text]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/v1?key=sk-1", "http://user:pw@127.0.0.1/v1", "http://127.0.0.1/v1#here"])
+def test_an_address_with_more_than_a_path_is_refused_without_being_shown(url: str, fast: Make, runtime: allm.Runtime) -> None:
+    with pytest.raises(allm.ValidationError) as raised:
+        allm.generate(fast(base_url=url), "Hi", runtime=runtime)
+    assert raised.value.metadata["path"] == "engine.base_url"
+    assert "sk-1" not in str(raised.value)
+    assert "pw" not in str(raised.value)
 
 
 def test_folds_are_right_with_deltas_off(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:

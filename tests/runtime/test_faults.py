@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -402,9 +403,26 @@ def test_a_request_that_dies_on_a_reused_connection_is_sent_again_and_is_no_atte
     assert (len(server.heads), server.connections) == (3, 2)
 
 
-def test_it_is_sent_again_once(raw: Raw, runtime: allm.Runtime) -> None:
-    """The second connection is new: what dies there is a failure as any other."""
+def test_it_is_sent_again_once_though_the_next_connection_is_a_dead_one_too(raw: Raw, runtime: allm.Runtime) -> None:
+    both = threading.Barrier(2)
 
+    def respond(visit: Visit) -> None:
+        visit.read()
+        if visit.number <= 2:
+            both.wait(WAIT)  # so that two connections are made, and kept
+        visit.send(http(chat_stream("Hello")))
+        visit.read()
+
+    server, engine = raw(respond, retry=allm.Retry.none())
+    with ThreadPoolExecutor(2) as pool:
+        for call in [pool.submit(allm.generate, engine, "Hi", runtime=runtime) for _ in range(2)]:
+            assert call.result(WAIT).text == "Hello"
+    eventually(lambda: runtime.stats()["calls"] == 0, "both are over")
+    assert failed(engine, runtime=runtime).reason == "connection_closed"
+    assert (len(server.heads), server.connections) == (4, 2)
+
+
+def test_a_new_connection_that_dies_after_it_is_a_failure_as_any_other(raw: Raw, runtime: allm.Runtime) -> None:
     def respond(visit: Visit) -> None:
         visit.read()
         if visit.number == 1:

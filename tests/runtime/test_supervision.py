@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,7 +23,6 @@ from tests.runtime.support import (
     WAIT,
     engine_name,
     eventually,
-    first_delta,
     kinds,
     living,
     node,
@@ -365,27 +363,6 @@ def test_stop_waits_for_the_calls_that_run_and_takes_no_more(sim: Simulator, eng
         assert call.result(WAIT).text == TEXT
         assert stopping.result(WAIT) == ()
     assert len(sim.requests) == 1
-
-
-def test_stop_does_not_wait_for_a_stream_that_nobody_reads(sim: Simulator, engine: allm.Engine) -> None:
-    sim.respond(lambda request: Reply(pieces=tuple("x" * 12_000 for _ in range(2_500))))
-    runtime = allm.Runtime()
-    events = iter(allm.stream_generate(engine, "Hi", runtime=runtime, request_id="unread"))
-    first_delta(events)
-    assert not sim.wait_idle(0.3)
-    start = time.monotonic()
-    assert runtime.stop() == ("unread",)
-    assert time.monotonic() - start < 5
-    assert isinstance(one_end(list(events)), allm.ErrorOccurred)
-
-
-@pytest.mark.parametrize("timeout", [-1, float("nan"), True, "soon"])
-def test_a_time_to_stop_that_is_none_is_refused_and_nothing_is_stopped(
-    timeout: Any, sim: Simulator, fast: Make, runtime: allm.Runtime
-) -> None:
-    with pytest.raises(allm.ValidationError):
-        runtime.stop(timeout)
-    quick(fast(), runtime)
 
 
 def test_stop_ends_consumers_of_asyncio_and_those_who_wait_for_a_retry(sim: Simulator, fast: Make) -> None:
