@@ -99,9 +99,9 @@ class Slot:
             self.home.put_message(Began(self, cell.generation))
 
     def child_ended(self, cell: Cell, exit: Exit) -> None:
-        if self.inline:
+        if self.inline and self.status is not RUNNING:
             self.ended_inline = exit
-        else:
+        else:  # also when it came up and ended in one turn: that is no failed start
             self.home.put_message(Ended(self, cell.generation, exit, cell))
 
     def started(self, cell: Cell) -> None:
@@ -109,8 +109,10 @@ class Slot:
         self.child_started(cell)
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """As a watcher of a child that a start function made."""
-        self.child_ended(cell, exit)
+        """As a watcher of a child that a start function made; it may have come and gone before it was watched."""
+        if cell.started:
+            self.child_started(cell)
+        self.child_ended(cell, cell.exit or exit)
 
 
 class Began(NamedTuple):

@@ -72,6 +72,6 @@ def _adopt(slot: Slot, result: Any, dispatcher: Dispatcher) -> Exit | None:
     slot.ref, slot.cell = ref, cell
     slot.inline = slot.inline and cell.dispatcher is dispatcher
     cell.generation = slot.generation
+    cell.watch(slot, slot)  # first, so that no end is reported without the start
     cell.owner = slot  # its reports may come twice, then: the second is void
-    cell.watch(slot, slot)
     return slot.ended_inline

@@ -12,10 +12,10 @@ from allm.supervisors import ChildSpec, Exit, Flags, Registry, StartError, Super
 from allm.supervisors.actor import start_and_wait, wait_started
 from allm.supervisors.admin import count_children, restart_child, start_child, which_child, which_children
 from allm.supervisors.cell import alive
-from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
 from allm.supervisors.starting import IGNORE
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, running, spec
+from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, raised, running, spec, wait_ended
 
 
 class FromInit(Supervisor):
@@ -208,6 +208,28 @@ def test_START_14_a_name_resolves_to_the_new_actor_after_a_restart(supervise: St
     assert second is not None
     assert second is not first
     assert ask(second, "who") == "king"
+
+
+def test_a_child_that_ended_before_it_was_adopted_was_started(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
+    """A supervisor that is slow to look must not take a quick child for a failed start."""
+    seen: list[ActorRef[Any]] = []
+
+    def quick() -> ActorRef[Any]:
+        ref = Probe.start_on(ThreadDispatcher(), journal, "quick")
+        wait_started(ref, WAIT)
+        if not seen:
+            raised(ref, "crash")
+            wait_ended(ref)
+        seen.append(ref)
+        return ref
+
+    ref = begin(Hooked, journal, on=dispatch)
+    first = start_child(ref, ChildSpec("quick", (quick, ()), restart="temporary"))
+    assert first is seen.pop()
+    start_child(ref, ChildSpec("lasting", (quick, ())))
+    assert running(ref, "lasting") is seen[1]
+    with pytest.raises(SupervisorError):
+        which_child(ref, "quick")
 
 
 def test_a_dynamic_child_that_fails_to_start_is_gone(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
