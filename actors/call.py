@@ -4,11 +4,12 @@ Touched on the loop's thread only, but for `cancel_asked` (a flag) and what the 
 """
 
 import random as randomness
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from allm.actors.addresses import PLACEHOLDER, addresses_of, with_images
 from allm.actors.listener import Listening
 from allm.actors.pipe import Pipe
 from allm.actors.vault import KeyHandle
@@ -25,6 +26,7 @@ from allm.events import (
     TextDelta,
     ToolCallDelta,
 )  # fmt: skip
+from allm.images import Image
 from allm.order import OrderChecker
 from allm.providers.adapter import Adapter, Decoder, HttpRequest, Script
 from allm.requests import Request
@@ -48,12 +50,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     raw_chunks: bool = False
     session_id: str | None = None
     metadata: dict[str, Any] = {}
+    block_prefix: str = "b"
+    response_type: str | None = None
 
 
 class Plan:
-    """A call that is ready to be made: everything is checked, nothing is sent."""
+    """A call that is ready to be made: everything is checked, nothing is sent.
 
-    __slots__ = ("adapter", "base_url", "engine", "http", "key", "model", "on_event", "options", "request")
+    `addresses` are those of images that the wire takes by their bytes only: the exchange fetches them, and there is no `http` before.
+    """
+
+    __slots__ = (
+        "adapter", "addresses", "base_url", "engine", "http", "key", "lends_key", "model", "on_event", "options", "outgoing", "request",
+        "tight",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -72,13 +82,46 @@ class Plan:
         self.on_event = on_event
         self.model = request.model or engine.model
         self.key: KeyHandle | None = None
+        self.lends_key = False
+        """Whether the key is somebody else's, who drops it."""
+        self.outgoing: Callable[[bool], Request] | None = None
+        """Makes the request anew, with less of the thread if that is asked for."""
+        self.tight = False
+        """Whether the provider found the thread too long, and less of it is sent."""
         self.http: HttpRequest | Script | None = None
+        self.addresses: tuple[str, ...] = ()
 
-    def encode(self) -> HttpRequest | Script:
-        """The request as the wire has it; once a call, in the caller's thread."""
-        if self.http is None:
-            self.http = self.adapter.request(self.engine, self.request, self.base_url, not self.options.one_body)
-        return self.http
+    def prepare(self, runtime: Any) -> Any:
+        """The slot of the call."""
+        return runtime.prepare(self)
+
+    def encode(self) -> None:
+        """Makes the request as the wire has it; once a call, in the caller's thread. What is wrong with it is found here, also where an
+        image must be fetched first: another one stands in its place."""
+        if self.http is None and not self.addresses:
+            self.addresses = self.missing()
+            made = self.made(dict.fromkeys(self.addresses, PLACEHOLDER))
+            self.http = None if self.addresses else made
+
+    def fetched(self, found: Mapping[str, Image]) -> None:
+        """The images have come. On the loop."""
+        self.http = self.made(found)
+        self.addresses = ()
+
+    def shrink(self) -> None:
+        """Makes the request anew with less of the thread. Runs functions of the user, so never on the loop."""
+        if self.outgoing is not None:
+            self.request = self.outgoing(True)
+        self.encode()
+
+    def missing(self) -> tuple[str, ...]:
+        """The addresses of images that must be fetched."""
+        return addresses_of(self.adapter, self.request)
+
+    def made(self, found: Mapping[str, Image]) -> HttpRequest | Script:
+        """The request, with these images in the place of their addresses."""
+        request = with_images(self.request, found)
+        return self.adapter.request(self.engine, request, self.base_url, not self.options.one_body)
 
 
 class Call:
@@ -121,6 +164,8 @@ class Call:
                 generation=self.generation,
                 used_ids=self._used_ids,
                 include_raw_chunks=options.raw_chunks,
+                block_prefix=options.block_prefix,
+                response_type=options.response_type,
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
@@ -156,6 +201,16 @@ class Call:
         if self.resent or self.cancel_asked or self.ended:
             return False
         self.resent = self._resending = True
+        return True
+
+    def tighten(self, error: ErrorInfo, content: bool) -> bool:
+        """Whether the call is made once more with less of its thread: the provider found it too long, and there is a policy for that."""
+        plan = self.plan
+        if content or error.reason != "context_length_exceeded" or plan.tight or plan.outgoing is None or plan.engine.history is None:
+            return False
+        if self.cancel_asked or self.ended:
+            return False
+        plan.tight, plan.http = True, None
         return True
 
     def restarting(self, error: ErrorInfo, delay: float) -> None:

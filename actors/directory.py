@@ -15,6 +15,7 @@ from allm.supervisors.timers import Timers
 
 if TYPE_CHECKING:
     from allm.actors.call import Call
+    from allm.actors.turn_slot import Turn
 
 __all__ = ["Directory", "EngineKey"]
 
@@ -32,6 +33,9 @@ class Directory:
         self.engines: dict[EngineKey, ActorRef[Any]] = {}
         self.supervisors: dict[EngineKey, ActorRef[Any]] = {}
         self.calls: dict[str, Call] = {}
+        self.turns: dict[str, Turn] = {}
+        self.turns_ref: ActorRef[Any] | None = None
+        self.tools: ActorRef[Any]
         self.stopping = False
         self.call_ended = threading.Event()
         """Set at the end of each call; who waits for the last one clears it."""

@@ -77,6 +77,8 @@ class CallPolicy:
         error, content, unanswered = failure_of(exit)
         if unanswered and self._call.resend():
             return Restart(0.0)
+        if self._call.tighten(error, content):
+            return Restart(0.0)
         decision = self._call.decide(error, content)
         return Restart(decision.delay) if isinstance(decision, RestartAfter) else GiveUp()
 
@@ -143,7 +145,7 @@ class CallSupervisor(DynamicSupervisor):
             call.pipe.finish(None, StreamError("unknown", f"the end of the call failed: {type(error).__name__}"))
         if call.exchange is not None:
             call.exchange.leave(normal=False)
-        if call.plan.key is not None:
+        if call.plan.key is not None and not call.plan.lends_key:
             self._directory.vault.drop(call.plan.key)
         self._directory.calls.pop(call.id, None)
         self._directory.call_ended.set()

@@ -6,14 +6,17 @@ transport raises is told by `Ways.explain`, so that nothing of the HTTP stack le
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from allm.actors.call import Call
+from allm.actors.call import Call, Plan
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
 from allm.errors import AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
+from allm.images import Image
 from allm.providers.adapter import Decoder, HttpRequest, Script
+from allm.settings import Http
+from allm.wire_json import is_object
 
 __all__ = ["Exchange", "Ways"]
 
@@ -23,6 +26,8 @@ _ERROR_TIME = 10.0
 """Seconds that an error answer may take: its status is known, only its text is missing."""
 _DRAIN_TIME = 1.0
 """Seconds after the terminal event for the end of the body, so that the connection can be used again."""
+_STREAMS = ("event-stream", "ndjson", "jsonl")
+"""Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
 _BODY = 256 << 20
 """Bytes of a one-body answer at most."""
 
@@ -40,6 +45,10 @@ class Ways(Protocol):
 
     def explain(self, error: BaseException) -> tuple[str, str]:
         """(reason, message) for what a transport raised."""
+        ...
+
+    async def fetch(self, addresses: tuple[str, ...], http: Http) -> dict[str, Image]:
+        """The images at these addresses. Raises ValidationError for one that cannot be had."""
         ...
 
 
@@ -87,6 +96,10 @@ class Exchange:
         """From the request to the last byte. Never raises but when cancelled."""
         plan = self._call.plan
         try:
+            if plan.tight and plan.http is None:
+                await self._ways.off_loop(plan.shrink, reason="history_failed")
+            if plan.addresses:
+                await self._fetch(plan)
             if isinstance(plan.http, Script):
                 await self._play(plan.http)
             elif plan.http is not None:
@@ -112,6 +125,12 @@ class Exchange:
             await self._room()
         self._finish(decoder)
 
+    async def _fetch(self, plan: Plan) -> None:
+        """Has the images that the wire takes by their bytes only. Once a call: its further attempts have them."""
+        self._tell(Resolving())
+        plan.fetched(await self._ways.fetch(plan.addresses, plan.engine.http))
+        self._tell(Connected())
+
     async def _http(self, request: HttpRequest) -> None:
         key = await self._key(request)
         self._answer = answer = await self._ways.send(self._call, request, key, self)
@@ -125,7 +144,7 @@ class Exchange:
             return
         decoder.headers(headers)
         kind = headers.get("content-type", "")
-        if "event-stream" in kind:
+        if any(word in kind for word in _STREAMS):
             await self._events(decoder, body, b"")
         else:
             await self._whole(decoder, body, "json" in kind)
@@ -330,7 +349,6 @@ def scrubbed(error: ErrorInfo, key: str | None) -> ErrorInfo:
     """The error without the key, wherever a provider echoed it."""
     if not key:
         return error
-    metadata = {name: value.replace(key, "***") if isinstance(value, str) else value for name, value in error.metadata.items()}
     return ErrorInfo(
         error.kind,
         error.reason,
@@ -339,5 +357,16 @@ def scrubbed(error: ErrorInfo, key: str | None) -> ErrorInfo:
         error.retry_after,
         error.request_id,
         error.provider,
-        metadata,
+        _scrub(error.metadata, key),
     )
+
+
+def _scrub(value: Any, key: str) -> Any:
+    """Plain data without the key, however deep it stands."""
+    if isinstance(value, str):
+        return value.replace(key, "***")
+    if is_object(value):
+        return {_scrub(name, key): _scrub(inner, key) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_scrub(inner, key) for inner in cast("tuple[Any, ...]", value))
+    return value

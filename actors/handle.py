@@ -8,25 +8,38 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from allm.actors.call import Call, Plan
 from allm.actors.pipe import Pipe
 from allm.actors.runtime import Runtime, default_runtime
 from allm.errors import EngineError, StreamError
 from allm.events import Event, TextDelta
-from allm.responses import Response
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from allm.actors.turn_plan import TurnPlan
+    from allm.actors.turn_slot import Turn
+    from allm.responses import Response
+
+    R = TypeVar("R", default=Response)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 __all__ = ["Stream"]
 
 
-class Stream:
-    """The events of one call. Iterate it (`for`, `async for`), or ask for what it adds up to (`response()`, `await`)."""
+class Stream(Generic[R]):
+    """The events of one call. Iterate it (`for`, `async for`), or ask for what it adds up to (`response()`, `result()`, `await`):
+    a Response, a StepResult or a ChatResult, by the call that made it."""
 
-    def __init__(self, plan: Plan, runtime: Runtime | None) -> None:
+    def __init__(self, plan: "Plan | TurnPlan", runtime: Runtime | None) -> None:
         self._plan = plan
         self._runtime = runtime
-        self._call: Call | None = None
+        self._call: Call | Turn | None = None
         self._consumed = False
         self._left = False
         self._starting = threading.RLock()  # two threads that begin at once make one call
@@ -42,8 +55,8 @@ class Stream:
         """The text alone, piece by piece; both ways."""
         return TextDeltas(self)
 
-    def response(self) -> Response:
-        """Drains the stream and gives the response. Raises what a call that failed before any content raises."""
+    def response(self) -> R:
+        """Drains the stream and gives what it adds up to. Raises what a call that failed before any content raises."""
         self._may_block()
         call = self._start(fold=True)
         pipe = call.pipe
@@ -64,10 +77,11 @@ class Stream:
         self._open_cursor()
         return _AsyncCursor(self._pull, self._leave)
 
-    def __await__(self) -> Generator[Any, None, Response]:
+    def __await__(self) -> Generator[Any, None, R]:
         return self._drain().__await__()
 
-    async def _drain(self) -> Response:
+    async def _drain(self) -> R:
+        self._serve()
         call = self._start(fold=True)
         try:
             while not call.pipe.done:
@@ -93,13 +107,13 @@ class Stream:
         if call is not None and not call.pipe.done:
             self._on().withdraw(call)
 
-    def __enter__(self) -> "Stream":
+    def __enter__(self) -> "Stream[R]":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    async def __aenter__(self) -> "Stream":
+    async def __aenter__(self) -> "Stream[R]":
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -126,7 +140,7 @@ class Stream:
             self._runtime = default_runtime()
         return self._runtime
 
-    def _start(self, fold: bool) -> Call:
+    def _start(self, fold: bool) -> "Call | Turn":
         """The call, submitted at the first need."""
         call = self._call or self._submit(fold)
         if fold and call.pipe.live:
@@ -135,23 +149,24 @@ class Stream:
             self._consumed = True
         return call
 
-    def _submit(self, fold: bool) -> Call:
+    def _submit(self, fold: bool) -> "Call | Turn":
         with self._starting:
             call = self._call
             if call is None and self._left:
                 call = self._start_cancelled()
             elif call is None:
                 runtime = self._on()
-                call = self._call = runtime.prepare(self._plan)
+                call = self._call = self._plan.prepare(runtime)
                 if fold:
                     call.pipe.fold_only()
                 runtime.submit(call)
             return call
 
-    def _start_cancelled(self) -> Call:
+    def _start_cancelled(self) -> "Call | Turn":
         """Cancelled or closed before anything was sent: nothing is sent."""
         runtime = self._on()
-        call = self._call = runtime.prepare(self._plan)
+        call: Call | Turn = self._plan.prepare(runtime)
+        self._call = call
         call.cancelled()
         runtime.forget(self._plan)
         return call
@@ -198,8 +213,14 @@ class Stream:
         finally:
             self._leave()
 
+    def _serve(self) -> None:
+        """Asynchronous tools run on the loop of the task that waits for them."""
+        if self._call is None and not isinstance(self._plan, Plan):
+            self._plan.loop = asyncio.get_running_loop()
+
     async def _pull(self) -> list[Event]:
         """The next batch for an asyncio cursor."""
+        self._serve()
         call = self._start(fold=False)
         pipe = call.pipe
         while True:
@@ -221,15 +242,15 @@ class Stream:
             self._leave()
             raise
 
-    def _end(self, call: Call) -> None:
+    def _end(self, call: "Call | Turn") -> None:
         self._consumed = True
         if call.pipe.error is not None:
             raise call.pipe.error
 
-    def _result(self, call: Call) -> Response:
+    def _result(self, call: "Call | Turn") -> R:
         if call.pipe.error is not None:
             raise call.pipe.error
-        return cast(Response, call.pipe.response)
+        return cast(R, call.pipe.response)
 
 
 class _AsyncCursor:
@@ -262,7 +283,7 @@ class _AsyncCursor:
 class TextDeltas:
     """The text of a stream, for `for` and `async for`."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
 
     def __iter__(self) -> Iterator[str]:

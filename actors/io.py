@@ -26,16 +26,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from allm.actors.call import Call
 from allm.actors.directory import Directory
 from allm.actors.exchange import Exchange
+from allm.actors.fetch import SocketGuard, fetch_image, refusal
 from allm.actors.stream import Begin
 from allm.callables import resolve
 from allm.environment import environment
 from allm.errors import EngineError
+from allm.images import Image
 from allm.providers.adapter import HttpRequest
 from allm.settings import Http
 from allm.supervisors import Actor, Exit
 from allm.version import __version__
 
-__all__ = ["IoActor", "Transports", "explain", "prepare"]
+__all__ = ["IoActor", "Transports", "explain", "fetch", "fetch_now", "prepare", "without_identity"]
 
 _current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("allm_exchange", default=None)
 _contexts: dict[tuple[Any, ...], ssl.SSLContext] = {}
@@ -230,7 +232,7 @@ class IoActor(Actor):
         else:
             super().on_receive(message)
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         for task, exchange in list(self._tasks.items()):
             exchange.cut_off()  # a task that is cancelled before its first step tells nobody
             task.cancel()
@@ -257,6 +259,56 @@ class IoActor(Actor):
     def explain(self, error: BaseException) -> tuple[str, str]:
         """(reason, message) for what a transport raised."""
         return explain(error)
+
+    async def fetch(self, addresses: tuple[str, ...], http: Http) -> dict[str, Image]:
+        """The images at these addresses, which anybody may have written."""
+        return {url: await fetch(url, without_identity(http)) for url in addresses}
+
+
+def without_identity(http: Http) -> Http:
+    """What of these settings may be used with a host that is not the provider: whom to trust, and nothing that says who we are."""
+    return Http(verify=http.verify)
+
+
+class _Fetched:
+    """aiohttp's answer, as `actors/fetch.py` wants it."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self.read = answer.content.iter_any
+        self.close = answer.close
+
+
+async def fetch(url: str, http: Http) -> Image:
+    """The image at `url`, as `fetch_image` bounds it, over connections of its own. `prepare(http)` comes before. Any loop."""
+    guard = SocketGuard(environment.private_urls)
+    connector = aiohttp.TCPConnector(ssl=_contexts[http.verify, None], socket_factory=guard, use_dns_cache=False, force_close=True)
+    headers = {"user-agent": _AGENT, "accept": "image/*", "accept-encoding": "identity"}
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=jar, headers=headers, auto_decompress=False) as session:
+
+        async def get(address: str) -> _Fetched:
+            return _Fetched(await session.get(address, allow_redirects=False))
+
+        try:
+            return await fetch_image(url, get)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            private = f"{guard.refused} is a private address; allm.configure(allow_private_urls=True) allows these"
+            found = "this is no address that can be used" if isinstance(error, ValueError) else explain(error)[1]
+            problem = private if guard.refused else found
+        raise refusal(url, problem)
+
+
+def fetch_now(url: str) -> Image:
+    """The image at `url`, waited for in the calling thread. Raises EngineError("would_block") where an event loop runs in it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        http = Http()
+        prepare(http)
+        return asyncio.run(fetch(url, http))
+    raise EngineError("would_block", "fetching an image would block this event loop: await asyncio.to_thread(image.to_binary)")
 
 
 def _url(text: str) -> httpx.URL:

@@ -114,6 +114,16 @@ class Pipe:
             self._forget(wake)
             raise
 
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Call `tell` at the end, once: from the loop's thread, or here if it has ended. Only where nobody wants the events."""
+        self._waiters.append(tell)
+        if self.done:
+            try:
+                self._waiters.remove(tell)
+            except ValueError:
+                return  # it was told
+            tell()
+
     def _wake(self) -> None:
         waiters = self._waiters
         while waiters:

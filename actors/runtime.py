@@ -2,7 +2,9 @@
 
     Runtime (rest_for_one)
     ├── core (rest_for_one): io
-    └── engines (dynamic): one supervisor for each engine actor and its call supervisor
+    ├── engines (dynamic): one supervisor for each engine actor and its call supervisor
+    ├── tools (dynamic): one actor for each handler that runs
+    └── turns (dynamic): one actor for each step or loop that runs
 
 `default_runtime()` is started at the first plain call, drained at exit, and made anew after a fork.
 """
@@ -15,7 +17,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from pykka import ActorDeadError, ActorRef
@@ -25,8 +27,14 @@ from allm.actors.call import Call, Plan
 from allm.actors.directory import Directory, EngineKey
 from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall, put
 from allm.actors.listener import Errand, Listener, Listening
+from allm.actors.tools import Tools
+from allm.actors.turn_plan import TurnPlan
+from allm.actors.turn_slot import Turn
+from allm.actors.turns import StartTurn, Turns, WithdrawTurn
 from allm.actors.vault import Vault
+from allm.actors.workshop import Workshop
 from allm.errors import EngineError, ErrorInfo, StreamError, ValidationError
+from allm.events import Event
 from allm.freezing import freeze_dict
 from allm.settings import Http
 from allm.supervisors import (
@@ -40,6 +48,8 @@ from allm.supervisors import (
     wait_started,
 )
 from allm.supervisors.view import child, tree
+from allm.turn import step
+from allm.turn_data import Begin, CallModel
 
 __all__ = ["Runtime", "default_runtime"]
 
@@ -53,23 +63,30 @@ class Root(Supervisor):
         super().__init__(specs, strategy="rest_for_one")
         self._directory = directory
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         for call in list(self._directory.calls.values()):
             call.fail(ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=call.id))
 
 
 class Runtime:
-    """The supervision tree. Use it as a context manager, or call `stop()`; plain calls use `default_runtime()`."""
+    """The supervision tree. Use it as a context manager, or call `stop()`; plain calls use `default_runtime()`.
 
-    def __init__(self) -> None:
+    `resources` are live things for tool handlers (`ToolContext.resources`); they are never serialised. On `loop`, if one is given, run
+    asynchronous handlers of calls that no task waits for.
+    """
+
+    def __init__(self, *, resources: Mapping[str, Any] | None = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.resources = dict(resources or {})
+        self.user_loop = loop
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="allm-loop", daemon=True)
         self._dispatcher = LoopDispatcher(self._loop)
         # Callbacks that block must not keep another call from its key.
-        self._pool = PoolDispatcher(16, name="allm-pool")
+        self.pool = PoolDispatcher(16, name="allm-pool")
         self._errands = PoolDispatcher(64, name="allm-keys")
         self._directory = Directory(self._dispatcher.timers)
+        self.workshop = Workshop(self._loop)
         self._dropped: deque[str] = deque()
         self._keys: dict[tuple[str, str, int], tuple[Http, EngineKey, str]] = {}
         self._stopped = False
@@ -87,6 +104,8 @@ class Runtime:
         return [
             ChildSpec("core", (Supervisor, (core,), {"strategy": "rest_for_one"})),
             ChildSpec("engines", (Engines, (self._directory,))),
+            ChildSpec("tools", (Tools, (self._directory, self.workshop)), mailbox="keep"),
+            ChildSpec("turns", (Turns, (self._directory,)), mailbox="keep"),
         ]
 
     def _run(self) -> None:
@@ -111,19 +130,37 @@ class Runtime:
             self._check()
             plan.encode()
             io.prepare(plan.engine.http)
+            if plan.addresses:
+                io.prepare(io.without_identity(plan.engine.http))
         except BaseException:
             self.forget(plan)
             raise
         key, name = self._key(plan)
-        listening = None
-        if plan.on_event is not None:
-            listener = Listener.start_on(self._pool, plan.on_event)
-            listening = Listening(listener, self._loop, self._directory.unfinished)
-        return Call(plan, key, name, listening)
+        return Call(plan, key, name, self._listening(plan.on_event))
 
-    def submit(self, call: Call) -> None:
-        """Hands the call to its engine actor. Any thread; returns at once."""
+    def _listening(self, on_event: Callable[[Event], object] | None) -> Listening | None:
+        if on_event is None:
+            return None
+        return Listening(Listener.start_on(self.pool, on_event), self._loop, self._directory.unfinished)
+
+    def prepare_turn(self, plan: TurnPlan) -> Turn:
+        """The slot of a turn: its first call is made ready here, in the caller's thread."""
+        try:
+            self._check()
+            _, effects = step(plan.state, Begin())
+            first = plan.call(next(effect for effect in effects if isinstance(effect, CallModel)))
+            io.prepare(plan.engine.http)
+        except BaseException:
+            self.forget(plan)
+            raise
+        return Turn(plan, self, first, self._listening(plan.on_event))
+
+    def submit(self, call: Call | Turn) -> None:
+        """Hands the call to its engine actor, the turn to its supervisor. Any thread; returns at once."""
         self._check()
+        if isinstance(call, Turn):
+            self._submit_turn(call)
+            return
         calls = self._directory.calls
         if calls.setdefault(call.id, call) is not call:  # the user's own request id, of a call that runs
             call.id = f"{call.id} {os.urandom(4).hex()}"
@@ -150,7 +187,16 @@ class Runtime:
             raise EngineError("stopped", "this runtime was stopped")
         # Else it is being restarted, and will find the call in the directory.
 
-    def withdraw(self, call: Call) -> None:
+    def _submit_turn(self, turn: Turn) -> None:
+        turns = self._directory.turns
+        if turns.setdefault(turn.id, turn) is not turn:
+            turn.id = f"{turn.id} {os.urandom(4).hex()}"
+            turns[turn.id] = turn
+        ref = self._directory.turns_ref
+        if ref is not None:  # else it is being started, and will find the turn in the directory
+            put(ref, StartTurn(turn.id))
+
+    def withdraw(self, call: Call | Turn) -> None:
         """Nobody wants the call any more. May be called from a finaliser: it takes no lock and sends no message itself."""
         call.cancel_asked = True
         self._dropped.append(call.id)
@@ -161,7 +207,13 @@ class Runtime:
 
     def _withdraw_all(self) -> None:
         while self._dropped:
-            call = self._directory.calls.get(self._dropped.popleft())
+            id = self._dropped.popleft()
+            turn, ref = self._directory.turns.get(id), self._directory.turns_ref
+            if turn is not None and turn.cancel_asked and ref is not None:
+                put(ref, WithdrawTurn(id))
+            call = self._directory.calls.get(id)
+            if call is not None and not call.cancel_asked:
+                continue  # a turn's, of the same id
             engine = self._directory.engines.get(call.key) if call is not None else None
             if call is not None and engine is not None and engine.is_alive():
                 engine.tell(WithdrawCall(call.id))
@@ -170,9 +222,9 @@ class Runtime:
                 self._directory.calls.pop(call.id, None)
                 self.forget(call.plan)
 
-    def forget(self, plan: Plan) -> None:
+    def forget(self, plan: Plan | TurnPlan) -> None:
         """Drops the key of a plan of which no call is made. May be called from a finaliser."""
-        if plan.key is not None:
+        if plan.key is not None and not (isinstance(plan, Plan) and plan.lends_key):
             self.vault.drop(plan.key)
 
     def on_loop(self) -> bool:
@@ -194,14 +246,14 @@ class Runtime:
         self._keys[plan.engine.adapter, plan.base_url, id(http)] = (http, key, name)
         return key, name
 
-    async def _off_loop(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs user code on a thread of the pool. Raises EngineError("resolver_failed") for whatever it raises."""
+    async def _off_loop(self, function: Callable[..., Any], *args: Any, reason: str = "resolver_failed") -> Any:
+        """Runs user code on a thread of the pool. Raises EngineError(reason) for whatever it raises."""
         errand = Errand.start_on(self._errands)
         reply: Any = errand.ask((function, args), block=False)
         ok, value = await reply
         if ok:
             return value
-        raise EngineError("resolver_failed", f"the key resolver failed: {value}")
+        raise EngineError(reason, f"{_CODE.get(reason, reason)} failed: {value}")
 
     # the tree
 
@@ -210,7 +262,7 @@ class Runtime:
         return freeze_dict(tree(self._root), "tree")
 
     def stats(self) -> dict[str, Any]:
-        """Counts, as plain data: calls that run, keys held, and for each engine how its calls went."""
+        """Counts, as plain data: calls that run, keys held, for each engine how its calls went, and how the tools' handlers ended."""
         engines = {}
         for ref in list(self._directory.engines.values()):
             actor: Any = getattr(ref.actor_inbox, "body", None)
@@ -218,7 +270,8 @@ class Runtime:
                 engines[actor.name] = {
                     "running": actor.running, "done": actor.done, "failed": actor.failed, "last_failure": actor.last_failure,
                 }  # fmt: skip
-        return freeze_dict({"calls": len(self._directory.calls), "engines": engines}, "stats")
+        counts = {"calls": len(self._directory.calls), "engines": engines, "tools": self.workshop.stats()}
+        return freeze_dict(counts, "stats")
 
     def find(self, *path: str) -> ActorRef[Any]:
         """The ref of an actor of the tree, by the ids from the root down. Raises EngineError("not_found")."""
@@ -252,7 +305,7 @@ class Runtime:
         if patient:
             self._drain_calls(deadline)
         self._directory.stopping = True
-        left = tuple(self._directory.calls)
+        left = tuple({**self._directory.turns, **self._directory.calls})
         try:
             stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - time.monotonic()))
         except (CallTimeout, ActorDeadError):
@@ -260,10 +313,13 @@ class Runtime:
         self._finish(max(0.5, deadline - time.monotonic()))
         return left
 
+    def _running(self) -> list[Call | Turn]:
+        return [*self._directory.turns.values(), *self._directory.calls.values()]
+
     def _drain_calls(self, deadline: float) -> None:
         """Until no call runs, or only such as wait for a reader, or the time is over."""
         ended = self._directory.call_ended
-        while calls := list(self._directory.calls.values()):
+        while calls := self._running():
             ended.clear()
             left = deadline - time.monotonic()
             if left <= 0 or all(call.pipe.full for call in calls):
@@ -276,13 +332,16 @@ class Runtime:
             self._await(self._rest(), timeout)
         except Exception:
             pass  # what cannot be closed must not keep the loop
+        self.workshop.end(timeout)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout)
+        self.pool.close()
+        self._errands.close()
         if not self._thread.is_alive():
             self._loop.close()
         for finish in list(self._directory.unfinished):
             finish()
-        for call in list(self._directory.calls.values()):
+        for call in self._running():
             call.pipe.finish(None, StreamError("cancelled", "the runtime was stopped"))
         _alive.discard(self)
 
@@ -307,7 +366,8 @@ class Runtime:
         """In a child after a fork: the threads are gone. The loop and its connections are kept, never closed: that would reach the
         parent's. Who waits for a call is told."""
         self._stopped = True
-        for call in list(self._directory.calls.values()):
+        self.workshop.inherited()
+        for call in self._running():
             call.pipe.finish(None, StreamError("connection_closed", "the call belongs to the parent process"))
 
     def __enter__(self) -> "Runtime":
@@ -321,6 +381,7 @@ class Runtime:
 
 
 _PLAIN = Http()
+_CODE = {"resolver_failed": "the key resolver", "history_failed": "the history policy"}
 _alive: "weakref.WeakSet[Runtime]" = weakref.WeakSet()
 _inherited: list[Runtime] = []
 _default: Runtime | None = None

@@ -50,7 +50,7 @@ class Connected(NamedTuple):
 
 
 class Resolving(NamedTuple):
-    """The key is asked for: user code, which no provider can be blamed for."""
+    """The key is asked for (user code), or an image is fetched: no provider can be blamed for either."""
 
 
 class Read(NamedTuple):
@@ -133,7 +133,7 @@ class StreamActor(Actor):
         else:
             super().on_receive(message)
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         if self._timer is not None:
             self._timer.cancel()
         exchange, self._call.exchange = self._call.exchange, None

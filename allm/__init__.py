@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any
 from allm.version import __version__
 
 if TYPE_CHECKING:
-    from allm import aio, keys, testing
+    from allm import aio, keys, mcp, testing
     from allm.actors import handoff
-    from allm.actors.facade import Ask, TurnContext, generate, stream_generate
+    from allm.actors.embedding_calls import embed, moderate
+    from allm.actors.facade import chat, generate, step, stream, stream_generate, stream_step
     from allm.actors.handle import Stream
+    from allm.actors.image_calls import edit_image, generate_image, image_variations
+    from allm.actors.mapping import map
+    from allm.actors.outgoing import TurnContext
+    from allm.actors.request_plan import Ask
     from allm.actors.runtime import Runtime, default_runtime
     from allm.actors.vault import KeyContext
     from allm.codec import from_json, to_json
+    from allm.embeddings import EmbeddingResponse
     from allm.engine import Engine
     from allm.environment import configure
     from allm.errors import (
@@ -64,6 +70,8 @@ if TYPE_CHECKING:
         ToolResultEncoded,
     )
     from allm.folding import fold, text
+    from allm.history import KeepLast, TokenBudget, keep_last, token_budget
+    from allm.image_requests import ImageRequest, ImageResponse, ImageUsage
     from allm.images import Image
     from allm.messages import (
         FilePart,
@@ -82,19 +90,26 @@ if TYPE_CHECKING:
         tool_result,
         user,
     )
+    from allm.moderation import ModerationResponse, ModerationResult
     from allm.requests import JsonSchema, Request, ToolSpec, json_schema, request
     from allm.responses import ChatResult, Response, StepResult, ToolResult
     from allm.retry import Retry
     from allm.settings import Http, Timeouts
-    from allm.tools import Tool
+    from allm.tools import AskUser, Halt, Tool, ToolContext, ToolOutcome, ask_user, halt, tool
     from allm.usage import Usage
 
 _HOMES = {
-    "allm.actors.facade": "Ask TurnContext generate stream_generate",
+    "allm.actors.embedding_calls": "embed moderate",
+    "allm.actors.facade": "chat generate step stream stream_generate stream_step",
+    "allm.actors.mapping": "map",
+    "allm.actors.outgoing": "TurnContext",
+    "allm.actors.request_plan": "Ask",
     "allm.actors.handle": "Stream",
+    "allm.actors.image_calls": "edit_image generate_image image_variations",
     "allm.actors.runtime": "Runtime default_runtime",
     "allm.actors.vault": "KeyContext",
     "allm.codec": "from_json to_json",
+    "allm.embeddings": "EmbeddingResponse",
     "allm.engine": "Engine",
     "allm.environment": "configure",
     "allm.errors": "AdapterError AllmError EmbeddingAdapterError EngineError ErrorInfo ImageAdapterError ModerationAdapterError "
@@ -104,27 +119,32 @@ _HOMES = {
     "TextDelta TextStarted ToolCallCompleted ToolCallDelta ToolCallStarted ToolExecutionCompleted ToolExecutionStarted ToolHalt "
     "ToolResultEncoded",
     "allm.folding": "fold text",
+    "allm.history": "KeepLast TokenBudget keep_last token_budget",
+    "allm.image_requests": "ImageRequest ImageResponse ImageUsage",
     "allm.images": "Image",
     "allm.messages": "FilePart ImagePart Message Part ProviderPart ReasoningPart TextPart Thread ToolCall ToolCallPart Unknown "
     "assistant system tool_result user",
+    "allm.moderation": "ModerationResponse ModerationResult",
     "allm.requests": "JsonSchema Request ToolSpec json_schema request",
     "allm.responses": "ChatResult Response StepResult ToolResult",
     "allm.retry": "Retry",
     "allm.settings": "Http Timeouts",
-    "allm.tools": "Tool",
+    "allm.tools": "AskUser Halt Tool ToolContext ToolOutcome ask_user halt tool",
     "allm.usage": "Usage",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_MODULES = {"aio": "allm.aio", "handoff": "allm.actors.handoff", "keys": "allm.keys", "testing": "allm.testing"}
+_MODULES = {"aio": "allm.aio", "handoff": "allm.actors.handoff", "keys": "allm.keys", "mcp": "allm.mcp", "testing": "allm.testing"}
 
 __all__ = [
     "AdapterError",
     "AllmError",
     "Ask",
+    "AskUser",
     "AskUserRequested",
     "ChatCompleted",
     "ChatResult",
     "EmbeddingAdapterError",
+    "EmbeddingResponse",
     "Engine",
     "EngineError",
     "Envelope",
@@ -132,16 +152,23 @@ __all__ = [
     "ErrorOccurred",
     "Event",
     "FilePart",
+    "Halt",
     "Http",
     "Image",
     "ImageAdapterError",
     "ImagePart",
+    "ImageRequest",
+    "ImageResponse",
+    "ImageUsage",
     "JsonSchema",
+    "KeepLast",
     "KeyContext",
     "Message",
     "MessageCompleted",
     "MessageStarted",
     "ModerationAdapterError",
+    "ModerationResponse",
+    "ModerationResult",
     "Part",
     "PartCompleted",
     "ProviderPart",
@@ -168,16 +195,19 @@ __all__ = [
     "TextStarted",
     "Thread",
     "Timeouts",
+    "TokenBudget",
     "Tool",
     "ToolCall",
     "ToolCallCompleted",
     "ToolCallDelta",
     "ToolCallPart",
     "ToolCallStarted",
+    "ToolContext",
     "ToolError",
     "ToolExecutionCompleted",
     "ToolExecutionStarted",
     "ToolHalt",
+    "ToolOutcome",
     "ToolResult",
     "ToolResultEncoded",
     "ToolSpec",
@@ -187,21 +217,37 @@ __all__ = [
     "ValidationError",
     "__version__",
     "aio",
+    "ask_user",
     "assistant",
+    "chat",
     "configure",
     "default_runtime",
+    "edit_image",
+    "embed",
     "fold",
     "from_json",
     "generate",
+    "generate_image",
+    "halt",
     "handoff",
+    "image_variations",
     "json_schema",
+    "keep_last",
     "keys",
+    "map",
+    "mcp",
+    "moderate",
     "request",
+    "step",
+    "stream",
     "stream_generate",
+    "stream_step",
     "system",
     "testing",
     "text",
     "to_json",
+    "token_budget",
+    "tool",
     "tool_result",
     "user",
 ]

@@ -2,16 +2,49 @@
 
 from typing import Any
 
-from allm.actors.facade import Ask, plan_call
+from allm.actors.embedding_calls import embed_async as embed
+from allm.actors.embedding_calls import moderate_async as moderate
+from allm.actors.facade import stream, stream_generate, stream_step
 from allm.actors.handle import Stream
+from allm.actors.image_calls_async import edit_image, generate_image, image_variations
+from allm.actors.mapping import map_async as map
+from allm.actors.request_plan import Ask, plan_call
+from allm.actors.turn_options import plan_turn
 from allm.engine import Engine
-from allm.responses import Response
+from allm.responses import ChatResult, Response, StepResult
 
-__all__ = ["generate"]
+__all__ = [
+    "chat",
+    "edit_image",
+    "embed",
+    "generate",
+    "generate_image",
+    "image_variations",
+    "map",
+    "moderate",
+    "step",
+    "stream",
+    "stream_generate",
+    "stream_step",
+]
 
 
 async def generate(engine: Engine, request: Ask, **opts: Any) -> Response:
     """One round trip: the response. Cancelling the task ends the HTTP request at once. See `allm.generate`."""
-    stream = Stream(*plan_call(engine, request, opts, folding=True))
+    call = Stream[Response](*plan_call(engine, request, opts, folding=True))
     del opts
-    return await stream
+    return await call
+
+
+async def step(engine: Engine, request: Ask, **opts: Any) -> StepResult:
+    """One round trip and the tools it asks for; asynchronous handlers run on this loop. See `allm.step`."""
+    call = Stream[StepResult](*plan_turn(engine, request, opts, folding=True, single=True))
+    del opts
+    return await call
+
+
+async def chat(engine: Engine, request: Ask, **opts: Any) -> ChatResult:
+    """Steps until something halts the loop; asynchronous handlers run on this loop. See `allm.chat`."""
+    call = Stream[ChatResult](*plan_turn(engine, request, opts, folding=True, single=False))
+    del opts
+    return await call

@@ -34,12 +34,15 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
-    stream; `used_ids` are the tool call ids that the thread already has."""
+    stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
+    `response_type` names the type that the answer is read as."""
 
     request_id: str
     generation: int = 1
     used_ids: frozenset[str] = frozenset()
     include_raw_chunks: bool = False
+    block_prefix: str = "b"
+    response_type: str | None = None
 
 
 class _Block:
@@ -226,6 +229,7 @@ class MessageBuilder:
             self._end_call(call)
         if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
             finish = "tool_calls"
+        typed = self._context.response_type
         self.events.append(
             MessageCompleted(
                 Response(
@@ -238,7 +242,7 @@ class MessageBuilder:
                     usage=usage or Usage(),
                     refusal=refusal,
                     raw=raw,
-                    metadata=metadata or {},
+                    metadata=(metadata or {}) if typed is None else {**(metadata or {}), "response_type": typed},
                 )
             )
         )
@@ -267,11 +271,11 @@ class MessageBuilder:
 
     def block_ids(self) -> tuple[str, ...]:
         """The ids of all blocks so far."""
-        return tuple(f"b{self._context.generation}.{n}" for n in range(1, self._count + 1))
+        return tuple(f"{self._context.block_prefix}{self._context.generation}.{n}" for n in range(1, self._count + 1))
 
     def _next_id(self) -> str:
         self._count += 1
-        return f"b{self._context.generation}.{self._count}"
+        return f"{self._context.block_prefix}{self._context.generation}.{self._count}"
 
     def _open(self, reasoning: bool) -> _Block:
         self.close_block()
@@ -303,12 +307,21 @@ class MessageBuilder:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
-            call.call_id = f"call_{self._context.request_id}_{call.id}"
+            call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
         raw = "".join(call.pieces)
         arguments = _arguments(raw)
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
+
+    def _new_call_id(self, call: _Call) -> str:
+        """An id that the thread does not have: several calls may have been made under one request id."""
+        made = wanted = f"call_{self._context.request_id}_{call.id}"
+        again = 1
+        while made in self._ids:
+            again += 1
+            made = f"{wanted}.{again}"
+        return made
 
 
 _MOST_ARGUMENTS = 1 << 20

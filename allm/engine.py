@@ -11,11 +11,12 @@ from msgspec.structs import asdict, force_setattr, replace
 from allm.callables import path_of
 from allm.errors import EngineError, ValidationError
 from allm.freezing import freeze_dict
+from allm.history import KeepLast, TokenBudget
 from allm.plain import Value
 from allm.requests import ToolSpec
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
-from allm.tools import Tool
+from allm.tools import Tool, as_tool
 
 __all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
 
@@ -38,9 +39,9 @@ def split_model(text: str) -> tuple[str, str]:
     return head, model
 
 
-def merge_tools(first: Sequence[Tool | ToolSpec], second: Sequence[Tool | ToolSpec]) -> tuple[Tool | ToolSpec, ...]:
-    """Both, in order; one of `second` replaces its namesake of `first`."""
-    return tuple({tool.name: tool for tool in (*first, *second)}.values())
+def merge_tools(first: Sequence[Any], second: Sequence[Any]) -> tuple[Tool | ToolSpec, ...]:
+    """Both, in order, functions made tools; one of `second` replaces its namesake of `first`."""
+    return tuple({tool.name: tool for tool in map(as_tool, (*first, *second))}.values())
 
 
 class _Named(StructMeta):
@@ -106,7 +107,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             model: str = "",
             instructions: str | Callable[..., str] | None = None,
             base_url: str | None = None,
-            tools: Sequence[Tool | ToolSpec] = (),
+            tools: Sequence[Tool | ToolSpec | Callable[..., Any]] = (),
             params: Mapping[str, Any] = ...,
             context: Mapping[str, Any] = ...,
             retry: Retry = ...,
@@ -127,8 +128,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     def __post_init__(self) -> None:
         if self.id is None:
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
-        if type(self.tools) is not tuple:
-            force_setattr(self, "tools", tuple(self.tools))
+        force_setattr(self, "tools", tuple(as_tool(tool, f"engine.tools[{i}]") for i, tool in enumerate(self.tools)))
         if isinstance(self.keys, str) and not _PATH.fullmatch(self.keys):
             raise ValidationError.at("engine.keys", "expected a mapping, a callable or 'module:object'")  # and never shown: it may be a key
         names = [tool.name for tool in self.tools]
@@ -175,7 +175,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         for name in _CALLABLES:
             if name == "keys" and fields[name] is None:
                 continue
-            if fields[name] is not None and not isinstance(fields[name], str):
+            if fields[name] is not None and not isinstance(fields[name], str | KeepLast | TokenBudget):
                 fields[name] = path_of(fields[name], f"engine.{name}")
         fields["tools"] = [_portable(tool) for tool in self.tools]
         fields["context"] = freeze_dict(self.context, "engine.context")
@@ -188,6 +188,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         for name, kind in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
             if name in fields:
                 fields[name] = convert(fields[name], kind)
+        if isinstance(policy := fields.get("history"), Mapping):
+            fields["history"] = convert(policy, KeepLast | TokenBudget)
         tools = [convert(tool, Tool | ToolSpec) for tool in data.get("tools", ())]
         return cls(tools=tools, **fields)
 

@@ -51,6 +51,8 @@ class Environment:
         self._configured: dict[str, str] = {}
         self._dotenv: dict[str, str] = {}
         self._file: tuple[str, dict[str, str]] | None = None
+        self.private_urls = False
+        """Whether an image may be fetched from a private address."""
 
     def __repr__(self) -> str:
         return "Environment(***)"
@@ -62,8 +64,15 @@ class Environment:
         else:
             self._put[provider] = key
 
-    def configure(self, keys: Mapping[str, str] | None = None, load_dotenv: bool | str | Path = False) -> None:
+    def configure(
+        self,
+        keys: Mapping[str, str] | None = None,
+        load_dotenv: bool | str | Path = False,
+        allow_private_urls: bool | None = None,
+    ) -> None:
         """Level 4; and `.env` for level 5 (True: in the working directory, else the path of the file)."""
+        if allow_private_urls is not None:
+            self.private_urls = bool(allow_private_urls)
         if keys is not None:
             self._configured = dict(keys)
         if load_dotenv:
@@ -166,9 +175,15 @@ environment = Environment()
 """The process's own."""
 
 
-def configure(keys: Mapping[str, str] | None = None, load_dotenv: bool | str | Path = False) -> None:
+def configure(
+    keys: Mapping[str, str] | None = None,
+    load_dotenv: bool | str | Path = False,
+    allow_private_urls: bool | None = None,
+) -> None:
     """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
 
     The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
+    `allow_private_urls=True` lets images be fetched from private addresses too (loopback, a local network), for this whole process:
+    whoever writes the thread can then have this host ask for what only this host can reach.
     """
-    environment.configure(keys, load_dotenv)
+    environment.configure(keys, load_dotenv, allow_private_urls)

@@ -51,7 +51,7 @@ class Image(Value, frozen=True, kw_only=True):
 
     @classmethod
     def from_url(cls, url: str) -> "Image":
-        """A reference that the provider fetches; `data:` URLs are read here."""
+        """A reference that the provider fetches (the runtime, where the provider takes none); `data:` URLs are read here."""
         if url.startswith("data:"):
             return cls.from_data_uri(url)
         if not url.startswith(("https://", "http://", "gs://")):
@@ -75,18 +75,31 @@ class Image(Value, frozen=True, kw_only=True):
         return cls.from_base64(text, head[5:-7].partition(";")[0] or None)
 
     def to_base64(self) -> str:
-        """The bytes as base64 text."""
+        """The bytes as base64 text; those of a URL are fetched, as by `to_binary`."""
         return base64.b64encode(self.to_binary()).decode("ascii")
 
     def to_binary(self) -> bytes:
-        """The bytes. Raises ValidationError for a URL: nothing is fetched here."""
-        if self.data is None:
-            raise ValidationError.at("image", "it is a URL; its bytes are not here")
-        return self.data
+        """The bytes. Those of a URL are fetched, anew each time: at most 20 MiB, within 20 s, and from no private address unless
+        `allm.configure(allow_private_urls=True)` was called.
+
+        Raises ValidationError if they cannot be had, EngineError("would_block") where an event loop runs in this thread.
+        """
+        return self._fetched().data or b""
 
     def to_data_uri(self) -> str:
-        """`data:<mime>;base64,<text>`."""
-        return f"data:{self.mime};base64,{self.to_base64()}"
+        """`data:<mime>;base64,<text>`. A URL is fetched, as by `to_binary`."""
+        image = self._fetched()
+        return f"data:{image.mime};base64,{base64.b64encode(image.data or b'').decode('ascii')}"
+
+    def _fetched(self) -> "Image":
+        """The image by its bytes."""
+        if self.url is None:
+            return self
+        if not self.url.startswith(("https://", "http://")):
+            raise ValidationError.at("image.url", f"only the provider reads {self.url.partition(':')[0]} addresses")
+        from allm.actors.io import fetch_now
+
+        return fetch_now(self.url)
 
     def __repr__(self) -> str:
         what: Any = self.url if self.data is None else f"{len(self.data)} bytes"

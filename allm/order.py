@@ -1,9 +1,11 @@
-"""The legal order of the events of one round trip, as a table, and the checker that runs on every stream.
+"""The legal order of the events of one round trip and of a loop, as tables, and the checker that runs on every stream.
 
     state      what it means
     ---------  --------------------------------------------------------------
     ready      nothing of a message yet (also between attempts)
     message    the provider answers: blocks may begin, and interleave
+    answered   a round trip of a loop is over: its tools run
+    stepped    a step of a loop is over: another one may begin
     ended      after the terminal event: nothing may follow
 
 A block goes `*Started`, its deltas, `*Completed`; its id is used once in a stream. At `MessageCompleted` no block of text or reasoning
@@ -13,6 +15,8 @@ is open, and no tool call either unless the message was cancelled: half a call i
 from typing import Final
 
 from allm.events import (
+    AskUserRequested,
+    ChatCompleted,
     ErrorOccurred,
     Event,
     MessageCompleted,
@@ -24,6 +28,7 @@ from allm.events import (
     ReasoningStarted,
     RequestStarted,
     RetryScheduled,
+    StepCompleted,
     StreamRestarted,
     TextCompleted,
     TextDelta,
@@ -31,12 +36,16 @@ from allm.events import (
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolHalt,
+    ToolResultEncoded,
 )  # fmt: skip
 from allm.messages import Unknown
 
-__all__ = ["BLOCKS", "ORDER", "IllegalOrder", "OrderChecker"]
+__all__ = ["BLOCKS", "LOOP", "ORDER", "IllegalOrder", "OrderChecker"]
 
-READY, MESSAGE, ENDED = "ready", "message", "ended"
+READY, MESSAGE, ANSWERED, STEPPED, ENDED = "ready", "message", "answered", "stepped", "ended"
 
 ORDER: Final[dict[str, dict[type, str]]] = {
     READY: {
@@ -54,6 +63,18 @@ ORDER: Final[dict[str, dict[type, str]]] = {
 }  # fmt: skip
 """state -> event -> next state. What is not in it is illegal."""
 
+LOOP: Final[dict[str, dict[type, str]]] = {
+    READY: {**ORDER[READY], MessageCompleted: ANSWERED, StepCompleted: STEPPED, ChatCompleted: ENDED},
+    MESSAGE: {**ORDER[MESSAGE], MessageCompleted: ANSWERED, ChatCompleted: ENDED},
+    ANSWERED: {
+        ToolExecutionStarted: ANSWERED, ToolExecutionCompleted: ANSWERED, ToolResultEncoded: ANSWERED, AskUserRequested: ANSWERED,
+        ToolHalt: ANSWERED, Unknown: ANSWERED, RequestStarted: READY, StepCompleted: STEPPED, ChatCompleted: ENDED, ErrorOccurred: ENDED,
+    },
+    STEPPED: {RequestStarted: READY, Unknown: STEPPED, ChatCompleted: ENDED},
+    ENDED: {},
+}  # fmt: skip
+"""The same for a step or a loop. A step ends in `stepped`, a loop in `ended`."""
+
 _OPEN, _MORE, _CLOSE = "open", "more", "close"
 
 BLOCKS: Final[dict[type, tuple[str, str]]] = {
@@ -69,11 +90,12 @@ class IllegalOrder(Exception):
 
 
 class OrderChecker:
-    """Checks a stream event by event. `check` raises IllegalOrder."""
+    """Checks a stream event by event, by ORDER or by LOOP. `check` raises IllegalOrder."""
 
-    __slots__ = ("_open", "_used", "state")
+    __slots__ = ("_open", "_table", "_used", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, table: dict[str, dict[type, str]] = ORDER) -> None:
+        self._table = table
         self.state = READY
         self._open: dict[str, str] = {}
         self._used: set[str] = set()
@@ -84,7 +106,7 @@ class OrderChecker:
         # Nearly every event is the delta of an open block: one look decides.
         if type(event) is TextDelta and self._open.get(event.id) == "text" and self.state is MESSAGE:
             return
-        state = ORDER[self.state].get(kind)
+        state = self._table[self.state].get(kind)
         if state is None:
             raise IllegalOrder(f"{kind.__name__} may not come in state {self.state}")
         block = BLOCKS.get(kind)

@@ -2,13 +2,13 @@
 
 from typing import Any, Literal, TypeAlias
 
-import msgspec
 from msgspec.structs import force_setattr
 
-from allm.errors import ErrorInfo, ValidationError
+from allm.errors import ErrorInfo
 from allm.freezing import freeze, freeze_dict
 from allm.messages import ImagePart, Message, Thread, ToolCallPart
 from allm.plain import Json, Value
+from allm.structured import parse
 from allm.usage import Usage
 
 __all__ = ["HALTED_REASONS", "ChatResult", "FinishReason", "Response", "StepResult", "ToolResult"]
@@ -66,12 +66,12 @@ class Response(Value, frozen=True, kw_only=True):
         return self.message.images
 
     @property
-    def parsed(self) -> Json:
-        """The text read as JSON. Raises ValidationError if it is none."""
-        try:
-            return freeze(msgspec.json.decode(self.message.text), "parsed")
-        except (ValueError, RecursionError) as error:
-            raise ValidationError.at("parsed", f"the answer is no JSON: {error}") from None
+    def parsed(self) -> Any:
+        """The text read as JSON; as the type that was given for `response_format`, if it was one and this process knows it.
+
+        Raises ValidationError telling what does not fit.
+        """
+        return parse(self.message.text, self.metadata.get("response_type"))
 
     def raise_for_error(self) -> "Response":
         """Raises `error` if there is one, else returns self."""
@@ -130,8 +130,8 @@ class ChatResult(Value, frozen=True):
         return self.final_response.text if self.final_response is not None else ""
 
     @property
-    def parsed(self) -> Json:
-        """The final response read as JSON."""
+    def parsed(self) -> Any:
+        """`Response.parsed` of the final response; None if there is none."""
         return self.final_response.parsed if self.final_response is not None else None
 
     def raise_for_error(self) -> "ChatResult":

@@ -1,14 +1,80 @@
-"""Tools: what a model may call, with the handler that runs here."""
+"""Tools: what a model may call, with the handler that runs here, and what a handler may give."""
 
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, TypeVar, cast, overload
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
-from allm.freezing import freeze_dict
-from allm.plain import Value
+from allm.callables import resolve_callable
+from allm.docstrings import parse_docstring
+from allm.errors import ErrorInfo, ToolError, ValidationError
+from allm.freezing import freeze, freeze_dict
+from allm.hints import convert, thaw
+from allm.plain import Json, Value
 from allm.requests import ToolSpec
+from allm.responses import HALTED_REASONS
+from allm.schemas import problem
+from allm.signatures import Signature, ToolContext, context_of, docstring_of, read_signature
 
-__all__ = ["Tool", "spec_of"]
+__all__ = ["AskUser", "Halt", "Tool", "ToolContext", "ToolOutcome", "as_tool", "ask_user", "bind", "halt", "spec_of", "tool"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class AskUser(Value, frozen=True):
+    """Given by a handler: the loop halts, and the user is asked. See `ask_user`."""
+
+    question: str
+    options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.question, str):
+            raise ValidationError.at("question", f"expected text, got {type(self.question).__name__}")
+        if self.options:
+            force_setattr(self, "options", freeze_dict(self.options, "options"))
+
+
+class Halt(Value, frozen=True):
+    """Given by a handler: the loop halts for the reason named. See `halt`."""
+
+    reason: str
+    result: Json = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason or self.reason in HALTED_REASONS:
+            raise ValidationError.at(
+                "reason", f"expected a word of the tool's own, got {self.reason!r} (reserved: {sorted(HALTED_REASONS)})"
+            )
+        force_setattr(self, "result", freeze(self.result, "result"))
+
+
+def ask_user(question: str, **options: Any) -> AskUser:
+    """What a handler returns to have the user asked; `options` are plain data for who shows the question."""
+    return AskUser(question, options)
+
+
+def halt(reason: str, result: Any = None) -> Halt:
+    """What a handler returns to end the loop; `reason` becomes the `halted_reason`, the model's thread gets `result`."""
+    return Halt(reason, result)
+
+
+class ToolOutcome(Value, frozen=True, kw_only=True):
+    """How one execution of a tool ended: with a result, an error, a question (`ask`) or a halt. `content` is what the model reads of it,
+    `duration` is in seconds."""
+
+    id: str
+    name: str
+    content: str = ""
+    result: Json = None
+    error: ErrorInfo | None = None
+    ask: AskUser | None = None
+    halt: Halt | None = None
+    duration: float = 0.0
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "result", freeze(self.result, "result"))
 
 
 class Tool(Value, frozen=True, kw_only=True):
@@ -37,6 +103,120 @@ class Tool(Value, frozen=True, kw_only=True):
         return ToolSpec(self.name, self.description, self.schema, self.manual)
 
 
+@overload
+def tool(function: _Function, /) -> _Function: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    schema: Mapping[str, Any] | None = None,
+    manual: bool = False,
+    timeout: float | None = None,
+    isolation: Literal["thread", "process"] = "thread",
+    on_crash: Literal["fail", "retry"] = "fail",
+    max_result: int = 1_000_000,
+) -> Callable[[_Function], _Function]: ...
+def tool(function: Any = None, /, **fields: Any) -> Any:
+    """Makes a function a tool; it stays the same function. `@allm.tool`, or `@allm.tool(name=..., timeout=...)` with fields of `Tool`.
+
+    Name, description and schema come from the function's name, signature and docstring (Google's, numpy's or Sphinx's style; or
+    `Annotated[int, "how many"]`); the arguments come as the types that the signature names. A parameter annotated `ToolContext` is
+    filled in by the library. With a `schema` of your own the arguments come as they are in JSON. Raises ValidationError naming a
+    parameter that no model can fill in.
+    """
+    return partial(_mark, fields=fields) if function is None else _mark(function, fields)
+
+
+def as_tool(given: Any, path: str = "tool") -> Tool | ToolSpec:
+    """The tool that is meant: a Tool or a ToolSpec as it is; a function, method or callable object, decorated or not, made one.
+
+    Raises ValidationError at `path` for anything else.
+    """
+    if isinstance(given, Tool | ToolSpec):
+        return given
+    if not callable(given) or isinstance(given, type):
+        raise ValidationError.at(path, f"expected a function or an allm.Tool, got {given!r}")
+    marked = getattr(given, "__allm_tool__", None)
+    found = replace(marked, handler=given) if isinstance(marked, Tool) else _made(given, {})
+    if not inspect.ismethod(given) and (signature := _signature(given)) is not None and signature.unbound:
+        raise ValidationError.at(path, f"{found.name} is a method without its object; give the bound one: thing.{found.name}")
+    return found
+
+
+def bind(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """(args, kwargs) to call the tool's handler with: JSON arguments as the annotated types, and the context where it is asked for.
+
+    Raises ToolError("invalid_arguments") in words for the model; EngineError where a handler given by name cannot be imported.
+    """
+    handler = resolve_callable(tool.handler, f"tools.{tool.name}.handler")
+    if wrong := problem(arguments, tool.schema) if isinstance(arguments, Mapping) else "expected an object":
+        raise _invalid(tool, wrong)
+    signature = _signature(handler)
+    if signature is not None and signature.schema == tool.schema:
+        filled = _typed(tool, signature, arguments)
+        return (), {**filled, signature.context: context} if signature.context is not None else filled
+    filled = thaw(arguments)
+    if name := context_of(handler):
+        filled[name] = context
+    try:
+        inspect.signature(handler).bind(**filled)
+    except TypeError as error:
+        raise _invalid(tool, str(error)) from None
+    except ValueError:  # a builtin that does not tell its parameters
+        pass
+    return (), filled
+
+
 def spec_of(tool: Tool | ToolSpec) -> ToolSpec:
     """The spec of a tool with or without handler."""
     return tool.spec if isinstance(tool, Tool) else tool
+
+
+def _mark(function: Any, fields: dict[str, Any]) -> Any:
+    if isinstance(function, staticmethod | classmethod):
+        raise ValidationError.at(
+            "tool", f"put @{'staticmethod' if isinstance(function, staticmethod) else 'classmethod'} above @allm.tool"
+        )  # what a class gives is another object
+    if not inspect.isfunction(function):
+        raise ValidationError.at("tool", f"@allm.tool decorates functions, got {function!r}; a callable object is given as it is")
+    cast("Any", function).__allm_tool__ = _made(function, fields)
+    return function
+
+
+def _made(function: Any, fields: dict[str, Any]) -> Tool:
+    name = fields.get("name") or getattr(function, "__name__", None) or _name_of(function)
+    if name == "<lambda>":
+        raise ValidationError.at("tool.name", "a lambda has no name; give allm.Tool(name=..., schema=..., handler=...)")
+    given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
+    if "schema" not in given:
+        signature = read_signature(function)
+        given = {"description": signature.description, "schema": signature.schema, **given}
+    else:
+        given = {"description": parse_docstring(docstring_of(function))[0], **given}
+    made: dict[str, Any] = {**given, "name": name, "handler": function}
+    return Tool(**made)
+
+
+def _name_of(function: Any) -> str:
+    """Of a partial its function's, of a callable object its class's."""
+    inner = getattr(function, "func", None)
+    return str(getattr(inner, "__name__", None) or type(function).__name__)
+
+
+def _signature(function: Any) -> Signature | None:
+    try:
+        return read_signature(function)
+    except ValidationError:  # a handler with an explicit schema may take what it likes
+        return None
+
+
+def _typed(tool: Tool, signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {name: convert(value, signature.parameters[name].hint, name) for name, value in arguments.items()}
+    except ValidationError as error:
+        raise _invalid(tool, error.message) from None
+
+
+def _invalid(tool: Tool, wrong: str) -> ToolError:
+    return ToolError("invalid_arguments", f"the arguments of {tool.name} are wrong: {wrong}")

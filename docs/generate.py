@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from allm import errors, events, order
-from allm.providers import adapter, openai_chat
+from allm import errors, events, order, turn
+from allm.providers import adapter, openai_chat, openai_image_limits
 from allm.retry import RETRIED
 
 TARGET = Path(__file__).with_name("reference.md")
@@ -25,14 +25,41 @@ def event_table() -> list[str]:
     return rows
 
 
-def order_table() -> list[str]:
+def order_table(states: dict[str, dict[type, str]]) -> list[str]:
     """state -> event -> next state."""
     rows = ["| in state | may come | then |", "|---|---|---|"]
-    for state, table in order.ORDER.items():
+    for state, table in states.items():
         for after in sorted(set(table.values())):
             names = ", ".join(f"`{kind.__name__}`" for kind, then in table.items() if then == after)
             rows.append(f"| {state} | {names} | {after} |")
     return [*rows, "| ended | nothing | |"]
+
+
+def turn_diagram() -> list[str]:
+    """The phases of a turn and the rules between them."""
+    ways: dict[tuple[str, str, str], list[str]] = {}
+    for row in turn.TABLE:
+        if row.phase != row.next:
+            ways.setdefault((row.phase, row.input.__name__, row.next), []).append(row.rule)
+    lines = [f"    {phase} --> {then}: {kind} ({', '.join(rules)})" for (phase, kind, then), rules in ways.items()]
+    return ["```mermaid", "stateDiagram-v2", "    [*] --> ready", *lines, "    done --> [*]", "```"]
+
+
+def turn_table() -> list[str]:
+    """Every transition of the turn machine."""
+    rows = ["| in phase | on | by the rule | to |", "|---|---|---|---|"]
+    rows += [f"| {row.phase} | `{row.input.__name__}` | {row.rule} | {row.next} |" for row in turn.TABLE if row.phase != "done"]
+    return [*rows, "| done | anything | over | done |"]
+
+
+def image_table() -> list[str]:
+    """What each of OpenAI's image models takes."""
+    rows = ["| model | operations | `size` | `quality` | `background` | `style` | `n` | prompt |", "|---|---|---|---|---|---|---|---|"]
+    for model, limits in openai_image_limits.LIMITS.items():
+        lists = (limits.operations, limits.sizes, limits.qualities, limits.backgrounds, limits.styles)
+        cells = " | ".join(", ".join(each) or "-" for each in lists)
+        rows.append(f"| `{model}` | {cells} | {limits.most} | {limits.prompt} characters |")
+    return rows
 
 
 def document() -> str:
@@ -43,13 +70,17 @@ def document() -> str:
         "# Reference", "", "Generated from the code by `python docs/generate.py`.", "",
         "## Events", "", first_line(events), "", *event_table(), "",
         "## Legal order", "", "Of one round trip; checked on every stream. A block goes `*Started`, its deltas, `*Completed`.", "",
-        *order_table(), "",
+        *order_table(order.ORDER), "", "Of a step (it ends in `stepped`) and of a loop:", "", *order_table(order.LOOP), "",
+        "## The turn machine", "", "How a step or a loop goes, from `allm/turn.py`: " + first_line(turn), "",
+        *turn_diagram(), "", *turn_table(), "",
         "## What feeds the watchdogs", "", f"{progress}. Pings, comments and empty chunks do not.", "",
         "## Errors", "", "```text", tree, "```", "",
         "Reasons of adapter and stream errors: " + ", ".join(f"`{reason}`" for reason in sorted(errors.ADAPTER_REASONS)) + ".", "",
         "Retried by default: " + ", ".join(f"`{reason}`" for reason in RETRIED) + ".", "",
         "## Finish reasons of the Chat wire", "", "| the wire's word | `finish_reason` |", "|---|---|",
         *(f"| `{word}` | `{ours}` |" for word, ours in openai_chat.FINISH.items()), "| any other | `other` |", "",
+        "## Image models", "", "What `openai.images` checks before a request; a model that is not listed passes unchecked.", "",
+        *image_table(), "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -75,7 +75,7 @@ _spawning = _Spawning()
 class Actor(pykka.Actor):
     """An actor that ends with a reason.
 
-    Hooks: `on_start`, `on_receive`, `on_stop`. An exception in a handler ends the actor; who asked gets the error
+    Hooks: `on_start`, `on_receive`, `on_exit`. An exception in a handler ends the actor; who asked gets the error
     without its traceback. ``__init__`` runs in the thread that starts it, everything else on the dispatcher.
     """
 
@@ -140,8 +140,12 @@ class Actor(pykka.Actor):
         """Handle a message; what is returned answers an ask."""
         log.warning("unexpected_message", actor=str(self), message=type(message).__name__)
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
-        """Last thing, whatever ended it, unless it was killed. An exception here becomes the reason."""
+    def on_exit(self, reason: Exit) -> None:
+        """Last thing, whatever ended it, unless it was killed. An exception here becomes the reason.
+
+        Unless overridden it calls `on_stop()`, Pykka's hook, for actors to whom the reason is all one.
+        """
+        self.on_stop()
 
     # -- what a handler may use
 
@@ -221,7 +225,7 @@ class Actor(pykka.Actor):
 
     def _actor_finish(self, exit: Exit) -> Exit:
         if exit.kind != "ignore":
-            self.on_stop(exit)
+            self.on_exit(exit)
         return exit
 
 
@@ -234,6 +238,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.generation = generation
     cell.dispatcher = dispatcher
     alive[cell.name] = cell
+    if cell.exit is not None:  # killed meanwhile, with its supervisor
+        alive.pop(cell.name, None)
     if not edges.installed:
         edges.install()
     return dispatcher.launch(cell)
@@ -261,6 +267,10 @@ def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs:
     _spawning.kept = kept
     try:
         return actor_class(*args, **kwargs)
+    except BaseException as error:
+        if kept.current is not None:  # half made: what waits goes back for the next one
+            kept.current.cancel(Exit.from_exception(error))
+        raise
     finally:
         _spawning.kept = None
 
@@ -328,7 +338,7 @@ def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = No
 
 
 def kill(ref: ActorRef[Any], reason: Exit = KILLED) -> bool:
-    """End an actor at once, without its `on_stop`; False when it was dead. A handler that runs is abandoned."""
+    """End an actor at once, without its `on_exit`; False when it was dead. A handler that runs is abandoned."""
     return _own(ref).cancel(reason)
 
 

@@ -25,7 +25,7 @@ from allm.supervisors.requests import (
     WhichChildren,
 )
 from allm.supervisors.slots import DOWN, RESTARTING, RUNNING, STARTING, STOPPING, Slot
-from allm.supervisors.spec import ChildSpec, Flags, SpecError, bare, check_significant, check_specs
+from allm.supervisors.spec import ChildSpec, Flags, SpecError, bare, check_significant, check_specs, hashable
 from allm.supervisors.steps import Steps
 from allm.supervisors.supervising import Supervising
 from allm.supervisors.timers import Timers
@@ -57,6 +57,9 @@ class Administration(Supervising):
     def slots(self) -> list[Slot]:
         """The children in start order."""
         return list(self._slots.values())
+
+    def _find(self, id: Hashable) -> Slot | None:
+        return self._slots.get(id) if hashable(id) else None
 
     # -- steps
 
@@ -91,6 +94,13 @@ class Administration(Supervising):
         if self._slots.get(slot.id) is slot:
             del self._slots[slot.id]
         self._gone(slot, exit)
+
+    def _left(self, slot: Slot, exit: Exit) -> None:
+        """A child that is down and not to be restarted: a temporary one is forgotten, another keeps its spec."""
+        if slot.spec.restart == "temporary":
+            self._drop(slot, exit)
+        else:
+            self._gone(slot, exit)
 
     def _left_out(self, slot: Slot) -> None:
         """A start that was ignored: the spec stays, unless temporary."""
@@ -137,7 +147,7 @@ class Administration(Supervising):
         return self._when_idle(partial(self._terminate, request.child))
 
     def _terminate(self, child: Hashable, reply: Reply[Any]) -> None:
-        slot = self._slots.get(child)
+        slot = self._find(child)
         if slot is None:
             reply.set(Refused("not_found"))
         elif slot.up:
@@ -145,14 +155,14 @@ class Administration(Supervising):
             self._steps.add([partial(self._stop_step, slot)])
         else:
             self._stop_step(slot)
-            self._gone(slot, slot.exit or Exit("shutdown"))
+            self._left(slot, slot.exit or Exit("shutdown"))
             reply.set(None)
 
     def _restart_child(self, request: RestartChild) -> Any:
         return self._when_idle(partial(self._bring_back, request.id))
 
     def _bring_back(self, id: Hashable, reply: Reply[Any]) -> None:
-        slot = self._slots.get(id)
+        slot = self._find(id)
         if slot is None or slot.status is not DOWN:
             reply.set(_not_down(slot))
         else:
@@ -162,7 +172,7 @@ class Administration(Supervising):
         return self._when_idle(partial(self._delete, request.id))
 
     def _delete(self, id: Hashable, reply: Reply[Any]) -> None:
-        slot = self._slots.get(id)
+        slot = self._find(id)
         if slot is None or slot.status is not DOWN:
             reply.set(_not_down(slot))
         else:
@@ -200,14 +210,14 @@ class Administration(Supervising):
         return self.children()
 
     def _which_one(self, request: WhichChild) -> Any:
-        slot = self._slots.get(request.id)
+        slot = self._find(request.id)
         return Refused("not_found") if slot is None else describe(slot)
 
     def _counts(self, _: CountChildren) -> Counts:
         return count(self.slots())
 
     def _spec(self, request: GetSpec) -> Any:
-        slot = self._slots.get(request.id)
+        slot = self._find(request.id)
         return Refused("not_found") if slot is None else slot.spec
 
 

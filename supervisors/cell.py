@@ -196,12 +196,17 @@ class Cell(Inbox):
 
     # -- the end: on any thread
 
-    def report(self, exit: Exit, error: BaseException | None = None) -> bool:
-        """Make the end known, to the owner first, so that who hears of it later finds it handled. False: it was."""
+    def report(self, exit: Exit, error: BaseException | None = None, *, busy: bool = False) -> bool:
+        """Make the end known, to the owner first, so that who hears of it later finds it handled. False: it was.
+
+        `busy`: a thread is still in its handler.
+        """
         try:
             self.once.pop()
         except IndexError:
             return False
+        if busy:
+            self.abandoned += (self.name,)
         self.exit = exit
         self._stop_flag()
         self.body = self.cuts = None
@@ -239,9 +244,7 @@ class Cell(Inbox):
         True when this call ended it. ``abandoned`` then names it if a thread is still in its handler.
         """
         cuts, busy = self.cuts, self.busy is not None and here.cell is not self
-        if busy:
-            self.abandoned += (self.name,)
-        if not self.report(exit):
+        if not self.report(exit, busy=busy):
             return False
         for cut in list(cuts or ()):
             _guarded(cut)

@@ -11,7 +11,7 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from contextlib import suppress
 
-from allm.supervisors import events, log
+from allm.supervisors import events
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import running_loop, serve
 from allm.supervisors.lanes import Dispatcher, Lane, Runnable
@@ -113,7 +113,6 @@ class LoopDispatcher:
         more = runnable.turn()
         took = time.perf_counter() - before
         if took > slow:
-            log.warning("slow_turn", actor=runnable.name, seconds=took)
             events.emit(events.SlowTurn(runnable.name, took))
         return more
 
@@ -163,13 +162,15 @@ class _OwnThread:
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Let the thread go on; at most once between two turns, by the run flag."""
-        self._wake.release()
+        self._go_on()
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
-        """Let the thread come to its end, if it waits."""
-        if not busy:
-            with suppress(RuntimeError):  # it was awake already
-                self._wake.release()
+        """Let the thread come to its end, if it waits; one that was busy just now may do so, too."""
+        self._go_on()
+
+    def _go_on(self) -> None:
+        with suppress(RuntimeError):  # it was told so already
+            self._wake.release()
 
     def run(self) -> None:
         """The thread."""

@@ -24,8 +24,8 @@ from allm.supervisors.requests import (
     WhichChild,
     WhichChildren,
 )
-from allm.supervisors.slots import RESTARTING, RUNNING, STARTING, STOPPING, RestartNow, Slot
-from allm.supervisors.spec import ChildSpec, Flags, SpecError, Start, bare, check_significant
+from allm.supervisors.slots import DOWN, RESTARTING, RUNNING, STARTING, STOPPING, RestartNow, Slot
+from allm.supervisors.spec import ChildSpec, Flags, SpecError, Start, bare, check_significant, hashable
 from allm.supervisors.supervising import Supervising
 from allm.supervisors.timers import Timers
 
@@ -67,7 +67,7 @@ class DynamicSupervisor(Supervising):
         if max_children is not None and (type(max_children) is not int or max_children < 0):
             raise SpecError("invalid_max_children", max_children)
         super().__init__(Flags("one_for_one", max_restarts, max_seconds), timers)
-        self._template = None if template is None else ChildSpec.of(template)
+        self._template = None if template is None else _checked(template)
         self._max_children = max_children
         self._extra = extra_arguments
         self._slots: dict[int, Slot] = {}  # by identity of the slot, in start order
@@ -95,9 +95,7 @@ class DynamicSupervisor(Supervising):
 
     def _spec_for(self, wanted: Any) -> ChildSpec:
         if self._template is None:
-            spec = ChildSpec.of(wanted)
-            check_significant(spec, "never")
-            return spec
+            return _checked(wanted)
         function, args, *more = cast("tuple[Any, ...]", self._template.start)
         return replace(self._template, start=cast("Start", (function, (*args, *wanted), *more)))
 
@@ -130,7 +128,7 @@ class DynamicSupervisor(Supervising):
     def _change(self, request: ChangeSpecs) -> Any:
         """New flags, and a new template for starts and restarts to come."""
         try:
-            specs = [ChildSpec.of(spec) for spec in request.children]
+            specs = [_checked(spec) for spec in request.children]
             if len(specs) != (0 if self._template is None else 1):
                 raise SpecError("bad_start_spec", len(specs))
         except (SpecError, TypeError) as error:
@@ -157,7 +155,7 @@ class DynamicSupervisor(Supervising):
 
     def _find(self, child: Hashable) -> Slot | None:
         if not is_ref(child):
-            return self._ids.get(child)
+            return self._ids.get(child) if hashable(child) else None
         cell = cell_of(child)
         owner = cell.owner if cell is not None else None
         if cell is None:
@@ -240,6 +238,7 @@ class DynamicSupervisor(Supervising):
     def _forget(self, slot: Slot, exit: Exit) -> None:
         if self._slots.pop(id(slot), None) is None:
             return
+        slot.status = DOWN  # its restart may be in the mailbox already
         if self._ids.get(slot.id) is slot:
             del self._ids[slot.id]
         self._gone(slot, exit)
@@ -259,3 +258,9 @@ class DynamicSupervisor(Supervising):
                 self._forget(slot, slot.exit or Exit("shutdown"))
         if not self._slots:
             self._leave()
+
+
+def _checked(value: ChildSpec | Mapping[str, Any]) -> ChildSpec:
+    spec = ChildSpec.of(value)
+    check_significant(spec, "never")
+    return spec

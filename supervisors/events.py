@@ -1,13 +1,16 @@
-"""What supervisors report, as plain data, to whoever subscribed. Nothing is made while nobody did."""
+"""What supervisors report, as plain data: to whoever subscribed, and to the log where the program configured one.
+
+Nothing is made while nobody listens: who has something to tell asks `wanted` first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from allm.supervisors import log
-from allm.supervisors.exits import Exit
+from allm.supervisors.exits import Exit, Json
 
 __all__ = [
     "ChildEnded",
@@ -16,20 +19,36 @@ __all__ = [
     "Context",
     "DeadLetter",
     "Escalated",
+    "Event",
     "Offender",
     "SlowTurn",
     "SupervisorReport",
     "dead_letter",
     "emit",
     "listeners",
-    "report",
     "subscribe",
+    "wanted",
 ]
 
 
+class Event:
+    """What is told to listeners. `name` and `level` are those of its line in the log."""
+
+    __slots__ = ()
+    name: ClassVar[str]
+    level: ClassVar[log.Level]
+
+    def to_data(self) -> dict[str, Json]:
+        """The event as JSON types: its fields, and ``event``, its name. An id that is no JSON is told by its text."""
+        return {"event": self.name, **_fields(self)}
+
+
 @dataclass(frozen=True, slots=True)
-class ChildStarted:
+class ChildStarted(Event):
     """A child runs; `generation` counts its starts."""
+
+    name = "child_started"
+    level = "info"
 
     supervisor: str
     child: Hashable
@@ -37,8 +56,11 @@ class ChildStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildEnded:
+class ChildEnded(Event):
     """A child ended, for whatever reason."""
+
+    name = "child_ended"
+    level = "info"
 
     supervisor: str
     child: Hashable
@@ -47,8 +69,11 @@ class ChildEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class ChildRestarting:
+class ChildRestarting(Event):
     """A child will be started again after `delay` seconds."""
+
+    name = "child_restarting"
+    level = "warning"
 
     supervisor: str
     child: Hashable
@@ -58,8 +83,11 @@ class ChildRestarting:
 
 
 @dataclass(frozen=True, slots=True)
-class Escalated:
+class Escalated(Event):
     """A supervisor gave up: its restart budget is spent."""
+
+    name = "escalated"
+    level = "error"
 
     supervisor: str
     child: Hashable
@@ -81,8 +109,11 @@ class Offender:
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisorReport:
+class SupervisorReport(Event):
     """Something a supervisor had to deal with: OTP's supervisor report, with its four contexts."""
+
+    name = "supervisor_report"
+    level = "error"
 
     supervisor: str
     context: Context
@@ -105,45 +136,66 @@ def subscribe(listener: Callable[[Any], object]) -> Callable[[], None]:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message nobody handled: its actor ended first, its mailbox was full, or it failed too often."""
+class DeadLetter(Event):
+    """A message nobody handled: its actor ended first, its mailbox was full, or it failed too often.
+
+    As data it holds the name of the message's type only: the message is a program's own.
+    """
+
+    name = "dead_letter"
+    level = "warning"
 
     actor: str
     message: Any
     exit: Exit
     error: str | None = None
 
+    def to_data(self) -> dict[str, Json]:
+        """See `Event.to_data`."""
+        return {"event": self.name, **_fields(self), "message": type(self.message).__name__}
+
 
 @dataclass(frozen=True, slots=True)
-class SlowTurn:
+class SlowTurn(Event):
     """Handlers of an actor held an event loop for longer than its dispatcher was told to bear."""
+
+    name = "slow_turn"
+    level = "warning"
 
     actor: str
     seconds: float
 
 
+def wanted() -> bool:
+    """Whether anybody would hear of an event."""
+    return bool(listeners) or log.enabled()
+
+
 def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) -> None:
     """Report a message that was lost."""
-    if listeners:
+    if wanted():
         emit(DeadLetter(actor, message, exit, error))
 
 
-def report(event: SupervisorReport) -> None:
-    """Hand it to all listeners and to the log."""
-    log.error(
-        "supervisor_report",
-        supervisor=event.supervisor,
-        context=event.context,
-        reason=event.reason.to_data(),
-        child=str(event.offender.id),
-    )
-    emit(event)
-
-
-def emit(event: Any) -> None:
-    """Hand a report to all listeners; a listener's bug stays its own."""
+def emit(event: Event) -> None:
+    """Hand an event to the log and to all listeners; a listener's bug stays its own."""
+    if log.enabled():
+        values = event.to_data()
+        log.write(event.level, str(values.pop("event")), values)
     for listener in list(listeners):
         try:
             listener(event)
         except Exception as error:
-            log.error("listener_failed", error=error)
+            log.error("listener_failed", error=repr(error))
+
+
+def _fields(record: Event | Offender) -> dict[str, Json]:
+    return {field.name: _plain(getattr(record, field.name)) for field in fields(record)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Json:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Exit):
+        return value.to_data()
+    return _fields(value) if isinstance(value, Offender) else str(value)

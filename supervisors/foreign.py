@@ -11,6 +11,7 @@ from typing import Any
 
 import pykka
 from pykka import ActorRef, ActorRegistry
+from pykka._envelope import Envelope
 
 from allm.supervisors.cell import Owner, Shutdown
 from allm.supervisors.exits import KILLED, NORMAL, Exit, stripped
@@ -25,6 +26,7 @@ class Foreign:
         self.ref: ActorRef[Any] = actor.actor_ref
         self.generation = generation
         self.exit: Exit | None = None
+        self.started = False
         self.abandoned: tuple[str, ...] = ()
         self._owner = owner
         self._why: Exit | None = None
@@ -62,6 +64,7 @@ class Foreign:
         def begin() -> None:
             setup()
             if not actor.actor_stopped.is_set():
+                self.started = True
                 self._owner.child_started(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
         def fail(kind: Any, value: Any, trace: Any) -> None:
@@ -70,6 +73,8 @@ class Foreign:
             failed(kind, value, trace)
 
         def handle(message: Any) -> Any:
+            if self.exit is not None:  # let go of: the message only wakes its loop, which then ends
+                return None
             try:
                 return receive(message)
             except Exception:
@@ -97,12 +102,14 @@ class Foreign:
             self.ref.stop(block=False)
 
     def cancel(self, exit: Exit = KILLED) -> bool:
-        """Let go of it: its thread may run on, the supervisor hears no more of it."""
+        """Let go of it: a handler may run on, the supervisor hears no more of it."""
         if not self.exit and self.ref.is_alive():
             self.abandoned = (str(self.ref),)
         self.ref.actor_stopped.set()
         ActorRegistry.unregister(self.ref)
-        return self._report(exit)
+        reported = self._report(exit)
+        self.ref.actor_inbox.put(Envelope(None))
+        return reported
 
 
 def _replace(actor: pykka.Actor, **methods: Callable[..., Any]) -> None:

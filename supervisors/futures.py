@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pykka
@@ -115,7 +116,7 @@ class Reply(pykka.Future[T]):
             self.add_done_callback(opened)
             if gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 return
-        if opened in self._callbacks:
+        with suppress(ValueError):  # it is being called
             self._callbacks.remove(opened)
         if not self.done:
             request = f" {self.request}" if self.request else ""

@@ -21,6 +21,11 @@ class Runnable(Protocol):
         ...
 
     @property
+    def busy(self) -> object:
+        """Not None during a turn."""
+        ...
+
+    @property
     def name(self) -> str:
         """For thread names and errors."""
         ...

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal, TypeAlias
 
-__all__ = ["enabled", "error", "info", "warning"]
+__all__ = ["Level", "enabled", "error", "info", "warning", "write"]
+
+Level: TypeAlias = Literal["info", "warning", "error"]
 
 
 def error(event: str, **values: Any) -> None:
     """Something that should not have happened."""
-    _write("error", event, values)
+    write("error", event, values)
 
 
 def warning(event: str, **values: Any) -> None:
     """Something that was dealt with."""
-    _write("warning", event, values)
+    write("warning", event, values)
 
 
 def info(event: str, **values: Any) -> None:
     """Progress."""
-    _write("info", event, values)
+    write("info", event, values)
 
 
 def enabled() -> bool:
@@ -30,6 +33,8 @@ def enabled() -> bool:
     return structlog is not None and bool(structlog.is_configured())
 
 
-def _write(level: str, event: str, values: dict[str, Any]) -> None:
+def write(level: Level, event: str, values: dict[str, Any]) -> None:
+    """One line, where anybody configured structlog."""
     if enabled():
-        getattr(sys.modules["structlog"].get_logger("allm"), level)(event, **values)
+        with suppress(Exception):  # an actor does not fall over the program's log
+            getattr(sys.modules["structlog"].get_logger("allm"), level)(event, **values)

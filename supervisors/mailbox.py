@@ -18,6 +18,7 @@ from pykka._envelope import Envelope
 from allm.supervisors import events
 from allm.supervisors.cell import Body, Cell
 from allm.supervisors.exits import NOPROC, ActorExited, Exit
+from allm.supervisors.here import guard, here
 from allm.supervisors.inbox import StopFlag
 
 __all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
@@ -57,8 +58,10 @@ class BoundedCell(Cell):
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Take a message unless too many wait."""
+        if here.cell is not None:
+            guard()  # before room is made
         if len(self.user) < self.bound.limit or self._make_room(envelope):
-            super().put(envelope)
+            self.post(envelope)
 
     def _make_room(self, envelope: Envelope[Any]) -> bool:
         if self.bound.full == "drop_oldest":

@@ -146,7 +146,7 @@ class Parent(Actor):
     def _note_up(self, slot: Slot) -> None:
         if slot.spec.backoff is not None:
             slot.up_since = self._timers.now()
-        if events.listeners:
+        if events.wanted():
             events.emit(events.ChildStarted(self.actor_inbox.name, slot.id, slot.generation))
 
     def _shut(self, slot: Slot, exit: Exit = SHUTDOWN) -> None:
@@ -163,17 +163,14 @@ class Parent(Actor):
         cell.put_signal(Shutdown(exit))
 
     def _arm(self, slot: Slot, delay: float) -> None:
-        slot.timer = self._timers.send_after(delay, self.actor_ref, Deadline(slot, slot.generation))
+        slot.timer = self._timers.send_after(delay, self.actor_ref, Deadline(slot, slot.generation, slot.status))
 
     def _deadline(self, message: Deadline) -> None:
-        slot, generation = message
-        if slot.generation != generation or slot.cell is None:
+        slot, generation, status = message
+        if slot.generation != generation or slot.status is not status or slot.cell is None:
             return
         slot.timer = None
-        if slot.status is STOPPING:
-            slot.cell.cancel(KILLED)
-        elif slot.status is STARTING:
-            slot.cell.cancel(Exit("error", "start_timeout"))
+        slot.cell.cancel(KILLED if status is STOPPING else Exit("error", "start_timeout"))
 
     def _began(self, message: Began) -> None:
         slot, generation = message
@@ -193,7 +190,7 @@ class Parent(Actor):
         if slot.timer is not None:
             slot.disarm()
         before, slot.status, slot.ref, slot.cell, slot.exit = slot.status, DOWN, None, None, exit
-        if events.listeners:
+        if events.wanted():
             events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, exit))
         if before is STOPPING or self._final is not None:
             self._stopped(slot, exit)
@@ -210,8 +207,7 @@ class Parent(Actor):
             waiter.set(None)
         if slot.kept is not None and not slot.kept.buried:
             slot.kept.bury(exit)
-        if not slot.gone and slot.generation:
-            slot.gone = True
+        if _pop(slot.present):  # after a kill its thread and the killer's may meet here
             self.on_child_gone(slot, exit)
 
     # -- the end
@@ -242,6 +238,8 @@ class Parent(Actor):
                 cell.cancel(KILLED)
                 self.actor_inbox.abandoned += cell.abandoned
             slot.status, slot.ref, slot.cell = DOWN, None, None
+            if cell is not None and events.wanted():
+                events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, cell.exit or KILLED))
             try:
                 self._gone(slot, KILLED if cell is not None or slot.exit is None else slot.exit)
             except Exception as error:
@@ -259,3 +257,10 @@ class Parent(Actor):
             dispatcher = self.actor_inbox.dispatcher
             self._own_timers = dispatcher.timers if dispatcher is not None else shared_timers()
         return self._own_timers
+
+
+def _pop(once: list[bool]) -> bool:
+    try:
+        return once.pop()
+    except IndexError:
+        return False

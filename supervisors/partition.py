@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pykka import ActorRef
 
 from allm.supervisors.cell import cell_of
-from allm.supervisors.exits import NOPROC, ActorExited
+from allm.supervisors.exits import NOPROC, ActorExited, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.names import Address, call, resolve
 from allm.supervisors.policy import Strategy
@@ -71,13 +71,20 @@ class PartitionSupervisor(Supervisor):
 
     def _resize_now(self, wanted: int, reply: Reply[Any]) -> None:
         before, self.size = self.size, wanted
-        self._failed = self._restart_failed
-        for index, slot in self._slots.items():
-            if int(str(index)) >= wanted:
-                self._steps.add([partial(self._stop_step, slot)])
-            elif slot.status is DOWN:
-                self._steps.add([partial(self._start_step, slot)])
+        self._failed = self._partition_failed
+        for index in range(self._most):
+            slot = self._slots.get(index)
+            if slot is not None and (index >= wanted or slot.status is DOWN):
+                self._steps.add([partial(self._stop_step if index >= wanted else self._start_step, slot)])
         self._steps.add([lambda: reply.set(before)])
+
+    def _partition_failed(self, slot: Slot, exit: Exit) -> None:
+        """It is tried again, as at a restart; the others start meanwhile."""
+        if exit.kind == "ignore":
+            self._left_out(slot)
+        else:
+            self._report("start_error", slot, exit)
+            self._again(slot, exit, retried=True)
 
 
 def _share(spec: ChildSpec, index: int, with_arguments: Callable[[tuple[Any, ...], int], tuple[Any, ...]] | None) -> ChildSpec:

@@ -101,6 +101,8 @@ class _Place(Kept):
         self.starting = False
 
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
+        if not cell.started:
+            self.starting = True  # until the supervisor says that it failed: a second start would meet its refusal
         super().close(cell, error)
         self.wake()
         self._shelf.tidy(self)

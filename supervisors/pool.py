@@ -15,7 +15,7 @@ __all__ = ["PoolDispatcher", "refused"]
 
 
 class PoolDispatcher:
-    """At most `size` workers that do not wait; each ends after `idle` seconds without work."""
+    """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`."""
 
     def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
         if size is not None and size < 1:
@@ -30,6 +30,17 @@ class PoolDispatcher:
         self._waiting = 0
         self._lost: set[int] = set()  # abandoned, and still in a handler
         threaded.add(self)
+
+    def close(self) -> None:
+        """Keep no idle worker from now on: those that wait for work end at once, the others after theirs.
+
+        What is scheduled later still gets its turn, by a worker that ends after it.
+        """
+        with self._lock:
+            self._idle = 0.0
+            parked, self._parked = self._parked, []
+        for gate in parked:
+            gate.release()
 
     def after_fork(self) -> None:
         """The child has none of the parent's workers."""
@@ -80,6 +91,8 @@ class PoolDispatcher:
             with self._lock:
                 self._lost.add(id(runnable))
             self.lend()
+            if not runnable.busy:  # the handler ended while it was being killed: its worker may not have seen it
+                self._found(runnable)
 
     def lend(self) -> None:
         """The calling worker starts to wait: another may take its place."""

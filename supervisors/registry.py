@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import typing
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ class Registry:
         self._lock = threading.RLock()  # a finaliser may run inside
         self._entries: dict[Hashable, dict[str, _Entry]] = {}  # key -> holder's name -> entry
         self._held: dict[str, set[Hashable]] = {}  # holder's name -> its keys
+        self._events: deque[Registered | Unregistered] = deque()
+        self._telling = threading.Lock()
 
     def register(self, key: Hashable, value: Any = None, ref: ActorRef[Any] | None = None) -> None:
         """Give `key` to `ref`, by default the actor whose handler this is; `AlreadyRegistered` if it is taken."""
@@ -106,9 +109,10 @@ class Registry:
             entries[cell.name] = _Entry(holder, value, cell)
             first = cell.name not in self._held
             self._held.setdefault(cell.name, set()).add(key)
+            self._note(Registered(self.name, key, holder, value))
         if first:
             cell.watch(self, self)  # of a dead one it hears at once
-        self._tell(Registered(self.name, key, holder, value))
+        self._tell()
 
     def _refuse_taken(self, key: Hashable, cell: Cell) -> None:
         for entry in list(self._entries.get(key, {}).values()):
@@ -121,24 +125,26 @@ class Registry:
         """Give back one's own key; nothing happens when one does not hold it."""
         cell = _cell(ref)
         with self._lock:
-            entry = self._take_out(key, cell.name)
+            self._take_out(key, cell.name)
             idle = cell.name not in self._held
         if idle:
             cell.unwatch(self)
-        if entry is not None:
-            self._tell(Unregistered(self.name, key, entry.ref))
+            if cell.name in self._held:  # another thread has just registered it again
+                cell.watch(self, self)
+        self._tell()
 
-    def _take_out(self, key: Hashable, holder: str) -> _Entry | None:
+    def _take_out(self, key: Hashable, holder: str) -> None:
         entries = self._entries.get(key)
         entry = entries.pop(holder, None) if entries is not None else None
         if entries is not None and not entries:
             del self._entries[key]
+        if entry is not None:
+            self._note(Unregistered(self.name, key, entry.ref))
         keys = self._held.get(holder)
         if keys is not None:
             keys.discard(key)
             if not keys:
                 del self._held[holder]
-        return entry
 
     # -- as a watcher of the holders
 
@@ -148,11 +154,9 @@ class Registry:
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Free the keys of a holder."""
         with self._lock:
-            keys = list(self._held.get(cell.name, ()))
-            gone = [(key, self._take_out(key, cell.name)) for key in keys]
-        for key, entry in gone:
-            if entry is not None:
-                self._tell(Unregistered(self.name, key, entry.ref))
+            for key in list(self._held.get(cell.name, ())):
+                self._take_out(key, cell.name)
+        self._tell()
 
     # -- looking up
 
@@ -192,12 +196,28 @@ class Registry:
                 _guarded(function, *entry)
         return len(found)
 
-    def _tell(self, event: Registered | Unregistered) -> None:
-        for listener in self._listeners:
-            if is_ref(listener):
-                deliver(listener, event)
-            else:
-                _guarded(typing.cast("Callable[[Any], object]", listener), event)
+    # -- telling listeners: in the order in which things happened, by one thread at a time, outside the lock
+
+    def _note(self, event: Registered | Unregistered) -> None:
+        if self._listeners:
+            self._events.append(event)
+
+    def _tell(self) -> None:
+        while self._events and self._telling.acquire(False):
+            try:
+                while self._events:
+                    event = self._events.popleft()
+                    for listener in self._listeners:
+                        _tell_one(listener, event)
+            finally:
+                self._telling.release()
+
+
+def _tell_one(listener: Listener, event: Registered | Unregistered) -> None:
+    if is_ref(listener):
+        deliver(listener, event)
+    else:
+        _guarded(typing.cast("Callable[[Any], object]", listener), event)
 
 
 def _cell(ref: ActorRef[Any] | None) -> Cell:

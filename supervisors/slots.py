@@ -41,11 +41,12 @@ class Slot:
         "extra",
         "failures",
         "generation",
-        "gone",
+        "group",
         "home",
         "id",
         "inline",
         "kept",
+        "present",
         "ref",
         "reply",
         "restarts",
@@ -68,6 +69,7 @@ class Slot:
         self.status: str = DOWN
         self.generation = 0
         self.restarts = 0  # all of them
+        self.group: list[Slot] = []  # those that were stopped for its restart
         self.failures = 0  # counted by the policy or the backoff
         self.up_since = 0.0
         self.exit: Exit | None = None  # the last one
@@ -75,7 +77,7 @@ class Slot:
         self.timer: TimerRef | None = None
         self.reply: Reply[Any] | None = None  # who asked for this start
         self.waiters: list[Reply[Any]] = []  # who asked for this stop
-        self.gone = False  # the supervisor was told that it will not come back
+        self.present: list[bool] = []  # popped by whoever tells the supervisor that it will not come back
         self.inline = False
         self.ended_inline: Exit | None = None
 
@@ -102,6 +104,8 @@ class Slot:
         if self.inline and self.status is not RUNNING:
             self.ended_inline = exit
         else:  # also when it came up and ended in one turn: that is no failed start
+            if cell.started and self.status is STARTING:  # killed while it was telling so: twice told is once
+                self.home.put_message(Began(self, cell.generation))
             self.home.put_message(Ended(self, cell.generation, exit, cell))
 
     def started(self, cell: Cell) -> None:
@@ -110,7 +114,7 @@ class Slot:
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """As a watcher of a child that a start function made; it may have come and gone before it was watched."""
-        if cell.started:
+        if cell.started and self.inline:
             self.child_started(cell)
         self.child_ended(cell, cell.exit or exit)
 
@@ -132,10 +136,11 @@ class Ended(NamedTuple):
 
 
 class Deadline(NamedTuple):
-    """The time to stop, or to start, is over."""
+    """The time to stop, or to start, is over; `status` says which. A child may have gone on to the other meanwhile."""
 
     slot: Slot
     generation: int
+    status: str
 
 
 class RestartNow(NamedTuple):

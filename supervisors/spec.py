@@ -61,9 +61,12 @@ class ChildSpec:
             object.__setattr__(self, "type", getattr(self.start[0], "child_type", "worker"))
         if self.shutdown is None:
             object.__setattr__(self, "shutdown", "infinity" if self.type == "supervisor" else 5.0)
+        if not hashable(self.id):
+            raise SpecError("invalid_id", self.id)
         # A spec is made for every dynamic child: the usual ones cost a look into a set.
-        known = (self.restart, self.type, self.shutdown, self.mailbox) in _USUAL
-        if not known or self.significant is not False or self.max_redeliver != 0:
+        usual = (self.restart, self.type, self.shutdown, self.mailbox)
+        known = hashable(usual) and usual in _USUAL
+        if not known or self.significant is not False or self.max_redeliver != 0 or self.start_timeout is not None:
             _check_fields(self)
 
     @classmethod
@@ -90,6 +93,15 @@ _USUAL = frozenset(
     + [(restart, "supervisor", "infinity", "drop") for restart in _RESTARTS]
 )
 _NAMES = tuple(field.name for field in fields(ChildSpec))
+
+
+def hashable(value: object) -> bool:
+    """Whether it can be looked up: what strangers send need not be."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
@@ -122,6 +134,8 @@ def _check_fields(spec: ChildSpec) -> None:
         raise SpecError("invalid_mailbox", spec.mailbox)
     if type(spec.max_redeliver) is not int or spec.max_redeliver < 0:
         raise SpecError("invalid_max_redeliver", spec.max_redeliver)
+    if spec.start_timeout is not None and (isinstance(spec.start_timeout, str) or not _is_shutdown(spec.start_timeout)):
+        raise SpecError("invalid_start_timeout", spec.start_timeout)
 
 
 def _is_shutdown(value: object) -> bool:

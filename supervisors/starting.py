@@ -27,7 +27,7 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
     dispatcher = slot.spec.dispatcher or inherited
     slot.generation += 1
     slot.status, slot.extra, slot.ended_inline = STARTING, None, None
-    slot.gone, slot.inline = False, dispatcher.inline()
+    slot.present[:], slot.inline = [True], dispatcher.inline()
     if slot.kept is not None and slot.kept.buried:
         slot.kept = Kept(slot.spec.max_redeliver)
     try:

@@ -34,14 +34,14 @@ CHILD: Final = (
 ACTOR: Final = (
     Step("constructed", "first turn", "on_start"),
     Step("on_start", "acknowledged", "handling"),
-    Step("on_start", "raised", "on_stop"),
+    Step("on_start", "raised", "on_exit"),
     Step("handling", "message", "handling"),
-    Step("handling", "exit, shutdown or an exception", "on_stop"),
-    Step("on_stop", "report", "ended"),
+    Step("handling", "exit, shutdown or an exception", "on_exit"),
+    Step("on_exit", "report", "ended"),
     Step("constructed", "killed", "ended"),
     Step("on_start", "killed", "ended"),
     Step("handling", "killed", "ended"),
-    Step("on_stop", "killed", "ended"),
+    Step("on_exit", "killed", "ended"),
 )
 """An actor. Ended is told exactly once, whichever way leads there."""
 

@@ -56,10 +56,10 @@ class Supervising(Parent):
             self._report("shutdown_error", slot, exit)
 
     def _report(self, context: events.Context, slot: Slot, exit: Exit) -> None:
-        if events.listeners or log.enabled():
+        if events.wanted():
             spec = slot.spec
             offender = events.Offender(slot.id, spec.type, spec.restart, spec.shutdown, slot.generation)
-            events.report(events.SupervisorReport(self.actor_inbox.name, context, exit, offender))
+            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender))
 
     # -- verdicts
 
@@ -103,7 +103,7 @@ class Supervising(Parent):
         slot.status = RESTARTING
         slot.restarts += 1
         self.on_child_restarting(slot, exit, delay)
-        if events.listeners:
+        if events.wanted():
             events.emit(events.ChildRestarting(self.actor_inbox.name, slot.id, exit, slot.restarts, delay))
         if delay > 0:
             message = RestartNow(slot, slot.generation)
@@ -119,6 +119,6 @@ class Supervising(Parent):
     def _escalate(self, slot: Slot, exit: Exit) -> None:
         reason = Exit("shutdown", "reached_max_restart_intensity")
         self._report("shutdown", slot, reason)
-        if events.listeners:
+        if events.wanted():
             events.emit(events.Escalated(self.actor_inbox.name, slot.id, exit))
         self._end_with(reason)

@@ -13,7 +13,7 @@ from typing import Any, cast
 from allm.supervisors.administration import Administration
 from allm.supervisors.exits import SHUTDOWN, Exit, Leave
 from allm.supervisors.policy import AutoShutdown, Restart, Strategy, Window, affected
-from allm.supervisors.slots import DOWN, RESTARTING, STARTING, RestartNow, Slot
+from allm.supervisors.slots import DOWN, RESTARTING, STOPPING, RestartNow, Slot
 from allm.supervisors.spec import ChildSpec, Flags, check_specs, is_tuple
 from allm.supervisors.timers import Timers
 
@@ -120,10 +120,11 @@ class Supervisor(Administration):
             self._drop(slot, exit)
             self._escalate(slot, exit)
         elif not isinstance(verdict, Restart):
-            self._left(slot, exit)
+            self._ended_for_good(slot, exit)
         else:
             later = self._wait_to_restart(slot, exit, verdict.delay, retried)
             group = self._group(slot)
+            slot.group = [] if group == [slot] else group
             self._steps.add(partial(self._stop_step, other) for other in reversed(group) if other is not slot)
             if not later:
                 self._steps.add([partial(self._start_group, slot)])
@@ -132,12 +133,9 @@ class Supervisor(Administration):
         strategy = self._flags.strategy
         return [slot] if strategy == "one_for_one" else affected(strategy, self.slots(), slot)
 
-    def _left(self, slot: Slot, exit: Exit) -> None:
-        """A child ended and is not restarted: a temporary one is forgotten, another keeps its spec."""
-        if slot.spec.restart == "temporary":
-            self._drop(slot, exit)
-        else:
-            self._gone(slot, exit)
+    def _ended_for_good(self, slot: Slot, exit: Exit) -> None:
+        """A child ended by itself and is not restarted."""
+        self._left(slot, exit)
         if slot.spec.significant and self._was_last(slot):
             self._end_with(Exit("shutdown", "auto_shutdown"))
 
@@ -148,17 +146,20 @@ class Supervisor(Administration):
         return not any(other.up or other.status is RESTARTING for other in others)
 
     def _retry(self, message: RestartNow) -> None:
-        message.slot.timer = None
         self._steps.when_idle(partial(self._retry_now, message))
 
     def _retry_now(self, message: RestartNow) -> None:
         slot = message.slot
         if slot.generation == message.generation and slot.status is RESTARTING:
+            slot.timer = None
             self._start_group(slot)
 
     def _start_group(self, slot: Slot) -> None:
-        """Stop what runs of the group, then start all of it."""
+        """Stop what runs of the group, then start all of it, and whoever was stopped when the strategy was another."""
         group = self._group(slot)
+        if slot.group:
+            stopped = {id(other) for other in (*group, *slot.group)}
+            group, slot.group = [other for other in self.slots() if id(other) in stopped], []
         self._failed = self._restart_failed
         self._steps.add(partial(self._stop_step, other) for other in reversed(group) if other.up)
         self._steps.add(partial(self._start_if_kept, other) for other in group)
@@ -181,8 +182,8 @@ class Supervisor(Administration):
     def _stop_all(self) -> None:
         steps = self._steps
         steps.clear(held=True)
-        if steps.waiting is not None and steps.waiting.status is STARTING:
-            steps.waiting = None
+        if steps.waiting is not None and steps.waiting.status is not STOPPING:
+            steps.waiting = None  # it starts, and is stopped in its turn; or its end was being dealt with when a hook failed
         steps.add(partial(self._stop_step, slot) for slot in reversed(self.slots()))
         steps.add([self._all_stopped])
         steps.advance()

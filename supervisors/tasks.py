@@ -19,7 +19,7 @@ from allm.supervisors.actor import Actor, kill, stop
 from allm.supervisors.admin import start_child
 from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.dynamic import DynamicSupervisor
-from allm.supervisors.exits import NORMAL, ActorExited, Exit
+from allm.supervisors.exits import NOPROC, NORMAL, ActorExited, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import here
 from allm.supervisors.monitors import Monitor, demonitor, link, monitor
@@ -56,11 +56,13 @@ class TaskActor(Actor):
     def on_start(self) -> None:
         self.actor_inbox.watch(self.task, self.task)
         owner = self.task.owner
-        if isinstance(owner, Cell) and owner.ref is not None:
-            if self._linked:
-                link(self.actor_ref, owner.ref)
-            else:
-                self.task.watch = monitor(self.actor_ref, self.task.down(owner))
+        if self._linked and isinstance(owner, Cell):
+            ref = owner.ref
+            if ref is None:  # it ended while this task was on its way
+                self.exit(NOPROC)
+            link(self.actor_ref, ref)
+        elif isinstance(owner, Cell):
+            self.task.watch = monitor(self.actor_ref, self.task.down(owner))
         self.actor_inbox.put_message(self._work)
 
     def on_receive(self, message: Any) -> Any:

@@ -22,6 +22,9 @@ __all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "T
 
 Clock = Callable[[], float]
 
+_LONGEST = 3600.0
+"""Seconds a thread waits at once: there are times in the future that the system cannot wait for."""
+
 
 class TimerRef(Protocol):
     """A message that waits for its time."""
@@ -222,7 +225,7 @@ class ThreadTimers:
         left = self._heap[0][0] - self._clock() if self._heap else None
         if left is not None and left <= 0:
             return heapq.heappop(self._heap)[2]
-        if not self._wake.wait(self._linger if left is None else left) and not self._heap:
+        if not self._wake.wait(self._linger if left is None else min(left, _LONGEST)) and not self._heap:
             self._thread = None
         return None
 

@@ -1,4 +1,4 @@
-"""A test leaves nothing behind: no actor, no thread, no socket. One that does fails, with the names of what it left.
+"""A test leaves nothing behind: no actor, no thread, no socket, no process. One that does fails, with the names of what it left.
 
 The process-wide default runtime is the only exception, since it is meant to live until the process ends: what belongs
 to it is excused while it is alive, and it is stopped when the session finishes. A test with a `Runtime` of its own
@@ -19,10 +19,12 @@ from typing import Any
 import pytest
 
 from tests import corpus
+from tests.partners import servers
 
 GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
 POLL = 0.01  # seconds; nothing tells when a socket has closed
-POOLS = ("allm-pool", "allm-keys")  # the names of the workers of runtimes' pools start so
+POOLS = ("allm-pool", "allm-keys", "allm-handlers")  # the names of the workers of runtimes' pools start so
+NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
 LISTENING = "0A"  # a state in /proc/net/tcp
 
 
@@ -46,21 +48,25 @@ class Living:
     threads: dict[threading.Thread, str]
     actors: dict[Any, str]
     sockets: dict[str, str]
+    processes: dict[int, str]
 
     @classmethod
     def now(cls) -> "Living":
-        return cls(_threads(), _actors(), _sockets())
+        return cls(_threads(), _actors(), _sockets(), _processes())
 
     def left_since(self, before: "Living") -> list[str]:
         """Names of what lives now, lived not before, and is not the default runtime's."""
         default = default_runtime_now()
-        its_own = (default._dispatcher, default._pool, default._errands) if default is not None else ()
+        its_own: tuple[Any, ...] = ()
+        its_threads: tuple[threading.Thread, ...] = ()
+        its_processes: list[int] = []
+        if default is not None:
+            workshop = default.workshop
+            its_own = (default._dispatcher, default.pool, default._errands, workshop.pool, workshop.own_thread)
+            its_threads = (default._thread, *workshop.threads())
+            its_processes = [nursery.process.pid for nursery in workshop.processes]
         return [
-            *(
-                f"thread {name}"
-                for thread, name in self.threads.items()
-                if thread not in before.threads and not (default is not None and thread is default._thread)
-            ),
+            *(f"thread {name}" for thread, name in self.threads.items() if thread not in before.threads and thread not in its_threads),
             *(f"actor {name}" for actor, name in self.actors.items() if actor not in before.actors and _dispatcher(actor) not in its_own),
             *(
                 f"socket {name}"
@@ -68,6 +74,7 @@ class Living:
                 # The wake-up pair of its loop and its kept-alive connections look like anybody else's.
                 if inode not in before.sockets and not (default is not None and not name.endswith("listening"))
             ),
+            *(f"process {name}" for pid, name in self.processes.items() if pid not in before.processes and pid not in its_processes),
         ]
 
 
@@ -134,6 +141,17 @@ def _listening() -> Iterator[str]:
                     yield f"socket:[{fields[9]}]"
 
 
+def _processes() -> dict[int, str]:
+    """Children that the library started, where the system tells (Linux); what a test starts for itself is its own affair."""
+    found: dict[int, str] = {}
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread, or the process, has ended since
+            for pid in children.read_text().split():
+                if NURSERY in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found[int(pid)] = f"{pid}, that runs tools"
+    return found
+
+
 def _still_left(before: Living) -> list[str]:
     """What is left when all that was ending has ended, or the grace is over."""
     deadline = time.monotonic() + GRACE
@@ -170,6 +188,14 @@ def pytest_sessionfinish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests had no recordings to run on: a green run without them is not a full one."""
     skipped = terminalreporter.getreports("skipped")
+    without = sum(servers.ABSENT in str(report.longrepr) for report in skipped)
+    if without:
+        terminalreporter.write_sep("=", f"{without} skipped because {servers.ABSENT}", yellow=True)
+        terminalreporter.write_line("bash .ci/run installs them, and names them in ALLM_PARTNERS_PYTHON and ALLM_PARTNERS_MODEL.")
+    npm = sum("the reference servers of MCP are not installed" in str(report.longrepr) for report in skipped)
+    if npm:
+        terminalreporter.write_sep("=", f"{npm} skipped because the reference servers of MCP are not installed", yellow=True)
+        terminalreporter.write_line("bash .ci/run installs them from npm, and names their folder in ALLM_MCP_SERVERS.")
     absent = sum(corpus.ABSENT in str(report.longrepr) for report in skipped)
     if absent:
         terminalreporter.write_sep("=", f"{absent} skipped because {corpus.ABSENT}", yellow=True)

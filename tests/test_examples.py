@@ -28,6 +28,7 @@ PRINTED = {
         "no longer waiting",
         "['client closed', 'client closed', 'client closed']",
     ],
+    "images": ["image/png by gpt-image-1, 1024x1024, 1056 tokens", "size: dall-e-3 takes 1024x1024,", "“What does it wear?”"],
     "json_events": ['"type":"request_started"', "Response True", "“Hello?”", "3 messages"],
 }
 

@@ -88,7 +88,11 @@ class Decoder(Protocol):
 
 
 class Adapter(Protocol):
-    """One wire. Stateless; one instance serves all calls."""
+    """One wire. Stateless; one instance serves all calls.
+
+    It may have `fetches(url: str) -> bool`: whether an image at this address must go out by its bytes, as the wire takes no such
+    address. The runtime fetches it then, and `request` is given the bytes.
+    """
 
     name: ClassVar[str]
     provider: ClassVar[str]

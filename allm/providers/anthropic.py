@@ -47,6 +47,10 @@ class Anthropic:
             key_header="x-api-key",
         )
 
+    def fetches(self, url: str) -> bool:
+        """Whether an image at this address goes out by its bytes: this wire takes https addresses."""
+        return url.startswith("http://")
+
     def decoder(self, engine: Engine, context: CallContext) -> AnthropicDecoder:
         """A decoder for one attempt."""
         return AnthropicDecoder(context)

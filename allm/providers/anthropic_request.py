@@ -149,7 +149,7 @@ def _tools(body: dict[str, Any], request: Request, called: list[str]) -> None:
         body["tools"] = [_tool(tool, i) for i, tool in enumerate(request.tools)]
         if request.tool_choice is not None:
             body["tool_choice"] = _tool_choice(request.tool_choice)
-    elif called:
+    elif called and not request.options.get("tools"):
         # A thread with calls is refused where no tools are declared.
         body["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in called]
         body["tool_choice"] = {"type": "none"}

@@ -129,11 +129,18 @@ class Turns:
                     pass
         while blocks and blocks[-1]["type"] in _THOUGHT:
             blocks.pop()  # no turn of the wire may end with reasoning: one that was cut off there did
-        if blocks:
+        if blocks and calls and self._goes_on():
+            self.messages[-1]["content"] += blocks
+            self._calls += calls
+        elif blocks:
             self._end_user_turn()
             self._begin_assistant_turn(blocks)
             self._calls = calls
         self._said += carried
+
+    def _goes_on(self) -> bool:
+        """Whether the assistant called and nothing was answered yet: calls told in several messages are of one turn."""
+        return bool(self._calls) and not self._said and not self._orders and all(call.result is None for call in self._calls)
 
     def _begin_assistant_turn(self, blocks: list[Block]) -> None:
         if self.messages and self.messages[-1]["role"] == "assistant":

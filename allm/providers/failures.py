@@ -41,7 +41,7 @@ _BY_WORD = {
 }  # fmt: skip
 
 _OVERFLOW = re.compile(
-    r"maximum context length|context[ _]length|context window|prompt is too long|input token count|too many (?:input )?tokens"
+    r"maximum context length|context[ _](?:length|size)|context window|prompt is too long|input token count|too many (?:input )?tokens"
     r"|total length of all messages|reduce the length of the messages",
     re.I,
 )

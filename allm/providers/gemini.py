@@ -68,6 +68,10 @@ class Gemini:
             key_header="x-goog-api-key",
         )
 
+    def fetches(self, url: str) -> bool:
+        """Whether an image at this address goes out by its bytes: this wire takes https and gs addresses."""
+        return url.startswith("http://")
+
     def decoder(self, engine: Engine, context: CallContext) -> "GeminiDecoder":
         """A decoder for one attempt."""
         return GeminiDecoder(context)

@@ -24,6 +24,7 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )  # fmt: skip
+from allm.providers.unshown import unshown
 from allm.wire_json import is_array, is_object
 
 __all__ = ["MAX_INLINE", "NO_RESULT", "SIGNATURE", "contents_of"]
@@ -146,7 +147,10 @@ class _Thread:
                     return None
                 return dict(data)
             case ImagePart():
-                return _signed(_image(part.image, path), None, self._checks_images)
+                made = _given(part, path)
+                return made if made is None or "text" in made else _signed(made, None, self._checks_images)
+            case FilePart():
+                return _given(part, path)
             case _:
                 return _said(part, path)
 
@@ -166,7 +170,7 @@ class _Thread:
     def _result(self, number: int, response: dict[str, Any], beside: list[Any]) -> None:
         """Text is the response; images and files go into it where the model takes them there, else beside it."""
         message = self._messages[number]
-        response["response"] = _response(message.text)
+        response["response"] = _response(message.text, "error" if message.metadata.get("is_error") is True else "output")
         inside: list[Any] = []
         for i, part in enumerate(message.parts):
             if isinstance(part, TextPart):
@@ -224,6 +228,14 @@ def _said(part: Part, path: str) -> dict[str, Any] | None:
             raise ValidationError.at(path, "a tool call belongs into an assistant's message")
 
 
+def _given(part: Part, path: str) -> dict[str, Any] | None:
+    """What a model made. The wire may not take it, and no user can help that: it is told of then."""
+    try:
+        return _said(part, path)
+    except ValidationError:
+        return {"text": unshown(part)} if isinstance(part, ImagePart | FilePart) else None
+
+
 def _function_call(call: _Call) -> dict[str, Any]:
     told: dict[str, Any] = {"name": call.part.name, "args": call.part.arguments}
     if call.sent_id is not None:
@@ -242,17 +254,17 @@ def _valid(signature: Any) -> str | None:
     return signature if isinstance(signature, str) and len(signature) % 4 == 0 and _SIGNATURE.fullmatch(signature) else None
 
 
-def _response(text: str) -> Any:
-    """What a tool said must be an object. JSON goes in as it stands, so that no number in it changes."""
+def _response(text: str, name: str) -> Any:
+    """What a tool said must be an object: of one field with this name. JSON goes in as it stands, so that no number in it changes."""
     if text.lstrip()[:1] in ("{", "["):
         try:
             told = msgspec.json.decode(text)
             raw: Any = msgspec.Raw(text.encode())
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-            return {"output": text}
+            return {name: text}
         if is_object(told) or is_array(told):
-            return raw if is_object(told) else {"output": raw}
-    return {"output": text}
+            return raw if is_object(told) else {name: raw}
+    return {name: text}
 
 
 def _image(image: Image, path: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ _BY_STATUS = {
     "OUT_OF_RANGE": "invalid_request", "UNIMPLEMENTED": "invalid_request", "ALREADY_EXISTS": "invalid_request",
 }  # fmt: skip
 _CANCELLED = 499  # by the service itself, in the midst of an answer
+_TOO_LARGE = 413  # no wait makes a request smaller, whatever the name beside it says
 _NO_KEY = re.compile(r"API key (?:not valid|not found|expired|was reported as leaked)|unregistered callers|valid API key", re.I)
 _SPENT = re.compile(r"\bbilling account\b|credits? (?:are|is) depleted|spending cap|\blimit: 0\b", re.I)
 _BUSY = re.compile(r"overloaded|experiencing high demand", re.I)
@@ -57,7 +58,7 @@ def _reason(info: ErrorInfo, error: dict[str, Any]) -> str:
         return info.reason
     if info.reason in ("invalid_request", "permission") and _NO_KEY.search(info.message):
         return "authentication"
-    if info.reason == "rate_limited" or status == "RESOURCE_EXHAUSTED":
+    if info.reason == "rate_limited" or (status == "RESOURCE_EXHAUSTED" and info.status != _TOO_LARGE):
         return "quota_exceeded" if _SPENT.search(info.message) or _is_spent(error) else "rate_limited"
     if (info.reason == "service_unavailable" or status == "UNAVAILABLE") and _BUSY.search(info.message):
         return "overloaded"

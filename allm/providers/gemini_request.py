@@ -11,6 +11,7 @@ from allm.engine import Engine
 from allm.errors import ValidationError
 from allm.providers.gemini_contents import contents_of
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
+from allm.wire_json import is_object
 
 __all__ = ["ANSWER_TOOL", "gemini_body", "gemini_path", "generation"]
 
@@ -61,7 +62,12 @@ def gemini_body(engine: Engine, request: Request) -> dict[str, Any]:
         config |= _response_format(request.response_format)
     if config:
         body["generationConfig"] = config
-    return {**body, **request.options}
+    return body | {name: _joined(body.get(name), value) for name, value in request.options.items()}
+
+
+def _joined(ours: Any, given: Any) -> Any:
+    """An option that is an object (`generationConfig`, `toolConfig`) is joined with what the request says there."""
+    return {**ours, **given} if is_object(ours) and is_object(given) else given
 
 
 def _config(request: Request, model: str, age: float) -> dict[str, Any]:

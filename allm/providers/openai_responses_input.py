@@ -39,10 +39,10 @@ __all__ = ["IMAGES", "ITEMS", "MAX_BYTES", "NO_RESULT", "input_of"]
 Item = dict[str, Any]
 
 ITEMS: Final = frozenset({
-    "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction", "computer_call", "computer_call_output",
-    "custom_tool_call_output", "file_search_call", "local_shell_call", "local_shell_call_output", "mcp_approval_request",
-    "mcp_approval_response", "mcp_call", "mcp_list_tools", "program", "program_output", "shell_call", "shell_call_output",
-    "tool_search_call", "tool_search_output", "web_search_call",
+    "additional_tools", "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction", "computer_call",
+    "computer_call_output", "custom_tool_call_output", "file_search_call", "local_shell_call", "local_shell_call_output",
+    "mcp_approval_request", "mcp_approval_response", "mcp_call", "mcp_list_tools", "program", "program_output", "shell_call",
+    "shell_call_output", "tool_search_call", "tool_search_output", "web_search_call",
 })  # fmt: skip
 """The wire's own items that it takes back as they are. One of a type that is not known here stays in the thread."""
 

@@ -40,7 +40,7 @@ def reasons(model: str) -> bool:
 def responses_body(engine: Engine, request: Request, stream: bool) -> dict[str, Any]:
     """The body of a response. Raises ValidationError for what the wire cannot carry."""
     model = request.model or engine.model
-    kept = any(request.options.get(name) for name in ("previous_response_id", "conversation"))
+    kept = any(request.options.get(name) for name in ("previous_response_id", "conversation", "prompt"))
     body: dict[str, Any] = {"model": model, "input": input_of(request.messages, kept), "store": False}
     if reasons(model):
         body["include"] = ["reasoning.encrypted_content"]

@@ -19,6 +19,9 @@ BUILT_IN: Final[dict[str, str]] = {
     "anthropic": "allm.providers.anthropic:Anthropic",
     "fake": "allm.providers.fake:Fake",
     "sim": "allm.testing.sim:Sim",
+    "openai.images": "allm.providers.openai_images:OpenAIImages",
+    "gemini.images": "allm.providers.gemini_images:GeminiImages",
+    "fake.images": "allm.providers.fake_images:FakeImages",
 }
 
 _made: dict[str, Adapter] = {}

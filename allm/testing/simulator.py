@@ -40,13 +40,13 @@ class Simulator:
     """See the module. Listens from construction to `close()`; every method is for any thread.
 
     `default` is the reply when none is queued; without any content of its own it echoes, with its
-    delay and token counts. `port=0` takes a free one.
+    delay and token counts. `port=0` takes a free one. `wires` are names of known wires, or wires of your own.
     """
 
     def __init__(
         self,
         *,
-        wires: Iterable[str] = ("chat",),
+        wires: Iterable[str | Wire] = ("chat",),
         replies: Iterable[Reply | str] = (),
         faults: Iterable[Fault] = (),
         default: Reply | str | None = None,
@@ -269,7 +269,9 @@ async def _stall(answer: Answer, plan: Plan) -> None:
         await answer.write(plan.ping)
 
 
-def _wire(name: str) -> Wire:
+def _wire(name: str | Wire) -> Wire:
+    if not isinstance(name, str):
+        return name
     if name not in WIRES:
         raise ValueError(f"no wire {name!r}; there are {sorted(WIRES)}")
     return WIRES[name]
@@ -280,7 +282,7 @@ def _as_reply(reply: Reply | str) -> Reply:
 
 
 def _echo(default: Reply, ask: Ask) -> Reply:
-    if default.text or default.tool_calls or default.refusal is not None:
+    if default.text or default.tool_calls or default.images or default.refusal is not None:
         return default
     said = ask.user_text.strip()
     if len(said) > ECHO_LIMIT:

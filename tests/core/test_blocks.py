@@ -47,6 +47,15 @@ def test_block_ids_are_never_reused_over_the_attempts_of_a_call(attempts: list[l
     assert len(seen) == len(set(seen))
 
 
+def test_an_id_that_is_made_up_is_new_to_the_thread_even_under_the_same_request_id() -> None:
+    ids: list[str] = []
+    for _ in range(3):
+        told = builder(*ids)
+        told.call(0, None, "f", "{}")
+        ids += [call.id for call in finish(told).tool_calls]
+    assert len(set(ids)) == 3
+
+
 @settings(deadline=None)
 @given(scripts())
 def test_the_ids_to_forget_are_those_of_all_blocks_that_were_told(script: list[Op]) -> None:

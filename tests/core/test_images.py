@@ -85,8 +85,12 @@ def test_what_is_no_base64_is_refused(text: str) -> None:
 def test_an_address_is_kept_as_it_is_and_has_no_bytes(url: str) -> None:
     image = Image.from_url(url)
     assert (image.url, image.data, image.mime) == (url, None, None)
+
+
+def test_an_address_that_only_the_provider_reads_is_not_fetched() -> None:
+    image = Image.from_url("gs://bucket/a.png")
     for read in (image.to_binary, image.to_base64, image.to_data_uri):
-        with pytest.raises(ValidationError, match="it is a URL"):
+        with pytest.raises(ValidationError, match="only the provider reads gs addresses"):
             read()
 
 

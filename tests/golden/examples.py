@@ -3,7 +3,10 @@
 from typing import Any
 
 from allm import events as e
+from allm.embeddings import EmbeddingRequest, EmbeddingResponse
 from allm.errors import ErrorInfo
+from allm.history import KeepLast, TokenBudget
+from allm.image_requests import ImageRequest, ImageResponse, ImageUsage
 from allm.images import Image
 from allm.messages import (
     FilePart,
@@ -16,10 +19,12 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )
+from allm.moderation import ModerationRequest, ModerationResponse, ModerationResult
 from allm.requests import JsonSchema, Request, ToolSpec
 from allm.responses import ChatResult, Response, StepResult, ToolResult
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
+from allm.tools import AskUser, Halt, ToolOutcome
 from allm.usage import Usage
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\xff"
@@ -55,6 +60,13 @@ message = Message("assistant", parts, "bot", "call_0", JSON)
 thread = Thread((Message("system", "Be brief."), Message("user", "Hi"), message), {"topic": "weather"})
 spec = ToolSpec("weather", "Tells the weather.", SCHEMA, True)
 schema = JsonSchema("answer", SCHEMA, False)
+verdict = ModerationResult(
+    flagged=True,
+    categories={"hate": False, "violence": True},
+    category_scores={"hate": 0.125, "violence": 0.75},
+    category_applied_input_types={"hate": ("text",), "violence": ("image", "text")},
+)
+image_usage = ImageUsage(images=1, size="1024x1024", quality="high", input_tokens=5, output_tokens=272, total_cost=0.25)
 response = Response(
     id="resp_1",
     request_id="req_1",
@@ -77,6 +89,23 @@ EXAMPLES: tuple[Any, ...] = (
     usage,
     image,
     Image(url="https://example.org/a.png"),
+    ImageRequest(
+        operation="edit",
+        prompt="a hat",
+        images=(image, Image(url="https://example.org/a.png")),
+        mask=image,
+        model="gpt-image-1",
+        size="1024x1024",
+        quality="high",
+        n=2,
+        background="opaque",
+        style="vivid",
+        response_format="url",
+        options=JSON,
+        metadata={"e": 5},
+    ),
+    image_usage,
+    ImageResponse(id="i_1", request_id="req_1", model="gpt-image-1", images=(image,), usage=image_usage, raw=JSON, metadata={"f": 6}),
     *parts[:7],
     message,
     thread,
@@ -146,5 +175,24 @@ EXAMPLES: tuple[Any, ...] = (
         headers={"x-team": "a"},
         max_connections=9,
         transport="httpx",
+    ),
+    EmbeddingRequest(texts=("Hi", "Hé"), model="e1", dimensions=2, task_type="retrieval_query", options=JSON),
+    EmbeddingResponse(id="e_1", request_id="req_1", model="e1", vectors=((0.5, -0.25), (1.0, 0.0)), usage=usage, metadata=JSON),
+    ModerationRequest(texts=("Hi",), parts=(TextPart("Hi"), ImagePart(image)), model="m1", options=JSON),
+    verdict,
+    ModerationResponse(id="modr_1", request_id="req_1", model="m1", results=(verdict,), metadata=JSON),
+    KeepLast(7),
+    TokenBudget(1000),
+    AskUser("Which?", {"choices": ("a", "b")}),
+    Halt("handed_over", JSON),
+    ToolOutcome(
+        id="call_1",
+        name="weather",
+        content="sunny",
+        result=JSON,
+        error=error,
+        ask=AskUser("Which?"),
+        halt=Halt("handed_over"),
+        duration=0.25,
     ),
 )

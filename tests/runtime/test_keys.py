@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 import allm
+from allm.actors.exchange import scrubbed
 from allm.events import TERMINAL, Event
 from allm.testing import Fault, Reply, Simulator
 from tests.runtime.conftest import Make, engines
@@ -363,6 +364,13 @@ def test_a_key_that_the_server_echoes_is_struck_out(where: str, raw: Raw, runtim
     assert raised.value.reason == "authentication"
     assert CANARY[:10] not in repr(raised.value.info)
     assert "***" in repr(raised.value.info)
+
+
+def test_a_key_that_an_adapter_tells_deep_in_its_error_is_struck_out() -> None:
+    told = {"answer": {"given": ["this:", CANARY, 7], CANARY: None}}
+    error = scrubbed(allm.ErrorInfo("adapter", "authentication", f"{CANARY} is wrong", metadata=told), CANARY)
+    assert error.message == "*** is wrong"
+    assert error.metadata == {"answer": {"given": ("this:", "***", 7), "***": None}}
 
 
 def test_keys_are_forgotten_whatever_becomes_of_the_stream(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:

@@ -84,7 +84,7 @@ class Probe(Actor):
         self.journal.add(("message", self.name, message))
         return message
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         self.journal.add(("stop", self.name, reason.kind))
 
 
@@ -95,10 +95,10 @@ class Deaf(Probe):
         super().__init__(journal, name)
         self.release = release
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         self.journal.add(("deaf", self.name))
         self.release.wait(WAIT)
-        super().on_stop(reason)
+        super().on_exit(reason)
 
 
 class Hooked(DynamicSupervisor):
@@ -113,6 +113,13 @@ class Hooked(DynamicSupervisor):
 
     def on_child_gone(self, child: Any, exit: Exit) -> None:
         self.journal.add(("gone", child.id, exit.kind))
+
+
+class Scripted(Actor):
+    """Mixed into a supervisor: runs a function it is told in its own handler, to put what follows in order."""
+
+    def on_receive(self, message: Any) -> Any:
+        return message(self) if callable(message) else super().on_receive(message)
 
 
 class Watched(Supervisor):

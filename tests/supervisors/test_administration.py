@@ -157,7 +157,7 @@ class Bare(Probe):
     def on_start(self) -> None:
         pass
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         pass
 
 

@@ -167,7 +167,7 @@ class Quiet(Probe):
     def on_start(self) -> None:
         pass
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         pass
 
 

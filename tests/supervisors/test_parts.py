@@ -319,10 +319,11 @@ def test_a_listener_that_fails_stops_no_other() -> None:
         raise RuntimeError
 
     taken = [subscribe(fail), subscribe(seen.append)]
-    events.emit("event")
+    event = events.SlowTurn("a", 1.0)
+    events.emit(event)
     for take_back in taken:
         take_back()
-    assert seen == ["event"]
+    assert seen == [event]
 
 
 def test_a_watcher_that_fails_stops_no_other(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
@@ -409,5 +410,36 @@ def test_a_forked_child_finds_all_actors_dead(begin: Start, journal: Journal) ->
     cell.lane.retire(cell, False)  # its thread must end, here
 
 
-def test_events_of_other_kinds_have_names() -> None:
-    assert events.DeadLetter("a", "m", Exit("x")).error is None
+def test_a_closed_pool_keeps_no_idle_worker_and_still_gives_turns(begin: Start, journal: Journal) -> None:
+    pool = PoolDispatcher(4, idle=1000, name="closing")
+    refs = [begin(Probe, journal, number, on=pool) for number in range(4)]
+    entered, release = threading.Event(), threading.Event()
+    tell(refs[0], partial(hold, entered, release))
+    assert entered.wait(WAIT)
+    assert pool.workers > 0
+    pool.close()
+    wait_until(lambda: pool.workers == 1)  # the one in its handler
+    assert ask(refs[1], "who") == 1
+    release.set()
+    wait_until(lambda: pool.workers == 0)
+    wait_until(lambda: not any(thread.name == "closing" for thread in threading.enumerate()))
+    assert ask(refs[2], "who") == 2
+    wait_until(lambda: pool.workers == 0)
+
+
+def test_pykkas_own_hook_is_called_unless_the_one_with_the_reason_is_taken(begin: Start, dispatch: Dispatcher) -> None:
+    ended = Journal()
+
+    class Plain(Actor):
+        def on_stop(self) -> None:
+            ended.add("on_stop")
+
+    class WithReason(Plain):
+        def on_exit(self, reason: Exit) -> None:
+            ended.add(reason.kind)
+            super().on_exit(reason)
+
+    stop(begin(Plain, on=dispatch), timeout=WAIT)
+    assert ended.entries == ["on_stop"]
+    begin(WithReason, on=dispatch).stop(timeout=WAIT)
+    assert ended.entries == ["on_stop", "normal", "on_stop"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,7 +181,79 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
         which_children(ref)
     finally:
         structlog.reset_defaults()
-    assert written == [("error", "supervisor_report", "child_terminated"), ("warning", "unexpected_message", None)]
+    assert written == [
+        ("error", "supervisor_report", "child_terminated"),
+        ("info", "child_ended", None),
+        ("warning", "child_restarting", None),
+        ("info", "child_started", None),
+        ("warning", "unexpected_message", None),
+    ]
+
+
+def test_a_log_that_fails_ends_no_actor(supervise: Start, journal: Journal) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError("disk full")
+
+    ref = supervise([spec(journal, "a")])
+    structlog.configure(processors=[fail])
+    try:
+        raised(running(ref, "a"), "crash")
+        assert ask(running(ref, "a"), "who") == "a"
+    finally:
+        structlog.reset_defaults()
+
+
+def test_every_event_is_json_for_listeners_and_a_line_in_the_log(dispatch: Dispatcher, journal: Journal, seen: list[Any]) -> None:
+    lines: list[Any] = []
+
+    def keep(_: Any, level: str, values: Any) -> Any:
+        lines.append({"level": level, **values})
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[keep])
+    try:
+        ref = start_and_wait(Supervisor, [spec(journal, ("a", 1))], max_restarts=1, on=dispatch, timeout=WAIT)
+        for _ in range(2):
+            child = running(ref, ("a", 1))
+            raised(child, "crash")
+        wait_ended(ref)
+        events.dead_letter("x", journal, Exit("killed"), "why")
+        events.emit(events.SlowTurn("x", 0.5))
+    finally:
+        structlog.reset_defaults()
+    data = [json.loads(json.dumps(event.to_data(), allow_nan=False)) for event in seen]
+    assert [one["event"] for one in data] == [
+        "child_started",
+        "supervisor_report",
+        "child_ended",
+        "child_restarting",
+        "child_started",
+        "supervisor_report",
+        "child_ended",
+        "supervisor_report",
+        "escalated",
+        "dead_letter",
+        "slow_turn",
+    ]
+    name = ref.actor_inbox.name  # type: ignore[attr-defined]  # pyright: ignore
+    assert data[0] == {"event": "child_started", "supervisor": name, "child": "('a', 1)", "generation": 1}
+    report, ended, again = data[1:4]
+    assert (report["context"], report["reason"]["kind"]) == ("child_terminated", "error")
+    offender = {"id": "('a', 1)", "type": "worker", "restart": "permanent", "shutdown": 5.0, "generation": 1}
+    assert report["offender"] == offender
+    assert (ended["generation"], ended["exit"]["detail"]["message"]) == (1, "crash")
+    assert (again["restarts"], again["delay"], again["exit"]["kind"]) == (1, 0.0, "error")
+    assert [one["context"] for one in data if one["event"] == "supervisor_report"] == ["child_terminated"] * 2 + ["shutdown"]
+    assert data[9] == {
+        "event": "dead_letter",
+        "actor": "x",
+        "message": "Journal",
+        "exit": {"kind": "killed", "detail": None},
+        "error": "why",
+    }
+    levels = {"child_started": "info", "child_ended": "info", "child_restarting": "warning", "dead_letter": "warning"}
+    levels |= {"supervisor_report": "error", "escalated": "error", "slow_turn": "warning"}
+    assert lines == [{"level": levels[one["event"]], **one} for one in data]
 
 
 def test_RESP_07_a_live_supervisor_takes_new_specs_and_flags(supervise: Start, journal: Journal) -> None:

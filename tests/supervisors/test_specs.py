@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from allm.supervisors import ChildSpec, DynamicSupervisor, Flags, PartitionSupervisor, SpecError, Supervisor, check_specs
-from allm.supervisors.admin import SupervisorError, get_spec, start_child
+from allm.supervisors.admin import SupervisorError, change_specs, get_spec, start_child, terminate_child, which_child
+from allm.supervisors.dispatch import Dispatcher
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import Journal, Probe, spec
 
@@ -41,6 +42,7 @@ def test_SPEC_02_a_start_entry_is_a_callable_and_its_args(start: Any) -> None:
 
 def test_SPEC_03_an_unknown_restart_type_is_refused_by_its_value() -> None:
     assert refusal(restart="sometimes") == ("invalid_restart_type", "sometimes")
+    assert refusal(restart=["permanent"]) == ("invalid_restart_type", ["permanent"])
 
 
 @pytest.mark.parametrize("shutdown", [-1, -0.5, "now", True])
@@ -134,3 +136,31 @@ def test_FLAG_05_the_budget_is_3_in_5_seconds() -> None:
 def test_the_fields_of_our_own_are_checked_too() -> None:
     assert refusal(mailbox="lose")[0] == "invalid_mailbox"
     assert refusal(max_redeliver=-1)[0] == "invalid_max_redeliver"
+    for timeout in ("infinity", -1, True, [1]):
+        assert refusal(start_timeout=timeout) == ("invalid_start_timeout", timeout)
+
+
+@pytest.mark.parametrize("field", ["id", "type", "shutdown", "mailbox"])
+def test_a_value_that_cannot_be_looked_up_is_refused_by_its_value(field: str) -> None:
+    reason, value = refusal(**{field: ["a", "list"]})
+    assert reason.startswith("invalid_")
+    assert value == ["a", "list"]
+
+
+def test_a_template_is_checked_like_any_dynamic_child(begin: Start, dispatch: Dispatcher, journal: Journal) -> None:
+    significant = spec(journal, "t", restart="transient", significant=True)
+    with pytest.raises(SpecError, match="bad_combination"):
+        DynamicSupervisor(template=significant)
+    ref = begin(DynamicSupervisor, template=spec(journal, "t"), on=dispatch)
+    with pytest.raises(SupervisorError, match="bad_combination"):
+        change_specs(ref, [significant])
+
+
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+def test_an_id_that_cannot_be_looked_up_is_not_found(begin: Start, dispatch: Dispatcher, kind: Any) -> None:
+    ref = begin(kind, on=dispatch)
+    functions: list[Any] = [which_child, terminate_child, get_spec]
+    for ask in functions:
+        with pytest.raises(SupervisorError, match="not_found"):
+            ask(ref, ["a", "list"])
+    assert ref.is_alive()

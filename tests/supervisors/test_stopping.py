@@ -131,8 +131,8 @@ def test_STOP_07_children_that_die_meanwhile_do_not_disturb(dispatch: Dispatcher
     class Vicious(Probe):
         """Takes its siblings down while it stops."""
 
-        def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
-            super().on_stop(reason)
+        def on_exit(self, reason: Exit) -> None:
+            super().on_exit(reason)
             for sibling in siblings:
                 kill(sibling, Exit("collateral"))
 
@@ -154,7 +154,7 @@ class Odd(Probe):
         super().__init__(journal, name)
         self.reason = reason
 
-    def on_stop(self, reason: Exit) -> None:  # type: ignore[override]
+    def on_exit(self, reason: Exit) -> None:
         self.exit(self.reason)
 
 
@@ -163,8 +163,9 @@ def test_STOP_08_abnormal_reasons_during_shutdown_are_reported_not_raised(
     dispatch: Dispatcher, journal: Journal, reports: list[events.SupervisorReport], shutdown: Any
 ) -> None:
     child = ChildSpec("a", (Odd, (journal, "a", Exit("confused"))), shutdown=shutdown)
-    ref = start_and_wait(Supervisor, [child], on=dispatch, timeout=WAIT)
+    ref = start_and_wait(Supervisor, [spec(journal, "before"), child], on=dispatch, timeout=WAIT)
     assert stop(ref, timeout=WAIT) == Exit("shutdown")
+    assert journal.of("stop") == [("before", "shutdown")]  # the stop went on in order
     assert [(report.context, report.reason.kind) for report in reports] == [("shutdown_error", "confused")]
     assert (reports[0].offender.id, reports[0].offender.shutdown) == ("a", shutdown)
 

@@ -1,18 +1,12 @@
 """Small answers of the Messages wire, written by hand, and what the decoder makes of them."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Self
-
-import pytest
+from typing import Any
 
 from allm.blocks import CallContext
 from allm.events import Event
 from allm.providers.anthropic_decoder import AnthropicDecoder
-from tests import corpus
 from tests.wire.chat import checked
 
 STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
@@ -79,40 +73,3 @@ def message(*blocks: dict[str, Any], reason: str | None = "end_turn", **more: An
     """A whole body."""
     told = {"id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "content": list(blocks), "stop_reason": reason}
     return {**told, "stop_sequence": None, "usage": {"input_tokens": 5, "output_tokens": 7}, **more}
-
-
-JUDGE = corpus.folder().parent / "judge"
-PYTHON = os.environ.get("ALLM_JUDGE_PYTHON", "")
-_ANSWER = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from judge_requests import judge
-for line in sys.stdin:
-    print(json.dumps(judge("anthropic.messages", json.loads(line))), flush=True)
-"""
-
-judged = pytest.mark.skipif(
-    not PYTHON or not (JUDGE / "judge_requests.py").is_file(),
-    reason="no judge of requests: ALLM_JUDGE_PYTHON names no interpreter, or the judge is absent",
-)
-
-
-class Judge:
-    """The vendor's own published types, in an interpreter that has them. Ask it bodies, within a `with`."""
-
-    def __enter__(self) -> Self:
-        command = [PYTHON, "-c", _ANSWER, str(JUDGE)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._process.communicate(timeout=20)
-
-    def errors(self, body: Any) -> list[str]:
-        """What is wrong with the body."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(body) + "\n")
-        self._process.stdin.flush()
-        verdict: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return [] if verdict["ok"] else verdict["errors"] or ["refused"]

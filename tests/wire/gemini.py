@@ -1,19 +1,14 @@
-"""Small answers of the Gemini wire, written by hand, what the decoder makes of them, and the judge of requests."""
+"""Small answers of the Gemini wire, written by hand, and what the decoder makes of them."""
 
 import base64
 import json
-import os
-import subprocess
 from typing import Any
-
-import pytest
 
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.events import Event
 from allm.providers.gemini import Gemini, GeminiDecoder
 from allm.requests import Request
-from tests import corpus
 from tests.wire.chat import checked
 
 ORIGIN = "https://generativelanguage.googleapis.com"
@@ -64,31 +59,3 @@ def whole(data: Any, raw_chunks: bool = False) -> list[Event]:
 def body_of(request: Request, model: str = "gemini-2.5-flash") -> dict[str, Any]:
     body: dict[str, Any] = json.loads(Gemini().request(Engine(f"gemini:{model}"), request, ORIGIN, True).body)
     return body
-
-
-JUDGE = corpus.folder().parent / "judge"
-PYTHON = os.environ.get("ALLM_JUDGE_PYTHON", "")
-_ASK = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from judge_requests import judge
-print(json.dumps([judge("gemini.generate", body) for body in json.load(sys.stdin)]))
-"""
-judged = pytest.mark.skipif(
-    not PYTHON or not (JUDGE / "judge_requests.py").is_file(),
-    reason="no judge of requests: ALLM_JUDGE_PYTHON names no interpreter, or the judge is absent",
-)
-
-
-def verdicts(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the vendor's own types say of each body."""
-    command = [PYTHON, "-c", _ASK, str(JUDGE)]
-    done = subprocess.run(command, input=json.dumps(bodies), capture_output=True, text=True, check=True, timeout=50)
-    told: list[dict[str, Any]] = json.loads(done.stdout)
-    return told
-
-
-def refused(bodies: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Any]]:
-    """The bodies that are not accepted, or have keys in another case, with what is wrong."""
-    found = zip(bodies, verdicts(bodies), strict=True)
-    return [(body, told["errors"] + told["notes"]) for body, told in found if not told["ok"] or told["notes"]]

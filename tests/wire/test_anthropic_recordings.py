@@ -22,8 +22,9 @@ from allm.responses import Response
 from allm.wire_json import encode
 from tests import corpus
 from tests.corpus import Exchange, requires_recordings
-from tests.wire.anthropic import Judge, decoder, event, judged
+from tests.wire.anthropic import decoder, event
 from tests.wire.chat import cut, joined
+from tests.wire.judging import MESSAGES, Judge, judged
 
 UNSCORED = {"suspected_synthetic", "official_mock", "several_stream_starts", "truncated_by_keeper"}
 SEEDS = 3  # framings of each stream, beside those of single bytes (of streams below SHORT bytes) and with other ends of line
@@ -187,16 +188,15 @@ BEYOND_THE_TYPES = {
 
 
 @judged
-def test_a_recorded_answer_can_be_sent_back() -> None:
-    refused: dict[str, list[str]] = {}
-    with Judge() as judge:
-        for read in of():
-            answer = response_of(read)
-            results = [allm.tool_result(call.id, "x") for call in answer.tool_calls]
-            request = Request((allm.user("Hi"), answer.message, *results, allm.user("Go on.")))
-            body = json.loads(Anthropic().request(Engine("anthropic:claude-x"), request, "https://a.example", True).body)
-            if errors := judge.errors(body):
-                refused[read.id] = errors
+def test_a_recorded_answer_can_be_sent_back(judge: Judge) -> None:
+    bodies: dict[str, Any] = {}
+    for read in of():
+        answer = response_of(read)
+        results = [allm.tool_result(call.id, "x") for call in answer.tool_calls]
+        request = Request((allm.user("Hi"), answer.message, *results, allm.user("Go on.")))
+        bodies[read.id] = json.loads(Anthropic().request(Engine("anthropic:claude-x"), request, "https://a.example", True).body)
+    verdicts = zip(bodies, judge.verdicts(MESSAGES, list(bodies.values())), strict=True)
+    refused = {name: errors for name, errors in verdicts if errors}
     assert refused.keys() == BEYOND_THE_TYPES.keys()
     for name, field in BEYOND_THE_TYPES.items():
         assert f"{field}: Extra inputs are not permitted" in refused[name][0]

@@ -1,7 +1,4 @@
-"""Anthropic Messages: neutral requests to bodies, also judged by the vendor's own published types.
-
-The judge runs where `ALLM_JUDGE_PYTHON` names an interpreter that has the vendor's client and pydantic; it lives beside the recordings.
-"""
+"""Anthropic Messages: neutral requests to bodies, also judged by the vendor's own published types."""
 
 import base64
 import json
@@ -17,7 +14,7 @@ from allm.providers.anthropic import Anthropic
 from allm.providers.anthropic_request import ANSWER_TOOL
 from allm.providers.anthropic_thread import MAX_IMAGE, NO_MESSAGE, NO_RESULT
 from allm.providers.ids import wire_id
-from tests.wire.anthropic import Judge, judged
+from tests.wire.judging import MESSAGES, Judge, judged
 
 URL = "https://api.anthropic.com"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -193,6 +190,18 @@ THREADS = [
         said(*HI, called(C1), allm.assistant("Never mind."), *HI),
         CALLED_TOOLS,
         [*calling(use(city="Oslo"), answer=[missing()]), {"role": "assistant", "content": "Never mind."}, *SAID],
+    ),
+    Case(
+        "calls told in two messages are of one turn",
+        said(*HI, called(C1), called(("c2", "weather")), allm.tool_result("c1", "rain"), allm.tool_result("c2", "sun")),
+        CALLED_TOOLS,
+        calling(use(city="Oslo"), use("c2"), answer=[result("rain"), result("sun", "c2")]),
+    ),
+    Case(
+        "tools among the options are not declared again, nor forbidden",
+        said(*HI, called(C1), allm.tool_result("c1", "rain"), options={"tools": [NOW_TOOL]}),
+        {"tools": [NOW_TOOL]},
+        calling(use(city="Oslo"), answer=[result("rain")]),
     ),
     Case("a thread that ends with a call", said(*HI, called(C1)), CALLED_TOOLS, calling(use(city="Oslo"), answer=[missing()])),
     Case(
@@ -734,14 +743,11 @@ def test_parameters_that_the_wire_cannot_carry_are_refused_with_their_path(reque
 
 
 @judged
-def test_the_vendors_own_types_accept_the_bodies() -> None:
-    with Judge() as judge:
-        found = {(case.name, stream): judge.errors(sent(case, stream)) for case in CASES for stream in (False, True)}
-    assert {name: errors for name, errors in found.items() if errors} == {}
+def test_the_vendors_own_types_accept_the_bodies(judge: Judge) -> None:
+    assert judge.refused(MESSAGES, [sent(case, stream) for case in CASES for stream in (False, True)]) == []
 
 
 @judged
-def test_the_judge_refuses_a_body_that_is_wrong() -> None:
-    with Judge() as judge:
-        assert judge.errors({"model": "m", "messages": SAID})
-        assert judge.errors({"model": "m", "messages": SAID, "max_tokens": 1, "max_tokns": 1})
+def test_the_judge_refuses_a_body_that_is_wrong(judge: Judge) -> None:
+    assert judge.errors(MESSAGES, {"model": "m", "messages": SAID})
+    assert judge.errors(MESSAGES, {"model": "m", "messages": SAID, "max_tokens": 1, "max_tokns": 1})

@@ -12,8 +12,9 @@ from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, Reas
 from allm.messages import Part, Unknown
 from allm.providers.anthropic import Anthropic
 from allm.providers.anthropic_decoder import AnthropicDecoder
-from tests.wire.anthropic import Judge, decoder, judged, message
+from tests.wire.anthropic import decoder, message
 from tests.wire.chat import response
+from tests.wire.judging import MESSAGES, Judge, judged
 
 EXAMPLES = 150
 IDS = ["toolu_1", "call_1", "0", "a.b:1", "x" * 99, "", "\u00e4", "functions.f:0"]
@@ -150,16 +151,10 @@ def test_nothing_that_was_said_is_lost(request: Request) -> None:
 
 
 @judged
-def test_the_vendors_own_types_accept_any_thread() -> None:
-    with Judge() as judge:
-
-        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
-        @given(requests)
-        def accepted(request: Request) -> None:
-            body = body_of(request)
-            assert judge.errors(body) == [], body
-
-        accepted()
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(request=requests)
+def test_the_vendors_own_types_accept_any_thread(request: Request, judge: Judge) -> None:
+    assert judge.errors(MESSAGES, body_of(request)) == []
 
 
 ANSWERS = st.lists(

@@ -1,13 +1,8 @@
-"""OpenAI Chat Completions: neutral requests to bodies, also judged by the vendor's own published types.
-
-The judge runs where `ALLM_JUDGE_PYTHON` names an interpreter that has the vendor's client and pydantic; it lives beside the recordings.
-"""
+"""OpenAI Chat Completions: neutral requests to bodies, also judged by the vendor's own published types."""
 
 import base64
 import functools
 import json
-import os
-import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +11,10 @@ import pytest
 import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
+from allm.providers.ids import wire_id
 from allm.providers.openai_chat import OpenAIChat
-from tests import corpus
+from allm.providers.openai_chat_messages import MAX_BYTES, NO_RESULT
+from tests.wire.judging import CHAT, Judge, judged
 
 OWN = "https://api.openai.com/v1"
 ELSEWHERE = "http://localhost:8080/v1"
@@ -70,6 +67,7 @@ def function(name: str, parameters: dict[str, Any], **more: Any) -> dict[str, An
     return {"type": "function", "function": {"name": name, "parameters": parameters, **more}}
 
 
+AGAIN = wire_id("c1 again", 0)
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
 CASES = [
@@ -119,12 +117,69 @@ CASES = [
             *SAID,
             {"role": "assistant", "content": None, "tool_calls": [call('{"a":', "f"), call("", "g", "c2")]},
             {"role": "tool", "tool_call_id": "c1", "content": "no"},
+            {"role": "tool", "tool_call_id": "c2", "content": NO_RESULT},
         ],
     ),
     Case(
         "a result in parts",
-        said(Message("tool", (TextPart("rain"), TextPart("y")), tool_call_id="c1")),
-        messages=[{"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "rain"}, {"type": "text", "text": "y"}]}],
+        said(
+            Message("assistant", (ToolCallPart("c1", "weather"),)),
+            Message("tool", (TextPart("rain"), TextPart("y")), name="weather", tool_call_id="c1"),
+        ),
+        messages=[
+            {"role": "assistant", "content": None, "tool_calls": [call("{}")]},
+            {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "rain"}, {"type": "text", "text": "y"}]},
+        ],
+    ),
+    Case(
+        "results stand behind the message that asked, a late one too, and what they show behind them",
+        said(
+            Message("assistant", (ToolCallPart("c1", "weather"), ToolCallPart("c1", "a.b:c"), ToolCallPart("x" * 41, "now"))),
+            *HI,
+            Message("tool", (ImagePart(Image.from_url(PICTURE)),), tool_call_id="c1"),
+            allm.tool_result("c1", "second"),
+            allm.tool_result("c1", "whose?"),
+        ),
+        messages=[
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [call("{}"), call("{}", "a_b_c", AGAIN), call("{}", "now", wire_id("x" * 41, 0))],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": ""},
+            {"role": "tool", "tool_call_id": AGAIN, "content": "second"},
+            {"role": "tool", "tool_call_id": wire_id("x" * 41, 0), "content": NO_RESULT},
+            *user(
+                {"type": "text", "text": "With the result of the tool call c1:"},
+                {"type": "image_url", "image_url": {"url": PICTURE}},
+            ),
+            *SAID,
+            {"role": "user", "content": "whose?"},
+        ],
+    ),
+    Case(
+        "what the assistant made is shown by the user, if the wire takes it",
+        said(
+            Message("assistant", (TextPart("Here."), ImagePart(Image.from_binary(PNG)), ImagePart(Image.from_binary(b"BM")))),
+        ),
+        messages=[
+            {"role": "assistant", "content": "Here."},
+            *user(
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64(PNG)}"}},
+                {"type": "text", "text": "(an image of type image/bmp that cannot be shown here)"},
+            ),
+        ],
+    ),
+    Case(
+        "what the Responses wire made stays in the thread",
+        parts(ProviderPart("openai", "web_search_call", {"id": "ws_1"}), ProviderPart("openai", "input_image", {"file_id": "f"})),
+        messages=[{"role": "user", "content": ""}],
+    ),
+    Case("no tool choice where there are no tools", asked(tool_choice="auto")),
+    Case(
+        "a tool choice for tools among the options",
+        asked(tool_choice="auto", options={"tools": [function("now", NO_PARAMETERS)]}),
+        {"tools": [function("now", NO_PARAMETERS)], "tool_choice": "auto"},
     ),
     Case(
         "reasoning and other makers' blocks stay in the thread",
@@ -229,6 +284,7 @@ CASES = [
         asked(prompt_cache={"key": "user-1", "retention": "long"}),
         {"prompt_cache_key": "user-1", "prompt_cache_retention": "24h"},
     ),
+    Case("a long key of the cache", asked(prompt_cache={"key": "k" * 65}), {"prompt_cache_key": wire_id("k" * 65)}),
     Case("a cache to be kept for a while", asked(prompt_cache={"key": None, "retention": "short"})),
     Case("the most tokens at the vendor", asked(max_tokens=5), {"max_completion_tokens": 5}),
     Case(
@@ -296,52 +352,23 @@ def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> 
             r"messages\[1\]\.content\[1\]: this wire takes files by their bytes",
         ),
         (Message("user", (ToolCallPart("c", "f"),)), r"messages\[1\]\.content\[0\]: a tool call belongs into an assistant's message"),
+        (Message("user", (ImagePart(Image.from_binary(b"BM")),)), r"messages\[1\]\.content\[0\]\.image\.mime: this wire reads"),
+        (Message("user", (ImagePart(Image.from_url("gs://a/b")),)), r"messages\[1\]\.content\[0\]\.image\.url: this wire fetches"),
+        (Message("system", (ImagePart(Image.from_binary(PNG)),)), r"messages\[1\]\.content\[0\]: this wire takes text only"),
+        (Message("user", (FilePart(data=bytes(MAX_BYTES + 1)),)), r"messages\[1\]\.content\[0\]\.data: 50000001 bytes are more"),
     ],
-    ids=["file by address", "call of a user"],
+    ids=["file by address", "call of a user", "type of image", "address of image", "image of the system", "size"],
 )
 def test_what_the_wire_cannot_carry_is_refused_with_its_path(message: Message, problem: str) -> None:
     with pytest.raises(allm.ValidationError, match=problem):
         OpenAIChat().request(engine(), said(*HI, message), OWN, True)
 
 
-JUDGE = corpus.folder().parent / "judge"
-PYTHON = os.environ.get("ALLM_JUDGE_PYTHON", "")
-_ASK = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from judge_requests import judge
-print(json.dumps([judge("openai.chat", body) for body in json.load(sys.stdin)]))
-"""
-
-
-@functools.cache
-def judgements() -> dict[tuple[str, bool], dict[str, Any]]:
-    keys = [(case.name, stream) for case in CASES if case.judged for stream in (False, True)]
-    bodies = [sent(case, stream) for case in CASES if case.judged for stream in (False, True)]
-    return dict(zip(keys, ask(json.dumps(bodies)), strict=True))
-
-
-def ask(bodies: str) -> list[dict[str, Any]]:
-    done = subprocess.run([PYTHON, "-c", _ASK, str(JUDGE)], input=bodies, capture_output=True, text=True, check=True, timeout=50)
-    told: list[dict[str, Any]] = json.loads(done.stdout)
-    return told
-
-
-judged = pytest.mark.skipif(
-    not PYTHON or not (JUDGE / "judge_requests.py").is_file(),
-    reason="no judge of requests: ALLM_JUDGE_PYTHON names no interpreter, or the judge is absent",
-)
+@judged
+def test_the_vendors_own_types_accept_every_body(judge: Judge) -> None:
+    assert judge.refused(CHAT, [sent(case, stream) for case in CASES if case.judged for stream in (False, True)]) == []
 
 
 @judged
-@pytest.mark.parametrize("case", [case for case in CASES if case.judged], ids=lambda case: case.name)
-def test_the_vendors_own_types_accept_the_body(case: Case) -> None:
-    for stream in (False, True):
-        verdict = judgements()[case.name, stream]
-        assert verdict["ok"], verdict["errors"]
-
-
-@judged
-def test_the_judge_refuses_a_body_that_is_wrong() -> None:
-    (verdict,) = ask(json.dumps([{"model": "m", "messages": SAID, "temprature": 1}]))
-    assert not verdict["ok"]
+def test_the_judge_refuses_a_body_that_is_wrong(judge: Judge) -> None:
+    assert judge.errors(CHAT, {"model": "m", "messages": SAID, "temprature": 1})

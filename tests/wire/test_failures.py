@@ -80,6 +80,7 @@ def test_there_is_always_a_message(body: bytes, message: str) -> None:
         (400, {"message": "This model's maximum context length is 8192 tokens."}, "context_length_exceeded"),
         (400, {"message": "prompt is too long: 210000 tokens > 200000 maximum"}, "context_length_exceeded"),
         (400, {"message": "The input token count (1) exceeds the maximum", "status": "INVALID_ARGUMENT"}, "context_length_exceeded"),
+        (400, {"message": "request (9010 tokens) exceeds the available context size (2048 tokens)"}, "context_length_exceeded"),
         (500, {"message": "the context length service broke"}, "server_error"),
         (401, {"code": "401"}, "authentication"),
         (401, {"code": "rate_limit_exceeded"}, "authentication"),

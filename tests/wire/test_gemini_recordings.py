@@ -24,7 +24,8 @@ from allm.responses import Response
 from tests import corpus
 from tests.corpus import Exchange, requires_recordings
 from tests.wire.chat import cut, joined
-from tests.wire.gemini import body_of, decoder, judged, refused
+from tests.wire.gemini import body_of, decoder
+from tests.wire.judging import GEMINI, Judge, judged
 
 PROVIDERS = ("gemini.generate", "gemini.stream")
 UNSCORED = {
@@ -160,13 +161,13 @@ def test_every_signature_is_kept_and_sent_back() -> None:
 
 
 @judged
-def test_every_answer_can_be_sent_back() -> None:
+def test_every_answer_can_be_sent_back(judge: Judge) -> None:
     bodies: list[dict[str, Any]] = []
     for _, got in answers():
         results = [allm.tool_result(call.id, "done") for call in got.tool_calls]
         bodies.append(body_of(allm.request([allm.user("Hi"), got.message, *results])))
     assert len(bodies) > 200
-    assert refused(bodies) == []
+    assert judge.refused(GEMINI, bodies) == []
 
 
 def test_the_order_is_legal_and_the_events_fold_to_the_response() -> None:

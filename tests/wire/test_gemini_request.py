@@ -13,7 +13,8 @@ from allm.messages import Unknown
 from allm.providers.gemini import Gemini
 from allm.providers.gemini_contents import MAX_INLINE
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_path, generation
-from tests.wire.gemini import ORIGIN, OTHER, SIGNED, UNCHECKED, body_of, judged, refused
+from tests.wire.gemini import ORIGIN, OTHER, SIGNED, UNCHECKED, body_of
+from tests.wire.judging import GEMINI, Judge, judged
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE = "https://example.org/a.png"
@@ -386,7 +387,33 @@ SETTINGS = [
         asked(options={"safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]}),
         {"safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]},
     ),
-    Case("options override", asked(temperature=1, options={"generationConfig": {"topK": 3}}), config(topK=3)),
+    Case(
+        "a result that is an error",
+        said(
+            *HI,
+            turn(ToolCallPart("c1", "f"), ToolCallPart("c2", "f")),
+            Message("tool", "no such city", tool_call_id="c1", metadata={"is_error": True}),
+            Message("tool", '{"a": 1}', tool_call_id="c2", metadata={"is_error": True}),
+        ),
+        contents=[
+            user("Hi"),
+            model(call("f"), call("f")),
+            user(result("f", {"error": "no such city"}), result("f", {"a": 1})),
+        ],
+    ),
+    Case(
+        "what another model made and this one does not take is told of",
+        Request((*HI, turn(ImagePart(Image(data=b"GIF89a")), FilePart(data=bytes(MAX_INLINE + 1), mime="video/mp4")))),
+        contents=[
+            user("Hi"),
+            model("(an image of type image/gif that cannot be shown here)", "(a file of type video/mp4 that cannot be shown here)"),
+        ],
+    ),
+    Case(
+        "options override, an object among them field by field",
+        asked(temperature=1, top_p=0.5, options={"generationConfig": {"topK": 3, "topP": 1}}),
+        config(temperature=1, topP=1, topK=3),
+    ),
 ]
 
 CASES = [*SHAPES, *TOOLS, *REPAIRS, *PARTS, *SETTINGS]
@@ -403,14 +430,14 @@ def test_a_neutral_request_has_the_body_that_says_the_same(case: Case) -> None:
 
 
 @judged
-def test_the_vendors_own_types_accept_every_body() -> None:
-    assert refused([body_of(case.request, case.model) for case in CASES]) == []
+def test_the_vendors_own_types_accept_every_body(judge: Judge) -> None:
+    assert judge.refused(GEMINI, [body_of(case.request, case.model) for case in CASES]) == []
 
 
 @judged
-def test_the_judge_refuses_a_body_that_is_wrong() -> None:
+def test_the_judge_refuses_a_body_that_is_wrong(judge: Judge) -> None:
     wrong = {"contents": [user("Hi")], "temprature": 1}
-    assert [body for body, _ in refused([wrong, {"contents": [{**user("Hi"), "role": "tool"}]}])] == [
+    assert [body for body, _ in judge.refused(GEMINI, [wrong, {"contents": [{**user("Hi"), "role": "tool"}]}])] == [
         wrong,
         {"contents": [{**user("Hi"), "role": "tool"}]},
     ]
@@ -427,7 +454,10 @@ def test_the_numbers_of_a_result_are_sent_as_the_tool_wrote_them() -> None:
     [
         (Message("user", (ToolCallPart("c", "f"),)), r"messages\[1\]\.content\[0\]: a tool call belongs into an assistant's message"),
         (Message("user", (TextPart("a"), ImagePart(Image(data=b"GIF89a")))), r"messages\[1\]\.content\[1\]: this wire takes PNG.*gif"),
-        (turn(ImagePart(Image.from_url("https://example.org/a.gif"))), r"messages\[1\]\.content\[0\]: this wire takes PNG.*gif"),
+        (
+            Message("user", (ImagePart(Image.from_url("https://example.org/a.gif")),)),
+            r"messages\[1\]\.content\[0\]: this wire takes PNG.*gif",
+        ),
         (Message("system", (ImagePart(Image.from_url(PICTURE)),)), r"messages\[1\]\.content\[0\]: this wire takes text only"),
         (
             Message("user", (FilePart(data=bytes(MAX_INLINE + 1), mime="video/mp4"),)),

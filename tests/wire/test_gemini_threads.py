@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import allm
 from allm import FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Part, Unknown
-from tests.wire.gemini import OTHER, SIGNED, body_of, judged, refused
+from tests.wire.gemini import OTHER, SIGNED, body_of
+from tests.wire.judging import GEMINI, Judge, judged
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MODELS = ["gemini-2.5-flash", "gemini-2.0-flash", "gemini-3-pro-preview", "gemini-3-pro-image-preview", "gemini-flash-latest"]
@@ -105,7 +106,7 @@ def test_a_request_is_the_same_whenever_it_is_made(thread: tuple[Message, ...], 
 
 
 @judged
-def test_the_vendors_own_types_accept_any_thread() -> None:
+def test_the_vendors_own_types_accept_any_thread(judge: Judge) -> None:
     bodies: list[dict[str, Any]] = []
 
     @settings(max_examples=300, deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -116,4 +117,4 @@ def test_the_vendors_own_types_accept_any_thread() -> None:
 
     collect()
     assert len(bodies) > 200
-    assert refused(bodies) == []
+    assert judge.refused(GEMINI, bodies) == []

@@ -22,7 +22,8 @@ from allm.responses import Response
 from tests import corpus
 from tests.corpus import Exchange, requires_recordings
 from tests.wire.chat import cut, failure, joined
-from tests.wire.responses import Judge, decoder, judged
+from tests.wire.judging import RESPONSES, Judge, judged
+from tests.wire.responses import decoder
 
 UNSCORED = {"suspected_synthetic", "official_mock", "several_stream_starts", "truncated_by_keeper"}
 SEEDS = 3  # framings of each stream, beside those of single bytes (of streams below SHORT bytes) and with other ends of line
@@ -185,15 +186,14 @@ def test_an_error_answer_has_a_reason_that_fits_its_status() -> None:
 
 
 @judged
-def test_what_was_answered_can_be_sent_back() -> None:
-    with Judge() as judge:
-        refused: dict[str, list[str]] = {}
-        for read in of():
-            last = events_of(read.id)[-1]
-            if isinstance(last, MessageCompleted):
-                came = last.response.message
-                thread = (allm.user("Hi"), came, *(allm.tool_result(call.id, "ok") for call in came.tool_calls), allm.user("And?"))
-                sent = OpenAIResponses().request(Engine("openai.responses:gpt-5"), Request(thread), "https://api.openai.com/v1", True)
-                if errors := judge.errors(json.loads(sent.body)):
-                    refused[read.id] = errors
-        assert refused == {}
+def test_what_was_answered_can_be_sent_back(judge: Judge) -> None:
+    bodies: list[Any] = []
+    for read in of():
+        last = events_of(read.id)[-1]
+        if isinstance(last, MessageCompleted):
+            came = last.response.message
+            thread = (allm.user("Hi"), came, *(allm.tool_result(call.id, "ok") for call in came.tool_calls), allm.user("And?"))
+            sent = OpenAIResponses().request(Engine("openai.responses:gpt-5"), Request(thread), "https://api.openai.com/v1", True)
+            bodies.append(json.loads(sent.body))
+    assert len(bodies) > 100
+    assert judge.refused(RESPONSES, bodies) == []

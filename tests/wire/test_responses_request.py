@@ -1,12 +1,8 @@
-"""OpenAI Responses: neutral requests to bodies, also judged by the vendor's own published types.
-
-The judge runs where `ALLM_JUDGE_PYTHON` names an interpreter that has the vendor's client and pydantic; it lives beside the recordings.
-"""
+"""OpenAI Responses: neutral requests to bodies, also judged by the vendor's own published types."""
 
 import base64
 import functools
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +15,7 @@ from allm.providers.ids import wire_id
 from allm.providers.openai_responses import OpenAIResponses
 from allm.providers.openai_responses_input import MAX_BYTES, NO_RESULT
 from allm.providers.openai_responses_request import reasons
-from tests.wire.responses import Judge, judged
+from tests.wire.judging import RESPONSES, Judge, judged
 
 OWN = "https://api.openai.com/v1"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -166,6 +162,17 @@ CASES = [
             input=[RESULT, call(id="c2")],
         )
         for name in ("previous_response_id", "conversation")
+    ),
+    Case(
+        "a stored prompt needs no words",
+        Request((), options={"prompt": {"id": "pmpt_1"}}),
+        {"prompt": {"id": "pmpt_1"}},
+        input=[],
+    ),
+    Case(
+        "tools that were added in the thread stay in it",
+        said(*HI, Message("system", (own("additional_tools", role="developer", tools=()),))),
+        input=[*SAID, {"type": "additional_tools", "role": "developer", "tools": []}],
     ),
     Case(
         "calls of one id are told apart, and each has its own result",
@@ -432,20 +439,14 @@ def test_which_models_reason(model: str, does: bool) -> None:
     assert reasons(model) is does
 
 
-@pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge() as asked:
-        yield asked
-
-
 @judged
 @by_case
 def test_the_vendors_own_types_accept_the_body(case: Case, judge: Judge) -> None:
     for stream in (False, True):
-        assert judge.errors(sent(case.request, stream)) == []
+        assert judge.errors(RESPONSES, sent(case.request, stream)) == []
 
 
 @judged
 def test_the_judge_refuses_a_body_that_is_wrong(judge: Judge) -> None:
-    assert judge.errors({"model": "m", "input": SAID, "temprature": 1})
-    assert judge.errors({"model": "m", "input": [{"role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]})
+    assert judge.errors(RESPONSES, {"model": "m", "input": SAID, "temprature": 1})
+    assert judge.errors(RESPONSES, {"model": "m", "input": [{"role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]})

@@ -2,10 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +13,8 @@ from allm.messages import Part, Unknown
 from allm.providers.openai_responses import OpenAIResponses
 from allm.providers.openai_responses_input import ITEMS
 from tests.wire.chat import response
-from tests.wire.responses import Judge, body, call, judged, message, picture, thought, whole
+from tests.wire.judging import RESPONSES, Judge, judged
+from tests.wire.responses import body, call, message, picture, thought, whole
 
 EXAMPLES = 150
 IDS = ["call_1", "toolu_1", "0", "a.b:1", "x" * 99, "ä", "functions.f:0"]
@@ -143,17 +142,11 @@ def test_what_others_made_is_not_sent(request: Request) -> None:
     assert "never_heard_of" not in told
 
 
-@pytest.fixture(scope="module")
-def judge() -> Iterator[Judge]:
-    with Judge() as asked:
-        yield asked
-
-
 @judged
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(request=requests)
 def test_the_vendors_own_types_accept_any_thread(request: Request, judge: Judge) -> None:
-    assert judge.errors(body_of(request)) == []
+    assert judge.errors(RESPONSES, body_of(request)) == []
 
 
 def test_what_came_goes_back_in_meaning() -> None:

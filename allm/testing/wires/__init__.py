@@ -6,8 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from allm.testing.wires.chat import ChatWire
+from allm.testing.wires.embeddings import EmbeddingsWire, GeminiEmbeddingsWire
 from allm.testing.wires.gemini import GeminiWire
+from allm.testing.wires.images import ImagesWire
 from allm.testing.wires.messages import MessagesWire
+from allm.testing.wires.moderations import ModerationsWire
 from allm.testing.wires.responses import ResponsesWire
 
 if TYPE_CHECKING:
@@ -18,5 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["WIRES"]
 
 WIRES: Mapping[str, Wire] = MappingProxyType(
-    {"chat": ChatWire(), "gemini": GeminiWire(), "messages": MessagesWire(), "responses": ResponsesWire()}
+    {
+        wire.name: wire
+        for wire in (
+            ChatWire(),
+            EmbeddingsWire(),
+            GeminiWire(),
+            GeminiEmbeddingsWire(),
+            ImagesWire(),
+            MessagesWire(),
+            ModerationsWire(),
+            ResponsesWire(),
+        )
+    }
 )

@@ -11,6 +11,7 @@ import msgspec
 
 from allm.testing.http_server import HttpRequest
 from allm.testing.wires.contract import Ask, BadRequest, Wire
+from allm.testing.wires.forms import read_form
 from allm.testing.wires.script import Fault
 
 __all__ = ["Arrival", "Outcome", "SimRequest", "read_arrival"]
@@ -35,7 +36,7 @@ class SimRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     """Names are lower-case."""
     body: Any = None
-    """Decoded; None when it is no JSON."""
+    """Decoded; a form is `{"multipart": [...]}`; None when it is neither that nor JSON."""
     at: float
     """Seconds since the epoch, when it had come in whole."""
     attempt: int = 1
@@ -73,7 +74,8 @@ class Arrival:
 def read_arrival(wires: tuple[Wire, ...], request: HttpRequest) -> Arrival:
     path = request.target.partition("?")[0]
     wire = next((each for each in wires if each.serves(path)), None)
-    body = _decode(request.body)
+    form = read_form(request.headers.get("content-type", ""), request.body)
+    body = _decode(request.body) if form is None else form
     parsed = _parse(wire, request, body)
     seen = _see(wire, request, body, parsed)
     return Arrival(wire or _nearest(wires, path), parsed, seen, (path, hash(request.body)))

@@ -46,6 +46,7 @@ class Frames(msgspec.Struct, frozen=True):
     start: tuple[bytes, ...]
     deltas: tuple[bytes, ...]
     end: tuple[bytes, ...]
+    content_type: str = "text/event-stream; charset=utf-8"
 
 
 class Wire(Protocol):

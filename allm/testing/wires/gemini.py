@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from allm.providers.fake_images import ONE_PIXEL
 from allm.testing.wires.contract import Ask, BadRequest, Frames, sse
 from allm.testing.wires.script import Failure, Reply
 
@@ -43,8 +44,20 @@ class _Content(msgspec.Struct):
         return sum(part.functionCall is not None for part in self.parts or ())
 
 
+class _Config(msgspec.Struct):
+    responseModalities: list[str] = []
+
+
 class _Body(msgspec.Struct):
     contents: list[_Content] | None = None
+    generationConfig: _Config | None = None
+
+
+class GeminiAsk(Ask, frozen=True, kw_only=True):
+    """Whether images, and whether texts are asked for."""
+
+    image: bool = False
+    text: bool = True
 
 
 class GeminiWire:
@@ -70,7 +83,10 @@ class GeminiWire:
         if stream and parse_qs(query).get("alt") != ["sse"]:
             raise BadRequest(400, "the simulator streams with alt=sse only")
         said = [content.text() for content in asked.contents if content.role == "user"]
-        return Ask(
+        modalities = [] if asked.generationConfig is None else [each.upper() for each in asked.generationConfig.responseModalities]
+        return GeminiAsk(
+            image="IMAGE" in modalities,
+            text=not modalities or "TEXT" in modalities,
             model=unquote(name.rpartition("/")[2]),
             stream=stream,
             user_text=said[-1] if said else "",
@@ -78,7 +94,7 @@ class GeminiWire:
         )
 
     def stream(self, ask: Ask, reply: Reply, number: int) -> Frames:
-        told = [_chunk(ask, number, [part]) for part in _pieces(ask, reply)]
+        told = [_chunk(ask, number, [part]) for part in _pieces(ask, reply) + _images(ask, reply)]
         return Frames(
             start=(),
             deltas=tuple(sse(chunk, eol=CRLF) for chunk in told),
@@ -89,9 +105,9 @@ class GeminiWire:
         parts: list[dict[str, Any]] = []
         if reply.reasoning:
             parts.append({"text": reply.reasoning, "thought": True})
-        if reply.text:
+        if reply.text and not (isinstance(ask, GeminiAsk) and not ask.text):
             parts.append({"text": reply.text})
-        return _chunk(ask, number, parts + _calls(ask, reply), reply)
+        return _chunk(ask, number, parts + _calls(ask, reply) + _images(ask, reply), reply)
 
     def error(self, failure: Failure) -> bytes:
         details: list[dict[str, Any]] = []
@@ -127,6 +143,14 @@ def _calls(ask: Ask, reply: Reply) -> list[dict[str, Any]]:
         call = {"id": f"call_{ask.calls + index + 1}", "name": name, "args": arguments}
         parts.append({"functionCall": call, **({} if index else {"thoughtSignature": SIGNATURE})})
     return parts
+
+
+def _images(ask: Ask, reply: Reply) -> list[dict[str, Any]]:
+    """What is made where images are asked for, unless it is refused."""
+    if not (isinstance(ask, GeminiAsk) and ask.image) or reply.refusal is not None:
+        return []
+    made = [base64.b64encode(data).decode("ascii") for data in reply.images or (ONE_PIXEL,)]
+    return [{"inlineData": {"mimeType": "image/png", "data": data}} for data in made]
 
 
 def _chunk(ask: Ask, number: int, parts: list[dict[str, Any]], ended: Reply | None = None) -> bytes:

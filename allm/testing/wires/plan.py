@@ -17,7 +17,6 @@ __all__ = ["Ending", "Piece", "Plan", "plan_answer", "plan_failure"]
 
 Ending = Literal["end", "cut", "reset", "stall"]
 
-EVENT_STREAM = ("content-type", "text/event-stream; charset=utf-8")
 JSON = ("content-type", "application/json")
 NO_FAULT = Fault()
 
@@ -79,7 +78,7 @@ def _plan_stream(wire: Wire, ask: Ask, reply: Reply, fault: Fault, number: int) 
         case _:
             assert_never(kind)
     return Plan(
-        headers=(EVENT_STREAM, ("cache-control", "no-cache"), *wire.headers(number, None)),
+        headers=(("content-type", frames.content_type), ("cache-control", "no-cache"), *wire.headers(number, None)),
         pieces=(*_pieces(frames.start), *before, *rest),
         ending="stall" if kind == "stall" else "end",
         ping=wire.ping(ask, number) if fault.pings else b"",

@@ -27,6 +27,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     refusal: str | None = None
     tool_calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     """Pairs of a tool's name and its arguments."""
+    images: tuple[bytes, ...] = ()
+    """What a model that makes images makes; default: as many images of one pixel as are asked for."""
     finish: str | None = None
     """The wire's own word for why it ended; default: what fits."""
     input_tokens: int = 16

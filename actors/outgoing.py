@@ -1,0 +1,53 @@
+"""What is made anew at each sending: the instructions, the part of the thread that is sent, and results for calls that have none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from allm.callables import resolve_callable
+from allm.engine import Engine
+from allm.errors import ValidationError
+from allm.history import apply, repair
+from allm.messages import system
+from allm.plain import Value
+from allm.requests import Request
+
+__all__ = ["TurnContext", "outgoing"]
+
+
+class TurnContext(Value, frozen=True, kw_only=True):
+    """What an `instructions` function is told."""
+
+    request_id: str
+    session_id: str | None = None
+    context: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+def outgoing(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any], tighter: bool = False) -> Request:
+    """The request as it is sent: instructions first, the part of the thread that the history policy leaves, and no call without a result.
+    Runs functions of the user."""
+    messages = repair(request.messages)
+    if engine.history is not None:
+        messages = apply(engine.history, messages, tighter)
+    if engine.instructions is not None:
+        messages = (system(_instructions(engine, request, request_id, context)), *messages)
+    return request if messages is request.messages else replace(request, messages=messages)
+
+
+def _instructions(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any]) -> str:
+    if isinstance(engine.instructions, str) and not _is_path(engine.instructions):
+        return engine.instructions
+    text = resolve_callable(engine.instructions, "engine.instructions")(
+        TurnContext(request_id=request_id, context={**engine.context, **context}, metadata=request.metadata)
+    )
+    if not isinstance(text, str):
+        raise ValidationError.at("engine.instructions", f"the function gave {type(text).__name__}, not text")
+    return text
+
+
+def _is_path(text: str) -> bool:
+    """Whether instructions are `"module:function"`: nothing that a person writes to a model looks like that."""
+    module, colon, name = text.partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))

@@ -1,0 +1,186 @@
+"""What a call is asked to do, checked and merged: options win over request fields, these over the engine's, these over the library's."""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+from allm.actors.call import Options, Plan
+from allm.actors.outgoing import outgoing
+from allm.actors.runtime import Runtime, default_runtime
+from allm.engine import Engine, merge_tools
+from allm.environment import environment
+from allm.errors import ValidationError
+from allm.events import Event
+from allm.freezing import freeze_dict
+from allm.messages import Message, Thread, user
+from allm.providers.registry import adapter_for
+from allm.requests import Request, ToolSpec
+from allm.retry import Retry
+from allm.settings import Timeouts
+from allm.structured import as_format, type_name
+from allm.tools import Tool, as_tool, spec_of
+from allm.validate import validate
+
+if TYPE_CHECKING:
+    from allm.actors.turn_plan import TurnPlan
+
+__all__ = [
+    "KNOWN", "Ask", "as_request", "base_url_of", "call_options", "callback_of", "merge", "own_tools", "plan_call",
+    "refuse_unknown", "with_key",
+]  # fmt: skip
+
+Ask: TypeAlias = "str | Message | Sequence[Message] | Thread | Request"
+"""What a call takes: a text, a message, messages, a thread or a request."""
+
+_FIELDS = (
+    "model", "tool_choice", "temperature", "top_p", "max_tokens", "stop", "seed", "reasoning", "response_format", "prompt_cache",
+)  # fmt: skip
+KNOWN = frozenset({
+    *_FIELDS, "tools", "options", "api_key", "retry", "timeouts", "request_id", "runtime", "on_event", "wire", "emit_text_deltas",
+    "emit_tool_deltas", "include_raw_chunks", "metadata",
+})  # fmt: skip
+
+
+AnyPlan = TypeVar("AnyPlan", Plan, "TurnPlan")
+
+
+def plan_call(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> tuple[Plan, Runtime | None]:
+    """(plan, runtime) of one round trip. Takes the key out of `opts`, so that no frame of a traceback holds it."""
+    return with_key(opts, lambda: _plan(engine, request, opts, folding))
+
+
+def with_key(opts: dict[str, Any], make: Callable[[], AnyPlan]) -> tuple[AnyPlan, Runtime | None]:
+    """The plan that `make` gives, with the call's own key in the vault of its runtime."""
+    runtime: Runtime | None = opts.get("runtime")
+    handle = None
+    if opts.get("api_key") is not None:
+        runtime = runtime or default_runtime()
+        handle = runtime.vault.put(opts.pop("api_key"))
+    try:
+        plan = make()
+    except BaseException:
+        if handle is not None and runtime is not None:
+            runtime.vault.drop(handle)
+        raise
+    plan.key = handle
+    return plan, runtime
+
+
+def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> Plan:
+    refuse_unknown(engine, opts, KNOWN)
+    merged = merge(engine, as_request(request), opts)
+    validate(merged)
+    options = call_options(engine, merged, opts, folding)
+    plan = Plan(engine, adapter_for(engine.adapter), base_url_of(engine), merged, options, callback_of(opts.get("on_event")))
+    plan.outgoing = partial(outgoing, engine, merged, options.request_id, {})
+    plan.request = plan.outgoing(False)
+    return plan
+
+
+def refuse_unknown(engine: Any, opts: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raises for what is no engine, and for options that there are not."""
+    if not isinstance(engine, Engine):
+        raise ValidationError.at("engine", f"expected an allm.Engine, got {type(engine).__name__}")
+    if unknown := opts.keys() - known:
+        raise TypeError(f"unknown options {sorted(unknown)}; what only the provider knows goes into options={{...}}")
+
+
+def call_options(engine: Engine, request: Request, opts: Mapping[str, Any], folding: bool) -> Options:
+    """What is the same for every attempt of a call."""
+    request_id = opts.get("request_id") or f"req-{os.urandom(8).hex()}"
+    if not isinstance(request_id, str):
+        raise ValidationError.at("request_id", f"expected text, got {type(request_id).__name__}")
+    return Options(
+        request_id=request_id,
+        retry=_typed(opts.get("retry"), Retry, "retry") or engine.retry,
+        timeouts=_typed(opts.get("timeouts"), Timeouts, "timeouts") or engine.timeouts,
+        folding=folding,
+        one_body=_wire(opts.get("wire") or engine.params.get("wire", "sse")),
+        text_deltas=opts.get("emit_text_deltas", True),
+        tool_deltas=opts.get("emit_tool_deltas", True),
+        raw_chunks=opts.get("include_raw_chunks", False),
+        metadata=request.metadata,
+        response_type=type_name(request.response_format),
+    )
+
+
+def base_url_of(engine: Engine) -> str:
+    """Where calls go. Paths are appended to it, so that nothing may follow its own."""
+    url = environment.base_url(adapter_for(engine.adapter).provider, engine.base_url)
+    if any(mark in url for mark in "?#@ "):
+        raise ValidationError.at("engine.base_url", "an address without user name, query or fragment is expected")
+    return url
+
+
+def callback_of(on_event: Any) -> Callable[[Event], object] | None:
+    """The caller's `on_event`, if it is one."""
+    if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
+        raise ValidationError.at("on_event", "expected a function that takes an event (no coroutine function)")
+    callback: Callable[[Event], object] | None = on_event
+    return callback
+
+
+def as_request(ask: Any) -> Request:
+    """The request that the caller means."""
+    if isinstance(ask, Request):
+        return ask
+    if isinstance(ask, str):
+        return Request((user(ask),))
+    if isinstance(ask, Message):
+        return Request((ask,))
+    if isinstance(ask, Thread):
+        return Request(ask.messages)
+    if isinstance(ask, list | tuple):
+        return Request(tuple(cast("Sequence[Message]", ask)))
+    raise ValidationError.at("request", f"expected text, messages, a thread or a request, got {type(ask).__name__}")
+
+
+def merge(engine: Engine, request: Request, opts: Mapping[str, Any]) -> Request:
+    """The request with everything that options and engine say, but for what is made anew at each sending (`outgoing`)."""
+    fields: dict[str, Any] = {}
+    for name in _FIELDS:
+        value = opts.get(name)
+        if value is None:
+            value = getattr(request, name)
+        if value is None or (name == "stop" and value == ()):
+            value = engine.params.get(name)
+        if value is not None:
+            fields[name] = value if name != "response_format" else as_format(value)
+    tools: Sequence[Tool | ToolSpec] = request.tools
+    if engine.tools or opts.get("tools"):
+        tools = merge_tools(engine.tools, merge_tools(request.tools, own_tools(opts)))
+    extra = engine.params.get("options"), request.options, opts.get("options")
+    return Request(
+        request.messages,
+        tools=tuple(spec_of(tool) for tool in tools),
+        structured_finalize=request.structured_finalize,
+        options={name: value for given in extra if given for name, value in freeze_dict(given, "options").items()},
+        metadata={**engine.metadata, **request.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")},
+        **fields,
+    )
+
+
+def own_tools(opts: Mapping[str, Any]) -> Sequence[Tool | ToolSpec]:
+    """The call's own tools; they replace the engine's by name, but not one another."""
+    tools = opts.get("tools") or ()
+    if not isinstance(tools, list | tuple):
+        raise ValidationError.at("tools", f"expected a list of tools, got {type(tools).__name__}")
+    checked = [as_tool(tool, f"tools[{i}]") for i, tool in enumerate(cast("Sequence[Any]", tools))]
+    for i, tool in enumerate(checked):
+        if any(tool.name == other.name for other in checked[:i]):
+            raise ValidationError.at(f"tools[{i}].name", f"two tools are called {tool.name!r}")
+    return checked
+
+
+def _wire(value: Any) -> bool:
+    if value not in ("sse", "json"):
+        raise ValidationError.at("wire", f"expected 'sse' or 'json', got {value!r}")
+    return bool(value == "json")
+
+
+def _typed(value: Any, kind: type[Any], path: str) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise ValidationError.at(path, f"expected allm.{kind.__name__}(...), got {type(value).__name__}")
+    return value

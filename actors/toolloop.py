@@ -1,0 +1,109 @@
+"""Asynchronous handlers: on the caller's event loop, or on one of the runtime's own, which is never the one of the connections."""
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from allm.actors.toolwork import finished
+
+__all__ = ["AsyncRun", "ToolLoop"]
+
+_PATIENCE: Final = 0.5
+"""Seconds that handlers have to obey their cancellation when the loop ends."""
+
+
+class AsyncRun:
+    """One asynchronous handler on a loop. `ended(value, error)` is called there once, unless the loop is closed before."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Callable[[], Any],
+        context: contextvars.Context,
+        ended: Callable[[Any, BaseException | None], object],
+    ) -> None:
+        self.loop = loop
+        self.cancel_seen = False
+        """Whether the loop has come round to a cancellation: one that has not is blocked."""
+        self._call = call
+        self._context = context
+        self._ended = ended
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Any thread. Raises RuntimeError if the loop is closed."""
+        self.loop.call_soon_threadsafe(self._begin)
+
+    def cancel(self) -> None:
+        """Any thread; returns at once."""
+        try:
+            self.loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:
+            self.cancel_seen = True  # it is closed, and runs nothing any more
+
+    def _begin(self) -> None:
+        if not self.cancel_seen:
+            self._task = self.loop.create_task(self._run(), context=self._context)
+
+    def _cancel(self) -> None:
+        self.cancel_seen = True
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._ended(None, asyncio.CancelledError())
+
+    async def _run(self) -> None:
+        value, failure = None, None
+        try:
+            value = await finished(self._call)
+        except BaseException as error:  # SystemExit too: it would end the loop
+            failure = error
+        self._ended(value, failure)
+
+
+class ToolLoop:
+    """An event loop on a thread of its own, for handlers of callers that have none."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._drain: asyncio.Task[None] | None = None
+        self.thread = threading.Thread(target=self._run, name="allm-tools-loop", daemon=True)
+        self.thread.start()
+
+    def end(self) -> None:
+        """Cancels what runs and lets the thread come to its end. Any thread, does not wait; one that is blocked stays as it is."""
+        try:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        except RuntimeError:
+            pass  # it has ended
+
+    def retire(self) -> None:
+        """Lets the thread come to its end when what it runs has ended. Any thread, does not wait."""
+
+        self.loop.call_soon_threadsafe(self._begin_last)
+
+    def _begin_last(self) -> None:
+        self._drain = self.loop.create_task(self._last())
+
+    async def _last(self) -> None:
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+        self.loop.stop()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            self.loop.run_until_complete(self._cancel_all())
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            self.loop.close()  # and waits for no thread of `asyncio.to_thread`
+
+    async def _cancel_all(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_PATIENCE)

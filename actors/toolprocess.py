@@ -1,0 +1,251 @@
+"""The bot's side of tools in processes: one nursery (see `nursery.py`) for each runtime, started when the first such tool is called.
+
+All that may block (starting the nursery, writing to it, reading from it) takes place on two threads of its own: a payload of megabytes
+on its way through a socket, or a result of that size that is taken apart, would hold up every stream on the loop.
+"""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import cloudpickle
+from msgspec.structs import replace
+from pykka import ActorRef
+
+from allm.actors.engine import put
+from allm.actors.nursery import ENDED, HEADER, KILL, NOT_FORKED, RESULT, SPAWN, STARTED
+from allm.actors.tooljob import ToolJob
+from allm.actors.toolwork import NoResources, Work
+from allm.errors import ErrorInfo, ToolError
+from allm.supervisors import Actor, Exit
+from allm.tools import ToolContext
+
+__all__ = ["Arrived", "KillProcess", "Nursery", "NurseryProcess", "Spawn", "pickled", "supported"]
+
+_BOOT: Final = "import json, sys; sys.path[:] = json.load(sys.stdin); from allm.actors.nursery import main; main({fd})"
+_LAST: Final = 2.0
+"""Seconds in which a nursery that was let go ends; then it is killed."""
+_MOST: Final = 1 << 40
+
+
+class Spawn(NamedTuple):
+    """Run this pickled work in a process; `ref` gets an `Arrived`."""
+
+    job: ToolJob
+    ref: ActorRef[Any]
+    data: bytes
+
+
+class KillProcess(NamedTuple):
+    """End the process of this job, if there is one."""
+
+    job_id: str
+
+
+class Arrived(NamedTuple):
+    """What came of a process: the bytes of its outcome, or the error that there are none."""
+
+    data: bytearray | None
+    error: ErrorInfo | None
+
+
+def supported() -> bool:
+    """Whether this platform has what it takes: a fork, and a Python to start."""
+    return hasattr(os, "fork") and bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def pickled(work: Work) -> bytes:
+    """The work as bytes, for a process. Raises ToolError("not_portable").
+
+    Of the context go what is plain: `context`, `session_id`, `request_id`, `tool_call`, and the engine if it can, without its keys.
+    """
+    context = work.context
+    own = context.engine
+    if own is not None and own.keys is not None and not isinstance(own.keys, str):
+        own = replace(own, keys=None)
+    failure: Exception | None = None
+    for engine in (own, None) if own is not None else (None,):
+        plain = ToolContext(
+            context=dict(context.context),
+            resources=NoResources(),
+            session_id=context.session_id,
+            request_id=context.request_id,
+            tool_call=context.tool_call,
+            engine=engine,
+        )
+        try:
+            data: bytes = cloudpickle.dumps(  # pyright: ignore[reportUnknownMemberType]
+                Work(work.tool, work.call, plain, work.executor, work.encoder)
+            )
+            return data
+        except Exception as error:  # whatever the parts of it raise when they are pickled
+            failure = error
+    message = f"{work.call.name} cannot be sent to a process of its own: {type(failure).__name__}: {failure}"
+    raise ToolError("not_portable", message)
+
+
+class NurseryProcess:
+    """The process and the connection to it. `spawn` and `kill` block until they are written; `cut` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._numbers = itertools.count(1)
+        self._jobs: dict[int, tuple[ToolJob, ActorRef[Any]]] = {}
+        self._pids: dict[int, int] = {}
+        with theirs:
+            fd = theirs.fileno()
+            command = [sys.executable, "-c", _BOOT.format(fd=fd)]
+            try:
+                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
+            except OSError:
+                self._socket.close()
+                raise
+        self.reader = threading.Thread(target=self._read, name="allm-tools-nursery", daemon=True)
+
+    def start(self, lost: Callable[[], object]) -> None:
+        """Tells it where to import from, and calls `lost()` when it has ended."""
+        self._lost = lost
+        self.reader.start()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError), self.process.stdin as stdin:
+            stdin.write(json.dumps([path for path in sys.path if isinstance(path, str)]).encode())
+
+    def spawn(self, job: ToolJob, ref: ActorRef[Any], data: bytes) -> None:
+        """Has the work run. A process that has ended is told by `lost`."""
+        number = next(self._numbers)
+        self._jobs[number] = job, ref
+        # The result goes as text, of four bytes a character, and as data, where a number of two characters may take nine.
+        self._send(SPAWN, number, 9 * min(job.tool.max_result, _MOST) + 65_536, data)
+
+    def kill(self, job_id: str) -> None:
+        """Has the process of a job killed."""
+        for number, (job, _) in list(self._jobs.items()):
+            if job.id == job_id:
+                self._send(KILL, number)
+
+    def cut(self) -> None:
+        """Lets it go: it kills its children and ends. Never blocks."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def inherited(self) -> None:
+        """In a forked child: the nursery must see the end of the parent alone, and is not waited for here."""
+        self._socket.close()
+        self.process.returncode = 0
+
+    def _send(self, kind: int, number: int, extra: int = 0, data: bytes = b"") -> None:
+        with suppress(OSError):  # the reader sees the end, too
+            self._socket.sendall(HEADER.pack(kind, number, extra, len(data)))
+            if data:
+                self._socket.sendall(data)
+
+    # on the reader's thread
+
+    def _read(self) -> None:
+        try:
+            while True:
+                kind, number, extra, length = HEADER.unpack(self._exactly(HEADER.size))
+                self._handle(kind, number, extra, self._exactly(length))
+        except (EOFError, OSError):
+            pass
+        finally:
+            self._end()
+            self._lost()
+
+    def _exactly(self, size: int) -> bytearray:
+        data = bytearray(size)
+        view, have = memoryview(data), 0
+        while have < size:
+            got = self._socket.recv_into(view[have:])
+            if not got:
+                raise EOFError
+            have += got
+        return data
+
+    def _handle(self, kind: int, number: int, extra: int, data: bytearray) -> None:
+        job, ref = self._jobs[number]
+        if kind == STARTED:
+            self._pids[number] = extra
+            job.began = time.monotonic()
+        elif kind == RESULT:
+            job.over = True
+            put(ref, Arrived(data, None))
+        elif kind == ENDED:
+            del self._jobs[number]
+            self._pids.pop(number, None)
+            if not job.over:
+                job.over = True
+                put(ref, Arrived(None, _crash(job, extra, data.decode(errors="replace"))))
+
+    def _end(self) -> None:
+        """The process has ended, or will. One that was killed leaves children behind, which nobody else knows of."""
+        self.cut()
+        try:
+            self.process.wait(_LAST)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for pid in self._pids.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self._socket.close()
+
+
+def _crash(job: ToolJob, code: int, text: str) -> ErrorInfo:
+    if code == NOT_FORKED:
+        return job.info("crashed", f"no process could be started for {job.tool.name}: {text}")
+    if code >= 0:
+        return job.info("crashed", f"the process of {job.tool.name} exited with code {code} and gave no result", exit_code=code)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return job.info("crashed", f"the process of {job.tool.name} was ended by {name}", signal=name)
+
+
+class Nursery(Actor):
+    """Owns the process, and lives as long as that; on a thread of its own."""
+
+    def __init__(self, processes: set[NurseryProcess]) -> None:
+        super().__init__()
+        self._processes = processes
+
+    def on_start(self) -> None:
+        self._process = process = NurseryProcess()
+        self._processes.add(process)
+        self.actor_inbox.cuts = [process.cut]
+        inbox = self.actor_inbox
+
+        def lost() -> None:
+            self._processes.discard(process)
+            inbox.put_message(Lost())
+
+        process.start(lost)
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Spawn(job, ref, data):
+                if not job.settled:  # else it was cancelled on its way here, and its kill too
+                    self._process.spawn(job, ref, data)
+            case KillProcess(job_id):
+                self._process.kill(job_id)
+            case Lost():
+                self.exit(Exit("lost"))
+            case _:
+                super().on_receive(message)
+
+    def on_exit(self, reason: Exit) -> None:
+        self._process.cut()
+
+
+class Lost(NamedTuple):
+    """The nursery has ended."""

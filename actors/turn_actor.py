@@ -1,0 +1,265 @@
+"""The turn actor: drives the turn machine. It carries out what the machine wants done and tells it what came of it.
+
+Runs on the loop. Model calls go the way of every call; their events pass straight to who watches the turn, only their ends come here.
+Functions of the user (instructions, history, `halt_when`, `on_tool_error`) run on the pool, tools where `tools.py` runs them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+from pykka import ActorRef
+
+from allm.actors.call import Plan
+from allm.actors.directory import Directory
+from allm.actors.engine import put
+from allm.actors.listener import Errand
+from allm.actors.pipe import Pipe
+from allm.actors.tools import CancelTool, ToolJob, encode
+from allm.actors.tools import RunTool as StartTool
+from allm.actors.turn_plan import TurnPlan
+from allm.actors.turn_slot import StepPipe, Turn
+from allm.errors import AllmError, ErrorInfo
+from allm.events import Event
+from allm.freezing import freeze
+from allm.messages import ToolCallPart
+from allm.responses import Response, StepResult
+from allm.supervisors import Actor, Exit, log
+from allm.tools import ToolContext, ToolOutcome
+from allm.turn import step
+from allm.turn_data import (
+    Begin,
+    CallModel,
+    Cancel,
+    CancelModel,
+    CancelTools,
+    Check,
+    Checked,
+    Commit,
+    Done,
+    Effect,
+    Emit,
+    Fail,
+    Failed,
+    Input,
+    Judge,
+    Judged,
+    ModelEnded,
+    RunTool,
+    ToolFinished,
+)  # fmt: skip
+
+__all__ = ["TurnActor"]
+
+
+class Planned(NamedTuple):
+    """The model call of this number is ready to be made, or could not be."""
+
+    number: int
+    plan: Plan | None
+    error: ErrorInfo | None
+
+
+class TurnActor(Actor):
+    """Runs one turn."""
+
+    def __init__(self, turn: Turn, directory: Directory) -> None:
+        super().__init__()
+        self._turn = turn
+        self._directory = directory
+        self._state = turn.plan.state
+        self._told: list[Event] = []
+        self._jobs: dict[str, str] = {}
+
+    def on_start(self) -> None:
+        self._turn.actor = self.actor_ref
+        # As a message: an end within the first turn would be a failed start.
+        put(self.actor_ref, Cancel() if self._turn.cancel_asked else Begin())
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, Planned):
+            self._submit(message)
+        elif isinstance(message, Input):
+            self._feed(message)
+        else:
+            super().on_receive(message)
+
+    def on_exit(self, reason: Exit) -> None:
+        self._cancel_model()
+        self._cancel_tools(tuple(self._jobs))
+
+    def _feed(self, input: Input) -> None:
+        self._state, effects = step(self._state, input)
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self._told.append(effect.event)
+            else:
+                self._tell()
+                self._carry_out(effect)
+        self._tell()
+        if self._state.phase == "done":
+            self.exit()
+
+    def _tell(self) -> None:
+        events, self._told = self._told, []
+        self._turn.emit(events)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case CallModel():
+                self._call_model(effect)
+            case CancelModel():
+                self._cancel_model()
+            case RunTool(call):
+                self._run_tool(call)
+            case CancelTools(ids):
+                self._cancel_tools(ids)
+            case Judge():
+                self._ask(partial(_judge, self._turn.plan, effect), partial(_not_judged, effect.call.id))
+            case Check(made):
+                self._ask(partial(_check, self._turn.plan, made), _not_checked)
+            case Done(result):
+                self._turn.finish(result, None)
+            case Fail(error):
+                self._turn.finish(None, error.exception())
+            case Emit() | Commit():
+                pass  # a plain call has no journal
+
+    # the model
+
+    def _call_model(self, effect: CallModel) -> None:
+        first, self._turn.first = self._turn.first, None
+        if first is not None:
+            self._submit(Planned(effect.number, first, None))
+        else:
+            self._ask(partial(_planned, self._turn.plan, effect), partial(_not_planned, effect.number))
+
+    def _submit(self, planned: Planned) -> None:
+        if self._state.phase != "model" or planned.number != self._state.calls:
+            return
+        if self._state.cancelled:
+            self._feed(ModelEnded(Response(request_id=self._turn.id, model=self._turn.plan.model, finish_reason="cancelled")))
+        elif planned.plan is None:
+            self._feed(Failed(cast(ErrorInfo, planned.error)))
+        else:
+            runtime, ref = self._turn.runtime, self.actor_ref
+            try:
+                call = self._turn.call = runtime.prepare(planned.plan)
+                call.pipe = cast(Pipe, StepPipe(self._turn, partial(_ended, ref)))
+                runtime.submit(call)
+            except AllmError as error:
+                self._feed(Failed(error.info))
+
+    def _cancel_model(self) -> None:
+        call, self._turn.call = self._turn.call, None
+        if call is not None and not call.pipe.done:
+            self._turn.runtime.withdraw(call)
+
+    # tools
+
+    def _run_tool(self, call: ToolCallPart) -> None:
+        plan, ref = self._turn.plan, self.actor_ref
+        tool = plan.tools[call.name]
+        job = self._jobs[call.id] = f"{self._turn.id}/{self._state.calls}/{call.id}"
+        context = ToolContext(
+            context=plan.context,
+            resources=self._turn.runtime.resources,
+            session_id=plan.options.session_id,
+            request_id=self._turn.id,
+            tool_call=call,
+            engine=plan.engine,
+        )
+        put(
+            self._directory.tools,
+            StartTool(
+                ToolJob(
+                    id=job,
+                    tool=tool,
+                    call=call,
+                    context=context,
+                    timeout=tool.timeout if tool.timeout is not None else plan.options.timeouts.tool,
+                    executor=plan.functions.executor,
+                    encoder=plan.functions.encoder,
+                    loop=plan.loop or self._turn.runtime.user_loop,
+                    contextvars=plan.contextvars,
+                    report=partial(_tool_ended, ref),
+                )
+            ),
+        )
+
+    def _cancel_tools(self, ids: tuple[str, ...]) -> None:
+        for id in ids:
+            if (job := self._jobs.pop(id, None)) is not None:
+                put(self._directory.tools, CancelTool(job))
+
+    # functions of the user
+
+    def _ask(self, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> None:
+        """Runs `function` on the pool; what it gives (or `failed` makes of its error) comes as a message."""
+        errand = Errand.start_on(self._turn.runtime.pool)
+        reply: Any = errand.ask((_attempt, (self._turn.plan, function, failed)), block=False)
+        reply.add_done_callback(partial(_answered, self.actor_ref))
+
+
+def _attempt(plan: TurnPlan, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> Any:
+    try:
+        return plan.contextvars.copy().run(function)
+    except BaseException as error:
+        return failed(error)
+
+
+def _answered(ref: ActorRef[Any], reply: Any) -> None:
+    ok, value = reply.get() if reply.error is None else (False, str(reply.error))
+    put(ref, value if ok else Failed(ErrorInfo("engine", "callback_failed", str(value))))
+
+
+def _planned(plan: TurnPlan, effect: CallModel) -> Planned:
+    return Planned(effect.number, plan.call(effect), None)
+
+
+def _not_planned(number: int, error: BaseException) -> Planned:
+    return Planned(number, None, _info(error, "the next call could not be made ready"))
+
+
+def _judge(plan: TurnPlan, effect: Judge) -> Judged:
+    decide = plan.functions.on_tool_error
+    assert decide is not None
+    verdict = decide(effect.call, effect.error.exception())
+    if verdict == "continue" or verdict == "halt":
+        return Judged(effect.call.id, verdict)
+    value = freeze(verdict, "on_tool_error")
+    return Judged(effect.call.id, "replace", value, encode(value, plan.functions.encoder))
+
+
+def _not_judged(id: str, error: BaseException) -> Judged:
+    log.error("on_tool_error_failed", error=repr(error))
+    return Judged(id, "halt")
+
+
+def _check(plan: TurnPlan, made: StepResult) -> Checked:
+    decide = plan.functions.halt_when
+    assert decide is not None
+    return Checked(bool(decide(made)))
+
+
+def _not_checked(error: BaseException) -> Failed:
+    return Failed(_info(error, "halt_when failed"))
+
+
+def _info(error: BaseException, what: str) -> ErrorInfo:
+    return (
+        error.info if isinstance(error, AllmError) else ErrorInfo("engine", "callback_failed", f"{what}: {type(error).__name__}: {error}")
+    )
+
+
+def _ended(ref: ActorRef[Any], response: Response | None, error: AllmError | None) -> None:
+    if response is None:
+        put(ref, Failed(error.info if error is not None else ErrorInfo("stream", "unknown", "the call ended with nothing")))
+    elif response.error is not None:
+        put(ref, Failed(response.error, response))
+    else:
+        put(ref, ModelEnded(response))
+
+
+def _tool_ended(ref: ActorRef[Any], outcome: ToolOutcome) -> None:
+    put(ref, ToolFinished(outcome))

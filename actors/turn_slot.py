@@ -1,0 +1,104 @@
+"""A turn: what stays whatever becomes of its actor; and the pipe that its model calls have."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from pykka import ActorRef
+
+from allm.actors.call import Call, Plan
+from allm.actors.listener import Listening
+from allm.actors.pipe import Pipe
+from allm.actors.turn_plan import TurnPlan
+from allm.errors import AllmError, ErrorInfo
+from allm.events import ErrorOccurred, Event, TextDelta, ToolCallDelta
+from allm.responses import ChatResult, Response, StepResult
+from allm.turn import step
+from allm.turn_data import Cancel, Done, Emit
+
+__all__ = ["StepPipe", "Turn"]
+
+
+class Turn:
+    """The slot of one turn: what stays whatever becomes of its actor. The counterpart of a `Call`."""
+
+    def __init__(self, plan: TurnPlan, runtime: Any, first: Plan | None, listening: Listening | None) -> None:
+        self.plan = plan
+        self.id = plan.options.request_id
+        self.runtime = runtime
+        self.first = first
+        self.pipe = Pipe(live=not plan.options.folding)
+        self.actor: ActorRef[Any] | None = None
+        self.call: Call | None = None
+        self.ended = False
+        self.cancel_asked = False
+        self._listening = listening
+        options = plan.options
+        self._drops = tuple(kind for kind, wanted in ((TextDelta, options.text_deltas), (ToolCallDelta, options.tool_deltas)) if not wanted)
+
+    def emit(self, events: list[Event]) -> None:
+        """Hands events on to who watches. On the loop."""
+        if self.ended or not events:
+            return
+        if self._listening is not None:
+            self._listening.tell(events)
+        if self._drops:
+            events = [event for event in events if not isinstance(event, self._drops)]
+        if events:
+            self.pipe.put(events)
+
+    def finish(self, result: StepResult | ChatResult | None, error: AllmError | None) -> None:
+        """The end. The caller gets it once its `on_event` has seen all of it."""
+        if self.ended:
+            return
+        self.ended = True
+        end = partial(self.pipe.finish, cast("Any", result), error)
+        if self._listening is None:
+            end()
+        else:
+            self._listening.finish(end)
+
+    def cancelled(self) -> None:
+        """Cancelled before anything was sent."""
+        _, effects = step(self.plan.state, Cancel())
+        self.emit([effect.event for effect in effects if isinstance(effect, Emit)])
+        self.finish(next((effect.result for effect in effects if isinstance(effect, Done)), None), None)
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Ended by something that is none of its own."""
+        if not self.ended:
+            self.emit([ErrorOccurred(error)])
+            self.finish(None, error.exception())
+
+
+class StepPipe:
+    """Stands in for the pipe of a model call: events go on to the turn's own, which also says when the reader must pause."""
+
+    __slots__ = ("_ended", "_turn", "done", "live")
+
+    def __init__(self, turn: Turn, ended: Callable[[Response | None, AllmError | None], None]) -> None:
+        self._turn = turn
+        self._ended = ended
+        self.live = True
+        self.done = False
+
+    @property
+    def full(self) -> bool:
+        """Whether the reader must pause."""
+        return self._turn.pipe.full
+
+    def put(self, events: list[Event]) -> None:
+        """A batch; whether an error ends the turn is the machine's to say."""
+        if type(events[-1]) is ErrorOccurred:
+            events = events[:-1]
+        self._turn.emit(events)
+
+    def when_resumed(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once there is room again."""
+        self._turn.pipe.when_resumed(resume)
+
+    def finish(self, response: Response | None, error: AllmError | None) -> None:
+        """The end of the call."""
+        if not self.done:
+            self.done = True
+            self._ended(response, error)

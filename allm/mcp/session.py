@@ -1,0 +1,296 @@
+"""One life of an MCP server: from its start to its end, on an event loop and a thread of its own.
+
+The SDK's session lives on that loop alone; calls come from other threads by `submit` and go back as futures, each of which is resolved,
+whatever becomes of the server.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final, NamedTuple
+
+import mcp_types as types
+from mcp import Client, MCPError
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+
+from allm.errors import AllmError, ToolError
+from allm.mcp.results import value_of
+from allm.mcp.server import Server
+from allm.mcp.transports import LOST, UNREACHABLE, HttpClient, SpawningLoop, open_transport
+from allm.supervisors import log
+from allm.version import __version__
+
+__all__ = ["Listed", "Lost", "Session", "Undelivered"]
+
+_START: Final = 30.0
+"""Seconds that a server may take to start and to tell its tools."""
+_PAGES: Final = 100
+_RELISTEN: Final = 1.0
+_STEPS: Final[tuple[tuple[float, str], ...]] = ((1.0, "SIGTERM"), (0.5, "SIGKILL"), (2.0, ""))
+"""How a server is ended: its input is closed at once, and after so many seconds its process group gets this signal."""
+_HOPELESS: Final = frozenset({401, 403, 404, 405})
+
+# The SDK writes to the log what it reads and cannot parse. That is for who wants to see it, not for everybody's standard error.
+logging.getLogger("mcp").addHandler(logging.NullHandler())
+
+
+class Listed(NamedTuple):
+    """The server has told its tools: it is up, or they have changed."""
+
+    session: "Session"
+    tools: tuple[types.Tool, ...]
+
+
+class Lost(NamedTuple):
+    """The session is over. `hopeless`: the next one would end alike. `up`: seconds that it served."""
+
+    session: "Session"
+    message: str
+    hopeless: bool
+    up: float
+
+
+class Undelivered(Exception):
+    """The server has not got this call: it may be made again."""
+
+
+class Session:
+    """Starts when it is made. `tell` gets a `Listed` for each list of tools and one `Lost` in the end, on its own thread."""
+
+    def __init__(self, server: Server, tell: Callable[[Listed | Lost], object]) -> None:
+        self._server = server
+        self._tell = tell
+        self._loop = SpawningLoop()
+        self._lock = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self._closed = False
+        self._since: float | None = None
+        self._gone: str | None = None
+        self._changed = asyncio.Event()
+        self._stale = False
+        self._http: HttpClient | None = None
+        self._main = self._loop.create_task(self._live())
+        self.thread = threading.Thread(target=self._run, name=f"allm-mcp {server.name}", daemon=True)
+        self.thread.start()
+
+    # any thread
+
+    def submit(self, tool: str, arguments: dict[str, Any]) -> "Future[Any]":
+        """The value of a call; fails with a ToolError, or with Undelivered. Cancelling it cancels the call at the server."""
+        work = self._call(tool, arguments)
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise Undelivered
+            future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls.add(future)
+        future.add_done_callback(self._calls.discard)
+        return future
+
+    def end(self) -> None:
+        """Ends the server, kindly first; returns when it is gone, after a few seconds at most."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        for patience, number in _STEPS:
+            self.thread.join(patience)
+            if not self.thread.is_alive():
+                return
+            self._signal(number)
+        log.error("mcp_server_stuck", server=self._server.name)
+
+    def _signal(self, name: str) -> None:
+        process = self._loop.process
+        if name and process is not None and hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.get_pid(), getattr(signal, name))
+
+    # its thread
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        message, hopeless = "it was ended", False
+        try:
+            self._loop.run_until_complete(self._main)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:
+            message, hopeless = self._told(error)
+        finally:
+            self._close()
+        up = time.monotonic() - self._since if self._since is not None else 0.0
+        self._tell(Lost(self, message, hopeless, up))
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+        try:
+            self._loop.run_until_complete(self._rest())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+            self._signal("SIGKILL")  # what the server has left behind in its group
+        for future in list(self._calls):  # asked for in the last moment
+            with suppress(InvalidStateError):
+                future.set_exception(Undelivered())
+
+    async def _rest(self) -> None:
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1)
+
+    def _told(self, error: BaseException) -> tuple[str, bool]:
+        """What ended the session, for people, and whether trying again is no use."""
+        causes = list(_causes(error))
+        status = self._http.refused if self._http is not None else None
+        hopeless = status in _HOPELESS or any(isinstance(cause, FileNotFoundError | PermissionError) for cause in causes)
+        text = "; ".join(dict.fromkeys(map(_said, causes)))
+        code = self._loop.process.get_returncode() if self._loop.process is not None else None
+        text += f" (HTTP {status})" if status is not None else f" (exit code {code})" if code is not None else ""
+        return self._server.scrub(text)[:1000], hopeless and self._since is None
+
+    # its loop
+
+    async def _live(self) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_START):
+                    client = await stack.enter_async_context(self._make_client())
+                    tools = await self._list(client)
+            except TimeoutError:
+                raise ToolError("timeout", f"it did not tell its tools within {_START:g} seconds") from None
+            except MCPError as error:
+                raise ToolError("unavailable", self._gone or error.message) from None
+            self._client = client
+            self._since = time.monotonic()
+            self._tell(Listed(self, tools))
+            listening = asyncio.ensure_future(self._listen(client))
+            try:
+                await self._serve(client)
+            finally:
+                listening.cancel()
+
+    def _make_client(self) -> Client:
+        if self._server.url:
+            import httpx2
+
+            # The time of a call is the tool's own; an answer may be as slow.
+            self._http = HttpClient(headers=dict(self._server.headers), timeout=httpx2.Timeout(_START, read=None))
+        transport = open_transport(self._server, self._http or HttpClient(), self._ended)
+        info = types.Implementation(name="allm", version=__version__)
+        return Client(transport, message_handler=self._heard, client_info=info, cache=None)
+
+    async def _serve(self, client: Client) -> None:
+        """Until the connection is lost; lists the tools again when they have changed."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._gone is not None:
+                raise ToolError("unavailable", self._gone)
+            if self._stale:
+                self._stale = False
+                try:
+                    self._tell(Listed(self, await asyncio.wait_for(self._list(client), _START)))
+                except (MCPError, TimeoutError) as error:  # the old ones stay
+                    log.warning("mcp_tools_not_listed", server=self._server.name, error=type(error).__name__)
+
+    async def _list(self, client: Client) -> tuple[types.Tool, ...]:
+        found: list[types.Tool] = []
+        cursor: str | None = None
+        for _ in range(_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            found += page.tools
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return tuple(found)
+
+    def _ended(self) -> None:
+        self.lose("the server has ended, or closed the connection")
+
+    def lose(self, message: str) -> None:
+        """On the loop: there is no use in this session any more."""
+        self._gone = self._gone or message
+        self._changed.set()
+
+    def _refresh(self) -> None:
+        self._stale = True
+        self._changed.set()
+
+    async def _heard(self, message: Any) -> None:
+        """A notification, or what could not be read: a line that is no message is passed over."""
+        if isinstance(message, types.ToolListChangedNotification):
+            self._refresh()
+
+    async def _listen(self, client: Client) -> None:
+        """Servers of the newer protocol tell of changes only those that ask to be told."""
+        while True:
+            try:
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        self._refresh()
+                return
+            except ListenNotSupportedError:
+                return
+            except SubscriptionLost:
+                self._refresh()
+            except MCPError:
+                return  # it has no such thing
+            await asyncio.sleep(_RELISTEN)
+
+    # calls
+
+    async def _call(self, tool: str, arguments: dict[str, Any]) -> Any:
+        if self._gone is not None:
+            raise Undelivered
+        try:
+            return value_of(await self._client.call_tool(tool, arguments), tool)
+        except ToolError as error:
+            raise ToolError(error.reason, self._server.scrub(error.message)) from None
+        except MCPError as error:
+            raise self._failure(tool, error) from None
+        except asyncio.CancelledError:
+            if self._closed or self._gone is not None:
+                raise self._lost(tool) from None
+            raise
+        except Exception as error:  # the SDK's checks of a result raise what they like
+            raise ToolError("bad_result", self._server.scrub(f"the server's result of {tool} cannot be used: {error}")) from None
+
+    def _failure(self, tool: str, error: MCPError) -> Exception:
+        """What a JSON-RPC error means; the SDK's own for a broken connection is one, too."""
+        text = error.message
+        if self._server.url:
+            forgotten = error.code in (types.INVALID_REQUEST, types.CONNECTION_CLOSED) and "session" in text.lower()
+            if forgotten or text == UNREACHABLE:
+                self.lose(text)
+                return Undelivered()
+            if text == LOST:
+                return self._lost(tool)
+        if error.code == types.CONNECTION_CLOSED and (self._closed or self._gone is not None or not self._server.url):
+            return self._lost(tool)
+        return ToolError("failed", self._server.scrub(text or f"{tool} has failed"), metadata={"code": error.code})
+
+    def _lost(self, tool: str) -> ToolError:
+        return ToolError("connection_lost", f"the MCP server {self._server.name} was lost while {tool} ran; it may have done its work")
+
+
+def _said(error: BaseException) -> str:
+    return error.message if isinstance(error, AllmError) else str(error) or type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error
+
+

@@ -1,0 +1,206 @@
+"""OpenAI Chat Completions: a thread -> `messages`.
+
+A thread may come from any provider. The wire wants each call answered right behind the message that asked, by a text; what has no place
+where it stands is put where it has one:
+
+    a result without its call              words of the user
+    a call without a result                a result that says so
+    an image or a file in a result         shown by the user, behind the results of that turn
+    an image or a file of the assistant's  shown by the user
+    reasoning and other makers' blocks     left out
+
+Ids and names are kept where they can be: compatible hosts have rules of their own for them.
+"""
+
+import base64
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from allm.errors import ValidationError
+from allm.messages import (
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    ProviderPart,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    Unknown,
+)
+from allm.providers.ids import wire_id
+from allm.providers.unshown import unshown
+from allm.wire_json import encode
+
+__all__ = ["IMAGES", "MAX_BYTES", "NO_RESULT", "messages_of"]
+
+Item = dict[str, Any]
+
+IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+"""The types of image that the wire reads."""
+
+MAX_BYTES: Final = 50_000_000
+"""Of one image or file."""
+
+NO_RESULT: Final = "There is no result of this call."
+
+_CONTENT: Final = frozenset({"text", "image_url", "input_audio", "file"})
+_MOST_OF_ID: Final = 40
+_UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_SPEECH: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+
+
+def messages_of(messages: Sequence[Message], declared: Collection[str] = ()) -> list[Item]:
+    """The messages. `declared`: names of tools that stay as they are. Raises ValidationError for what the wire cannot carry."""
+    pairs = _Pairs(messages)
+    items: list[Item] = []
+    for i, message in enumerate(messages):
+        path = f"messages[{i}]"
+        match message.role:
+            case "assistant":
+                items += _turn(messages, i, pairs, declared)
+            case "tool":
+                items += [] if i in pairs.answers else [{"role": "user", "content": _contents(message, path)}]
+            case "system" | "user":
+                items.append({"role": message.role, **_named(message), "content": _contents(message, path)})
+    return items
+
+
+class _Pairs:
+    """Calls and their results. A result belongs to the first unanswered call before it that has its id."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.calls: dict[int, list[tuple[ToolCallPart, str]]] = {}
+        """message -> its calls, each with its id on the wire."""
+        self.results: dict[str, int] = {}
+        """id on the wire -> the message that answers."""
+        used: set[str] = set()
+        waiting: dict[str, list[str]] = {}
+        for i, message in enumerate(messages):
+            if message.role == "assistant":
+                self.calls[i] = [(call, _new_id(call.id, used)) for call in message.tool_calls]
+                for call, sent_id in self.calls[i]:
+                    waiting.setdefault(call.id, []).append(sent_id)
+            elif message.role == "tool" and (unanswered := waiting.get(message.tool_call_id or "")):
+                self.results[unanswered.pop(0)] = i
+        self.answers = frozenset(self.results.values())
+
+
+def _new_id(given: str, used: set[str]) -> str:
+    sent = given if 0 < len(given) <= _MOST_OF_ID else wire_id(given, 0)
+    while sent in used:
+        sent = wire_id(f"{sent} again", 0)
+    used.add(sent)
+    return sent
+
+
+def _named(message: Message) -> Item:
+    return {"name": message.name} if message.name else {}
+
+
+def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, declared: Collection[str]) -> list[Item]:
+    """What the assistant said, the results of its calls, and what the user shows of both."""
+    message = messages[i]
+    calls = [_call(call, sent_id, declared) for call, sent_id in pairs.calls[i]]
+    said: Item = {"role": "assistant", **_named(message), "content": message.text or (None if calls else "")}
+    items = [{**said, "tool_calls": calls} if calls else said]
+    shown = _made(message)
+    for _, sent_id in pairs.calls[i]:
+        answer = pairs.results.get(sent_id)
+        content: Any = NO_RESULT
+        if answer is not None:
+            content = _texts([part for part in messages[answer].parts if isinstance(part, TextPart)])
+            if also := _given(messages[answer], f"messages[{answer}]"):
+                shown += [{"type": "text", "text": f"With the result of the tool call {sent_id}:"}, *also]
+        items.append({"role": "tool", "tool_call_id": sent_id, "content": content})
+    return [*items, {"role": "user", "content": shown}] if shown else items
+
+
+def _call(call: ToolCallPart, sent_id: str, declared: Collection[str]) -> Item:
+    arguments = call.raw_arguments if call.raw_arguments is not None else encode(call.arguments).decode()
+    name = call.name if call.name in declared else _UNNAMEABLE.sub("_", call.name)[:64]  # other wires allow dots and colons
+    return {"id": sent_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _given(message: Message, path: str) -> list[Item]:
+    """The images and files of a result."""
+    items = [_content(part, f"{path}.content[{i}]") for i, part in enumerate(message.parts) if not isinstance(part, TextPart)]
+    return [item for item in items if item is not None]
+
+
+def _made(message: Message) -> list[Item]:
+    """The images and files that a model made. The wire may not take one, and no user can help that: it is told of then."""
+    items: list[Item] = []
+    for part in message.parts:
+        if isinstance(part, ImagePart | FilePart):
+            try:
+                items.append(_image(part, "") if isinstance(part, ImagePart) else _file(part, ""))
+            except ValidationError:
+                items.append({"type": "text", "text": unshown(part)})
+    return items
+
+
+def _contents(message: Message, path: str) -> str | list[Item]:
+    """One piece of text is text; so is none."""
+    parts = message.parts
+    if all(isinstance(part, TextPart) for part in parts) and len(parts) <= 1:
+        return message.text
+    _check(message, path)
+    items = [_content(part, f"{path}.content[{i}]") for i, part in enumerate(parts)]
+    return [item for item in items if item is not None] or ""
+
+
+def _check(message: Message, path: str) -> None:
+    for i, part in enumerate(message.parts):
+        if message.role == "system" and isinstance(part, ImagePart | FilePart):
+            raise ValidationError.at(f"{path}.content[{i}]", "this wire takes text only in a system message")
+
+
+def _texts(parts: list[TextPart]) -> str | list[Item]:
+    return [{"type": "text", "text": part.text} for part in parts] if len(parts) > 1 else "".join(part.text for part in parts)
+
+
+def _content(part: Part, path: str) -> Item | None:
+    match part:
+        case TextPart(text):
+            return {"type": "text", "text": text}
+        case ImagePart():
+            return _image(part, path)
+        case FilePart():
+            return _file(part, path)
+        case ProviderPart(provider, kind, data):
+            return {**data, "type": kind} if provider == "openai" and kind in _CONTENT else None
+        case ReasoningPart() | Unknown():
+            return None
+        case ToolCallPart():
+            raise ValidationError.at(path, "a tool call belongs into an assistant's message")
+
+
+def _image(part: ImagePart, path: str) -> Item:
+    image = part.image
+    if image.data is None and not (image.url or "").startswith(("https://", "http://")):
+        raise ValidationError.at(f"{path}.image.url", "this wire fetches from http and https addresses only")
+    if image.data is not None and image.mime not in IMAGES:
+        raise ValidationError.at(f"{path}.image.mime", f"this wire reads {', '.join(sorted(IMAGES))}, not {image.mime}")
+    _check_size(image.data, f"{path}.image.data")
+    detail = {"detail": part.detail} if part.detail in ("low", "high") else {}
+    return {"type": "image_url", "image_url": {"url": image.url or image.to_data_uri(), **detail}}
+
+
+def _file(part: FilePart, path: str) -> Item:
+    if part.data is None:
+        raise ValidationError.at(path, "this wire takes files by their bytes, not by URL")
+    _check_size(part.data, f"{path}.data")
+    text = base64.b64encode(part.data).decode("ascii")
+    mime = part.mime or "application/pdf"
+    if mime in _SPEECH:
+        return {"type": "input_audio", "input_audio": {"data": text, "format": _SPEECH[mime]}}
+    if mime in IMAGES:
+        return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{text}"}}
+    return {"type": "file", "file": {"filename": part.name or "file", "file_data": f"data:{mime};base64,{text}"}}
+
+
+def _check_size(data: bytes | None, path: str) -> None:
+    if data is not None and len(data) > MAX_BYTES:
+        raise ValidationError.at(path, f"{len(data)} bytes are more than the {MAX_BYTES} that this wire takes")

@@ -1,0 +1,456 @@
+"""The turn machine: the agentic loop as a pure function, `step(state, input) -> (state, effects)`.
+
+The state is plain data at every boundary: it can be written down, read in another process, and goes on as if nothing had happened. No
+clock, no thread, no I/O: one machine serves single steps, whole loops, streams, sessions and recovery. `TABLE` holds every transition
+there is; one that is not in it is refused.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, get_args
+
+import msgspec
+from msgspec.structs import replace
+
+from allm.errors import ErrorInfo
+from allm.events import (
+    AskUserRequested,
+    ChatCompleted,
+    ErrorOccurred,
+    StepCompleted,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolHalt,
+    ToolResultEncoded,
+)  # fmt: skip
+from allm.messages import Message, Thread, ToolCallPart, user
+from allm.requests import ToolSpec
+from allm.responses import ChatResult, Response, StepResult, ToolResult
+from allm.schemas import problem
+from allm.structured import problem_of
+from allm.tools import ToolOutcome
+from allm.turn_data import (
+    Begin,
+    CallModel,
+    Cancel,
+    CancelModel,
+    CancelTools,
+    Check,
+    Checked,
+    Commit,
+    Done,
+    Effect,
+    Emit,
+    Fail,
+    Failed,
+    Input,
+    Judge,
+    Judged,
+    ModelEnded,
+    Pending,
+    Phase,
+    RunTool,
+    Steer,
+    ToolFinished,
+    TurnState,
+)  # fmt: skip
+
+__all__ = ["AWAITING", "NOT_ASKED", "TABLE", "IllegalTransition", "Row", "error_content", "step"]
+
+AWAITING: Final = "<awaiting user response>"
+"""What stands in the thread as the result of a tool that asked the user."""
+
+NOT_ASKED: Final = "not asked: one question at a time"
+"""And of one whose question has to wait, or that nobody waits for any more."""
+
+_FINALIZED: Final = frozenset({"completed", "max_turns", "halt_when"})
+"""The ends of a loop that structured finalisation follows."""
+
+
+class Row(NamedTuple):
+    """A transition: in this phase, on this input, by this rule, to that phase."""
+
+    phase: Phase
+    input: type
+    rule: str
+    next: Phase
+
+
+def _rows(phase: Phase, kind: type, **rules: str) -> list[Row]:
+    return [Row(phase, kind, rule, to) for rule, phases in rules.items() for to in phases.split()]  # type: ignore[arg-type]
+
+
+_SETTLED: Final = {
+    "tool_error": "done", "tool_halt": "done", "ask_user": "done", "manual_tool_calls": "done", "stepped": "done", "check": "checking",
+    "next": "model", "max_turns": "done", "finalize": "model",
+}  # fmt: skip
+"""What may follow when every tool of a step is over."""
+
+TABLE: Final[tuple[Row, ...]] = (
+    *_rows("ready", Begin, call="model"),
+    *_rows("ready", Cancel, cancelled="done"),
+    *_rows("ready", Steer, steered="ready"),
+    *_rows("model", ModelEnded, tools="tools", reask="model", completed="done", finalized="done", **{
+        rule: to for rule, to in _SETTLED.items() if rule not in ("tool_halt", "ask_user")
+    }, cancelled="done"),
+    *_rows("model", Failed, failed="done", broken="done", cancelled="done"),
+    *_rows("model", Cancel, cancelling="model"),
+    *_rows("model", Steer, steered="model"),
+    *_rows("tools", ToolFinished, waiting="tools", judge="tools", late="tools", **_SETTLED),
+    *_rows("tools", Judged, waiting="tools", late="tools", **_SETTLED),
+    *_rows("tools", Cancel, cancelled="done"),
+    *_rows("tools", Steer, steered="tools"),
+    *_rows("checking", Failed, broken="done"),
+    *_rows("checking", Checked, next="model", max_turns="done", halt_when="done", finalize="model"),
+    *_rows("checking", Cancel, cancelled="done"),
+    *_rows("checking", Steer, steered="checking"),
+    *(Row("done", kind, "over", "done") for kind in get_args(Input)),
+)  # fmt: skip
+"""Every transition. After the end nothing changes any more."""
+
+_ROWS: Final = frozenset(TABLE)
+
+
+class IllegalTransition(Exception):
+    """An input that cannot come in this phase, or a way that is not in the table: a fault of whoever drives the machine, or of it."""
+
+
+def step(state: TurnState, input: Input) -> tuple[TurnState, list[Effect]]:
+    """The next state, and what is to be done, in this order. Raises IllegalTransition."""
+    if state.phase == "done":
+        return (state if state.rule == "over" else replace(state, rule="over")), []
+    handler = _HANDLERS.get((state.phase, type(input)))
+    if handler is None:
+        raise IllegalTransition(f"{type(input).__name__} in phase {state.phase}")
+    effects: list[Effect] = []
+    new = handler(state, input, effects)
+    if Row(state.phase, type(input), new.rule, new.phase) not in _ROWS:
+        raise IllegalTransition(f"{state.phase}, {type(input).__name__}: {new.rule} to {new.phase} is not in the table")
+    return new, effects
+
+
+# asking the model
+
+
+def _begin(state: TurnState, _: Begin, effects: list[Effect]) -> TurnState:
+    return _call(state, "call", effects)
+
+
+def _call(state: TurnState, rule: str, effects: list[Effect]) -> TurnState:
+    """The next call: with what was steered in, or what the model is to mend."""
+    if not state.reask and state.finalizing is None:
+        state = replace(state, added=(*state.added, *state.steered), steered=())
+    request = replace(state.request, messages=(*state.thread, *state.reask))
+    if state.finalizing is not None:
+        request = replace(request, tools=(), tool_choice=None)
+    elif state.options.finalize:
+        request = replace(request, response_format=None)
+    number = state.calls + 1
+    effects.append(CallModel(request, number))
+    return replace(state, rule=rule, phase="model", calls=number, pending=())
+
+
+def _ended(state: TurnState, input: ModelEnded, effects: list[Effect]) -> TurnState:
+    response = input.response
+    state = replace(state, response=response, usage=state.usage + response.usage)
+    if state.cancelled or response.finish_reason == "cancelled":
+        return _cancelled(state, response, effects)
+    calls = response.tool_calls if state.finalizing is None else ()
+    if not calls:
+        return _answered(state, response, effects)
+    state = replace(state, pending=tuple(_classified(state, call) for call in calls))
+    effects.extend(Emit(ToolExecutionStarted(one.call.id, one.call.name, one.call.arguments)) for one in state.pending if _runs(one))
+    if any(_runs(one) for one in state.pending):
+        effects.append(Commit())
+        effects.extend(RunTool(one.call) for one in state.pending if _runs(one))
+    for one in state.pending:
+        if one.outcome is not None:
+            state = _received(state, one.outcome, effects)
+    return _settled(state, effects, "tools")
+
+
+def _runs(one: Pending) -> bool:
+    return one.state == "running" and one.outcome is None
+
+
+def _answered(state: TurnState, response: Response, effects: list[Effect]) -> TurnState:
+    """An answer without calls: final, unless it does not fit its schema or the caller had more to say."""
+    form = state.format
+    wrong = problem_of(response.text, form) if form is not None and response.refusal is None else None
+    if wrong is not None and len(state.reask) < 2 * state.options.max_reasks:
+        said = user(f"This does not fit the required format: {wrong}. Answer again with JSON alone that fits it.")
+        state = replace(state, reask=(*state.reask, response.message, said), reasks=state.reasks + 1)
+        return _call(state, "reask", effects)
+    state = _stepped(state, response, (response.message,), effects)
+    if state.options.single:
+        return _finished(state, "stepped", effects)
+    if state.finalizing is not None:
+        return _finished(state, "finalized", effects)
+    if state.steered:
+        return _onward(state, effects)
+    return _over(state, "completed", effects)
+
+
+def _failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState:
+    partial = input.response
+    if partial is not None:
+        state = replace(state, usage=state.usage + partial.usage)
+    if state.cancelled:
+        return _cancelled(state, partial, effects)
+    partial = partial or (state.response if state.reask else None)
+    if partial is None and not state.steps:
+        effects += [Emit(ErrorOccurred(input.error)), Fail(input.error)]
+        return replace(state, rule="failed", phase="done")
+    if state.options.single and partial is not None:
+        result: StepResult | ChatResult = StepResult(partial)
+    else:
+        result = _result(state, "error", error=input.error, final=partial)
+    told = ChatCompleted(result) if state.steps and isinstance(result, ChatResult) else ErrorOccurred(input.error)
+    effects += [Emit(told), Done(result)]
+    return replace(state, rule="broken", phase="done", result=result)
+
+
+# running tools
+
+
+def _classified(state: TurnState, call: ToolCallPart) -> Pending:
+    """What becomes of a call before anything runs."""
+    specs = {tool.name: tool for tool in state.request.tools}
+    spec = specs.get(call.name)
+    if state.options.mode == "manual" or (spec is not None and spec.manual):
+        return Pending(call=call, state="manual")
+    if spec is None:
+        known = ", ".join(specs) or "none"
+        return _refused(call, ErrorInfo("tool", "unknown_tool", f"there is no tool {call.name!r}; the tools are: {known}"))
+    wrong = _wrong_arguments(call, spec)
+    return _refused(call, ErrorInfo("tool", "invalid_arguments", wrong)) if wrong is not None else Pending(call=call)
+
+
+def _refused(call: ToolCallPart, error: ErrorInfo) -> Pending:
+    return Pending(call=call, outcome=ToolOutcome(id=call.id, name=call.name, error=error, content=error_content(error.message)))
+
+
+def _wrong_arguments(call: ToolCallPart, spec: ToolSpec) -> str | None:
+    if not call.arguments and call.raw_arguments is not None and not _is_object(call.raw_arguments):
+        return "the arguments are no JSON object"
+    wrong = problem(call.arguments, spec.schema) if spec.schema else None
+    return f"the arguments do not fit the schema of {call.name!r}: {wrong}" if wrong is not None else None
+
+
+def _is_object(raw: str) -> bool:
+    """Whether `{}` is what the model wrote, not what is left of something else."""
+    return not raw.strip() or raw.split() == ["{}"] or raw.split() == ["{", "}"]
+
+
+def error_content(message: str) -> str:
+    """What the model reads of a tool that failed."""
+    return msgspec.json.encode({"error": message}).decode()
+
+
+def _finish_tool(state: TurnState, input: ToolFinished, effects: list[Effect]) -> TurnState:
+    if not any(one.call.id == input.outcome.id and one.state == "running" for one in state.pending):
+        return replace(state, rule="late")
+    return _settled(_received(state, input.outcome, effects), effects)
+
+
+def _received(state: TurnState, outcome: ToolOutcome, effects: list[Effect]) -> TurnState:
+    """A call's outcome is known; whether its error stands may be for the caller to say."""
+    effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, outcome.result, outcome.error, outcome.duration)))
+    effects.append(Commit())
+    if outcome.error is not None and state.options.judged:
+        call = next(one.call for one in state.pending if one.call.id == outcome.id)
+        effects.append(Judge(call, outcome.error))
+        return _put(state, outcome.id, state="judging", outcome=outcome, rule="judge")
+    halts = outcome.error is not None and state.options.on_tool_error == "halt"
+    return _closed(state, outcome, halts, effects)
+
+
+def _closed(state: TurnState, outcome: ToolOutcome, halts: bool, effects: list[Effect]) -> TurnState:
+    if outcome.ask is not None:
+        effects.append(Emit(AskUserRequested(outcome.id, outcome.name, outcome.ask.question, outcome.ask.options)))
+    else:
+        effects.append(Emit(ToolResultEncoded(outcome.id, outcome.content)))
+    if outcome.halt is not None:
+        effects.append(Emit(ToolHalt(outcome.id, outcome.halt.reason, outcome.halt.result)))
+    return _put(state, outcome.id, state="over", outcome=outcome, halts=halts, rule="waiting")
+
+
+def _put(turn: TurnState, id: str, *, rule: str, **changes: Any) -> TurnState:
+    pending = tuple(replace(one, **changes) if one.call.id == id else one for one in turn.pending)
+    return replace(turn, pending=pending, rule=rule)
+
+
+def _judged(state: TurnState, input: Judged, effects: list[Effect]) -> TurnState:
+    one = next((one for one in state.pending if one.call.id == input.id and one.state == "judging"), None)
+    if one is None or one.outcome is None:
+        return replace(state, rule="late")
+    outcome = one.outcome
+    if input.verdict == "replace":
+        outcome = replace(outcome, error=None, result=input.value, content=input.content)
+    return _settled(_closed(state, outcome, input.verdict == "halt", effects), effects)
+
+
+def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -> TurnState:
+    """Goes on once every tool of the step is over; `rule` is the one by which it waits, if not the last one's."""
+    if any(one.state in ("running", "judging") for one in state.pending):
+        return replace(state, rule=rule or state.rule, phase="tools")
+    response = state.response
+    assert response is not None, "tools without an answer that calls them"
+    asked = next((one.outcome for one in state.pending if one.outcome is not None and one.outcome.ask is not None), None)
+    state = _stepped(state, response, (response.message, *_tool_messages(state, asked)), effects)
+    reason, rule, error = _halt_of(state, asked)
+    if reason is not None:
+        return _finished(state, rule, effects, reason=reason, asked=asked, error=error)
+    if state.options.single:
+        return _finished(state, "stepped", effects)
+    if state.options.checked:
+        effects.append(Check(state.steps[-1]))
+        return replace(state, rule="check", phase="checking")
+    return _onward(state, effects)
+
+
+def _tool_messages(state: TurnState, asked: ToolOutcome | None) -> list[Message]:
+    """The results in the order of the calls, and the question to the user, so that the thread is well-formed."""
+    messages: list[Message] = []
+    for one in state.pending:
+        if (outcome := one.outcome) is not None:
+            content = outcome.content if outcome.ask is None else AWAITING if outcome is asked else NOT_ASKED
+            metadata = {"is_error": True} if outcome.error is not None else {}
+            messages.append(Message("tool", content, tool_call_id=outcome.id, metadata=metadata))
+    if asked is not None and asked.ask is not None:
+        messages.append(Message("assistant", asked.ask.question, metadata={"ask_user": True, "tool_call_id": asked.id}))
+    return messages
+
+
+def _halt_of(state: TurnState, asked: ToolOutcome | None) -> tuple[str | None, str, ErrorInfo | None]:
+    """(halted reason, rule, error) if this step is the last, in the order in which they count."""
+    halting = next((one.outcome for one in state.pending if one.halts and one.outcome is not None), None)
+    if halting is not None:
+        return "tool_error", "tool_error", halting.error
+    halt = next((one.outcome.halt for one in state.pending if one.outcome is not None and one.outcome.halt is not None), None)
+    if halt is not None:
+        return halt.reason, "tool_halt", None
+    if asked is not None:
+        return "ask_user", "ask_user", None
+    if any(one.state == "manual" for one in state.pending):
+        return "manual_tool_calls", "manual_tool_calls", None
+    return None, "", None
+
+
+def _stepped(state: TurnState, response: Response, messages: tuple[Message, ...], effects: list[Effect]) -> TurnState:
+    """One step more."""
+    results = tuple(
+        ToolResult(one.outcome.id, one.outcome.name, one.outcome.result, one.outcome.error, one.outcome.content)
+        for one in state.pending if one.outcome is not None
+    )  # fmt: skip
+    manual = tuple(one.call for one in state.pending if one.state == "manual")
+    metadata: dict[str, Any] = {"reasks": len(state.reask) // 2} if state.reask else {}
+    done = not state.pending or bool(manual) or any(one.halts for one in state.pending)
+    done = done or any(one.outcome is not None and (one.outcome.ask or one.outcome.halt) for one in state.pending)
+    made = StepResult(response, messages, results, bool(done), metadata)
+    effects.append(Emit(StepCompleted(made, manual)))
+    return replace(state, steps=(*state.steps, made), added=(*state.added, *messages), reask=())
+
+
+# going on, and ending
+
+
+def _onward(state: TurnState, effects: list[Effect]) -> TurnState:
+    if len(state.steps) >= state.options.max_turns:
+        return _over(state, "max_turns", effects)
+    return _call(state, "next", effects)
+
+
+def _checked(state: TurnState, input: Checked, effects: list[Effect]) -> TurnState:
+    return _over(state, "halt_when", effects) if input.halt else _onward(state, effects)
+
+
+def _over(state: TurnState, reason: str, effects: list[Effect]) -> TurnState:
+    """The loop halted; one more call for the structured answer, if one is wanted."""
+    if state.options.finalize and reason in _FINALIZED:
+        nudge = (user(state.options.nudge),) if state.options.nudge else ()
+        state = replace(state, finalizing=reason, added=(*state.added, *nudge), pending=())
+        return _call(state, "finalize", effects)
+    return _finished(state, reason, effects)
+
+
+def _finished(
+    state: TurnState, rule: str, effects: list[Effect], *, reason: str | None = None, asked: ToolOutcome | None = None,
+    error: ErrorInfo | None = None,
+) -> TurnState:  # fmt: skip
+    if state.options.single:
+        result: StepResult | ChatResult = state.steps[-1]
+    else:
+        result = _result(state, reason or ("completed" if rule == "finalized" else rule), asked=asked, error=error)
+        effects.append(Emit(ChatCompleted(result)))
+    effects.append(Done(result))
+    return replace(state, rule=rule, phase="done", result=result)
+
+
+def _result(
+    state: TurnState, reason: str, *, asked: ToolOutcome | None = None, error: ErrorInfo | None = None, final: Response | None = None
+) -> ChatResult:
+    metadata: dict[str, Any] = {"reasks": state.reasks} if state.reasks else {}
+    if state.finalizing is not None:
+        metadata["structured_finalize"] = state.finalizing
+    return ChatResult(
+        Thread(state.thread),
+        state.steps,
+        final or (state.steps[-1].response if state.steps else None),
+        reason,
+        state.usage,
+        asked.ask.question if asked is not None and asked.ask is not None else None,
+        asked.id if asked is not None else None,
+        error,
+        metadata,
+    )
+
+
+def _cancel_model(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
+    if not state.cancelled:
+        effects.append(CancelModel())
+    return replace(state, cancelled=True, rule="cancelling")
+
+
+def _cancel_tools(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
+    """What is over stays; what runs has no result, and the thread says so."""
+    effects.append(CancelTools(tuple(one.call.id for one in state.pending if one.state == "running")))
+    error = ErrorInfo("tool", "cancelled", "cancelled before it ended")
+    for one in state.pending:
+        if one.state == "running":
+            outcome = ToolOutcome(id=one.call.id, name=one.call.name, error=error, content=error_content(error.message))
+            effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, None, error)))
+            state = _closed(state, outcome, False, effects)
+        elif one.state == "judging" and one.outcome is not None:
+            state = _closed(state, one.outcome, False, effects)
+    assert state.response is not None, "tools without an answer that calls them"
+    messages = (state.response.message, *_tool_messages(state, None))
+    return _finished(_stepped(state, state.response, messages, effects), "cancelled", effects)
+
+
+def _cancel_idle(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
+    if state.steps:
+        return _finished(state, "cancelled", effects)
+    return _cancelled(state, None, effects)
+
+
+def _cancelled(state: TurnState, response: Response | None, effects: list[Effect]) -> TurnState:
+    """Cancelled while the model had the word: what it had said is kept, marked."""
+    if response is None:
+        response = Response(request_id=state.options.request_id, model=state.request.model, finish_reason="cancelled")
+    message, partial = response.message, response.finish_reason == "cancelled"
+    if partial:
+        message = replace(message, metadata={**message.metadata, "cancelled": True})
+    kept = (message,) if message.content else ()
+    return _finished(_stepped(replace(state, pending=()), response, kept, effects), "cancelled", effects)
+
+
+def _steer(state: TurnState, input: Steer, _: list[Effect]) -> TurnState:
+    return replace(state, steered=(*state.steered, *input.messages), rule="steered")
+
+
+_HANDLERS: Final[dict[tuple[str, type], Callable[[TurnState, Any, list[Effect]], TurnState]]] = {
+    ("ready", Begin): _begin, ("ready", Cancel): _cancel_idle, ("ready", Steer): _steer,
+    ("model", ModelEnded): _ended, ("model", Failed): _failed, ("model", Cancel): _cancel_model, ("model", Steer): _steer,
+    ("tools", ToolFinished): _finish_tool, ("tools", Judged): _judged, ("tools", Cancel): _cancel_tools, ("tools", Steer): _steer,
+    ("checking", Checked): _checked, ("checking", Failed): _failed, ("checking", Cancel): _cancel_idle, ("checking", Steer): _steer,
+}  # fmt: skip

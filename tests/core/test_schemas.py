@@ -1,0 +1,302 @@
+"""The check of JSON by a schema: like the reference implementation where both say something, in words, and never raising."""
+
+import dataclasses
+import enum
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypedDict
+
+import jsonschema
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allm import ValidationError
+from allm.freezing import freeze
+from allm.patterns import search
+from allm.schemas import problem, schema_of
+
+DAYS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 9}, "units": {"enum": ["c", "f"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"city": "Paris"}, None),
+        ({"city": "Paris", "days": 3.0}, None),
+        ({"city": "Paris", "days": "three"}, 'days: expected integer, got "three"'),
+        ({"city": "Paris", "days": True}, "days: expected integer, got true"),
+        ({"city": "Paris", "days": 10}, "days: expected at most 9, got 10"),
+        ({"days": 1}, "city: it is required, but missing"),
+        ({"city": "Paris", "unit": "c"}, "unit: there is no such field (there are: city, days, units)"),
+        ({"city": "Paris", "units": "k"}, 'units: expected one of "c", "f", got "k"'),
+        ("Paris", 'expected object, got "Paris"'),
+    ],
+)
+def test_what_does_not_fit_is_said_with_its_place(value: Any, expected: str | None) -> None:
+    assert problem(value, DAYS) == expected
+    assert problem(freeze(value), freeze(DAYS)) == expected
+
+
+def test_the_place_goes_down_through_lists_and_references() -> None:
+    schema = {"type": "array", "items": {"$ref": "#/$defs/p"}, "$defs": {"p": {"type": "object", "properties": {"x": {"type": "number"}}}}}
+    assert problem([{"x": 1}, {"x": None}], schema) == "[1].x: expected number, got null"
+
+
+def test_of_several_alternatives_the_one_that_was_meant_is_told() -> None:
+    schema = {"anyOf": [{"type": "null"}, {"type": "object", "properties": {"x": {"type": "integer"}}}]}
+    assert problem({"x": "1"}, schema) == 'x: expected integer, got "1"'
+    assert problem(3, schema) == "none of the alternatives fits: expected null, got 3; or expected object, got 3"
+
+
+def test_a_recursive_schema_checks_a_tree_to_its_leaves() -> None:
+    schema = {
+        "$defs": {"n": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/n"}}}}},
+        "$ref": "#/$defs/n",
+    }
+    assert problem({"kids": [{"kids": []}, {}]}, schema) is None
+    assert problem({"kids": [{"kids": [3]}]}, schema) == "kids[0].kids[0]: expected object, got 3"
+
+
+def test_a_long_value_is_quoted_short() -> None:
+    assert len(problem("x" * 100_000, {"type": "integer"}) or "") < 150
+
+
+# Against the reference implementation
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-4, 4) | st.sampled_from([0.0, 1.0, 1.5, -2.0]) | st.sampled_from(["", "a", "ab", "b1", "é"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c1"]), inner, max_size=3),
+    max_leaves=6,
+)
+_kinds = st.sampled_from(["object", "array", "string", "integer", "number", "boolean", "null"])
+_small = st.integers(0, 3)
+
+
+def _schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    some = st.lists(inner, min_size=1, max_size=3)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": _kinds | st.lists(_kinds, min_size=1, max_size=3, unique=True),
+            "properties": st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+            "required": st.lists(st.sampled_from(["a", "b"]), max_size=2, unique=True),
+            "additionalProperties": inner,
+            "patternProperties": st.dictionaries(st.sampled_from(["^a", "[0-9]"]), inner, max_size=2),
+            "propertyNames": st.fixed_dictionaries({"maxLength": _small}),
+            "minProperties": _small, "maxProperties": _small, "minItems": _small, "maxItems": _small, "uniqueItems": st.booleans(),
+            "items": inner, "prefixItems": some, "minLength": _small, "maxLength": _small,
+            "pattern": st.sampled_from(["^a", "b$", "[0-9]+", "a|b", "^(a|b)*$"]),
+            "minimum": st.integers(-3, 3), "maximum": st.integers(-3, 3), "exclusiveMinimum": st.integers(-3, 3) | st.just(0.5),
+            "exclusiveMaximum": st.integers(-3, 3), "multipleOf": st.integers(1, 3),
+            "enum": st.lists(json_values, min_size=1, max_size=3), "const": json_values,
+            "anyOf": some, "oneOf": some, "allOf": some, "not": inner,
+            "$ref": st.sampled_from(["#/$defs/x", "#/$defs/y"]),
+        },
+    )  # fmt: skip
+
+
+schemas: st.SearchStrategy[Any] = st.recursive(st.booleans() | _schemas(st.booleans()), _schemas, max_leaves=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(schemas, json_values, _kinds)
+def test_it_agrees_with_the_reference_implementation(schema: Any, value: Any, kind: str) -> None:
+    if not isinstance(schema, bool):
+        schema = {**schema, "$defs": {"x": {"type": kind}, "y": {"properties": {"a": {"$ref": "#/$defs/y"}}, "maxProperties": 2}}}
+    reference: Any = jsonschema.Draft202012Validator(schema)
+    expected = reference.is_valid(value)
+    assert (problem(value, schema) is None) == expected, problem(value, schema)
+    assert problem(freeze(value), freeze(schema)) == problem(value, schema)
+
+
+# Hostile input
+
+_words = st.sampled_from([
+    "type", "properties", "required", "additionalProperties", "items", "prefixItems", "enum", "const", "anyOf", "oneOf", "allOf", "not",
+    "$ref", "$defs", "minimum", "multipleOf", "minLength", "pattern", "uniqueItems", "patternProperties", "propertyNames", "maxItems",
+])  # fmt: skip
+_leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.binary(max_size=2)
+
+
+def _wild(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keys = _words | st.text(max_size=2) | st.integers()
+    return st.lists(inner, max_size=3) | st.tuples(inner) | st.dictionaries(keys, inner, max_size=4)
+
+
+_anything: st.SearchStrategy[Any] = st.recursive(_leaves | _kinds | st.sampled_from(["#", "(a+)+$"]), _wild, max_leaves=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_anything, _anything)
+def test_whatever_schema_and_value_are_nothing_is_raised(schema: Any, value: Any) -> None:
+    assert problem(value, schema) is None or isinstance(problem(value, schema), str)
+
+
+def _nested(levels: int, wrap: Callable[[Any], Any]) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = wrap(value)
+    return value
+
+
+LOOP = {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        (1, {"$ref": "#"}),
+        (1, LOOP),
+        (_nested(20_000, lambda inner: [inner]), {"items": {"$ref": "#"}}),
+        (1, _nested(20_000, lambda inner: {"not": inner})),
+        (_nested(20_000, lambda inner: {"a": inner}), {"enum": [1]}),
+    ],
+    ids=["loop", "forking loop", "deep value", "deep schema", "deep identity"],
+)
+def test_what_has_no_end_is_a_problem_and_takes_no_time(value: Any, schema: Any) -> None:
+    started = time.process_time()
+    assert problem(value, schema) == "nested too deeply, or too large, to be checked"
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": 3}, {"type": "strange"}, {"$ref": "#/nowhere"}, {"$ref": "http://x"}, {"pattern": "("}, {"items": 3}]
+)
+def test_what_is_malformed_says_nothing(schema: Any) -> None:
+    assert problem([1], schema) is None
+    assert problem("text", schema) is None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+$",
+        r"^(a|a)*$",
+        r"(a?a?)*b",
+        "a*a*a*a*a*a*b",
+        "((a+)+)+$",
+        "(a{1,9}){1,9}b",
+        "(.*)(.*)(.*)(.*)x",
+        "(a|b|ab|c|abc)*$",
+        r"(\w+\s?)*$",
+    ],
+)
+def test_a_pattern_made_to_take_for_ever_takes_no_time(pattern: str) -> None:
+    started = time.process_time()
+    for length in (*range(1, 40), 100, 1_000, 10_000, 100_000):
+        search(pattern, "a" * length + "!")
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"^\d{4}-\d{2}-\d{2}$", "2026-01-31", True),
+        (r"^\d{4}-\d{2}-\d{2}$", "tomorrow", False),
+        (r"^[^@]+@[^@]+\.[a-z]+$", "somebody.with-a.long-name@an.example-of-a-long-host.org", True),
+        (r"^(\d{1,3}\.){3}\d{1,3}$", "192.168.100.200", True),
+        (r"^[A-Z]{2,3}[0-9a-f-]{36}$", "AB" + "0" * 36, True),
+        (r"^[\]a\\]+$", "]a\\", True),
+        ("(", "(", None),
+        ("x" * 2_000, "x", None),
+    ],
+)
+def test_what_patterns_are_commonly_for_is_checked(pattern: str, text: str, found: bool | None) -> None:
+    assert search(pattern, text) is found
+
+
+# Schemas of types
+
+
+@dataclasses.dataclass
+class Point:
+    """Where."""
+
+    x: int
+    y: float = 0.5
+
+
+class Movie(TypedDict, total=False):
+    title: str
+
+
+class Node(msgspec.Struct):
+    name: str
+    kids: list["Node"] = []
+
+
+class Tone(enum.Enum):
+    LOW = "low"
+    HIGH = "high"
+
+
+class Leaf(pydantic.BaseModel):
+    size: int = pydantic.Field(ge=1, description="in cm")
+
+
+class Tree(pydantic.BaseModel):
+    leaves: list[Leaf]
+    next: "Tree | None" = None
+
+
+POINT = {
+    "type": "object",
+    "description": "Where.",
+    "properties": {"x": {"type": "integer"}, "y": {"type": "number", "default": 0.5}},
+    "required": ["x"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (Any, {}),
+        (object, {}),
+        (str | None, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        (Literal["a", "b"], {"enum": ["a", "b"], "type": "string"}),
+        (Literal["a", None], {"enum": [None, "a"], "type": ["null", "string"]}),
+        (Tone, {"enum": ["high", "low"], "type": "string"}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (Annotated[int, msgspec.Meta(ge=1)], {"type": "integer", "minimum": 1}),
+        (Point, POINT),
+        (list[Point], {"type": "array", "items": POINT}),
+        (Movie, {"type": "object", "properties": {"title": {"type": "string"}}, "required": [], "additionalProperties": False}),
+        (
+            Leaf,
+            {
+                "type": "object",
+                "properties": {"size": {"type": "integer", "minimum": 1, "description": "in cm"}},
+                "required": ["size"],
+                "additionalProperties": False,
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_a_type_has_a_schema_without_titles_or_references(hint: Any, schema: Any) -> None:
+    assert schema_of(hint) == schema
+
+
+def test_recursive_types_keep_their_definitions_and_these_lead_somewhere() -> None:
+    node = schema_of(Node)
+    assert problem({"name": "a", "kids": [{"name": "b", "kids": [{"name": 1}]}]}, node) == "kids[0].kids[0].name: expected string, got 1"
+    tree = schema_of(list[Tree])
+    assert problem([{"leaves": [], "next": {"leaves": [{"size": 0}]}}], tree) == "[0].next.leaves[0].size: expected at least 1, got 0"
+
+
+def test_a_type_that_is_no_json_is_refused() -> None:
+    with pytest.raises(ValidationError, match="complex"):
+        schema_of(complex)
+    with pytest.raises(ValidationError, match="more than one"):
+        schema_of(Point | Node | Movie)
