@@ -17,12 +17,12 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import cloudpickle
 import msgspec
 
-import allm.engine  # in nearly every work: loaded once here, not by each child
 from allm.actors.toolwork import Work, conclude, finished
 from allm.errors import ErrorInfo, ToolError
 
@@ -226,8 +226,8 @@ def _perform(data: bytearray, limit: int) -> bytes:
     result = msgspec.msgpack.encode(conclude(work, began, value, failure))
     if len(result) > limit:
         message = f"the result of {work.call.name} is too large: {len(result)} bytes, at most {limit} are allowed; ask for less"
-        error = ToolError("result_too_large", message, metadata={"size": len(result), "max_result": work.tool.max_result})
-        result = msgspec.msgpack.encode(conclude(work, began, error=error))
+        refused = ToolError("result_too_large", message, metadata={"size": len(result), "max_result": work.tool.max_result})
+        result = msgspec.msgpack.encode(conclude(work, began, error=refused))
     return result
 
 
@@ -280,7 +280,7 @@ def main(fd: int) -> NoReturn:
     """The program. `fd` is its end of the connection to the bot."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the bot decides when it is over
     nursery = Nursery(socket.socket(fileno=fd))
-    assert allm.engine
+    import_module("allm.engine")  # in nearly every work: loaded once here, not by each child
     gc.collect()
     gc.freeze()
     gc.disable()  # what is not touched is not copied for the children

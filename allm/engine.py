@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from msgspec import StructMeta, convert
+from msgspec import StructMeta, convert, to_builtins
 from msgspec.structs import asdict, force_setattr, replace
 
 from allm.callables import path_of
@@ -16,6 +16,7 @@ from allm.plain import Value
 from allm.requests import ToolSpec
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
+from allm.structured import as_format
 from allm.tools import Tool, as_tool
 
 __all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
@@ -136,6 +137,9 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
         if isinstance(self.adapter_opts, Mapping) and not _SECRETS.isdisjoint(self.adapter_opts):
             raise ValidationError.at("engine.adapter_opts", "no place for a key: it would be shown and stored; use keys=")
+        if isinstance(self.params, Mapping) and self.params.get("response_format") is not None:
+            form = to_builtins(as_format(self.params["response_format"]))
+            force_setattr(self, "params", {**self.params, "response_format": form})
         for name in ("params", "adapter_opts", "metadata"):
             if value := getattr(self, name):
                 force_setattr(self, name, freeze_dict(value, f"engine.{name}"))

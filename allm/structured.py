@@ -4,6 +4,7 @@ A type that was given as a response format is remembered in this process, as lon
 answer that carries the name (`metadata["response_type"]`) is read as the type; nothing is ever imported because data names it.
 """
 
+import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -54,6 +55,10 @@ _hints: "OrderedDict[str, None]" = OrderedDict()
 """Names of those that are no classes (`list[Answer]`), which nothing else keeps: the latest ones stay."""
 
 
+_schemas: "OrderedDict[str, dict[str, Any]]" = OrderedDict()
+"""Schemas that were given as they are, by their hash: the latest ones stay."""
+
+
 def as_format(given: Any) -> Format:
     """The response format that is meant: `allm.json_schema(...)`, `"json"` or `"text"` as it is; a type as the schema of its JSON.
 
@@ -65,6 +70,8 @@ def as_format(given: Any) -> Format:
     if given == "json" or given == "text":
         word: Literal["json", "text"] = given
         return word
+    if isinstance(given, Mapping) and given.keys() >= {"name", "schema"}:  # as it stands in an engine's params
+        return msgspec.convert(dict(cast("Mapping[str, Any]", given)), JsonSchema)
     if isinstance(given, str | Mapping) or given is None or given is Any:
         raise ValidationError.at("response_format", f"expected allm.json_schema(...), a type, 'json' or 'text', got {given!r}")
     known = next((entry for entry in list(_entries.values()) if _is_same(entry.type, given)), None)
@@ -72,16 +79,28 @@ def as_format(given: Any) -> Format:
 
 
 def type_name(format: Any) -> str | None:
-    """The name under which the type of this format is remembered here; None if it was not made of a type, or elsewhere."""
+    """The name under which the type of this format, or else its schema, is remembered here; None for what is no schema."""
     if not isinstance(format, JsonSchema):
         return None
     entry = _entries.get(format.name)
-    return entry.name if entry is not None and entry.type is not None and entry.format == format else None
+    if entry is not None and entry.type is not None and entry.format == format:
+        return entry.name
+    name = "schema:" + hashlib.sha256(msgspec.json.encode(format.schema, order="sorted")).hexdigest()[:16]
+    _schemas[name] = format.schema
+    _schemas.move_to_end(name)
+    while len(_schemas) > _HINTS_KEPT:
+        _schemas.pop(next(iter(_schemas)), None)
+    return name
 
 
 def parse(text: str, name: Any = None) -> Any:
-    """The answer as JSON, or as the type that is remembered by this name. Raises ValidationError telling what does not fit."""
+    """The answer as JSON that fits the schema, or as the type, that is remembered by this name. Raises ValidationError telling what does
+    not fit."""
     value = _read(text)
+    if isinstance(name, str) and (schema := _schemas.get(name)) is not None:
+        if (wrong := problem(value, schema)) is not None:
+            raise ValidationError.at("parsed", wrong)
+        return value
     entry = _entries.get(name.rpartition(":")[2]) if isinstance(name, str) else None
     hint = entry.type if entry is not None and entry.name == name else None
     if entry is None or hint is None:
@@ -99,12 +118,11 @@ def problem_of(text: str, format: Any) -> str | None:
     """What is wrong with an answer that was to fit the format, in words for the model; None if nothing is."""
     if format is None or format == "text":
         return None
-    name = type_name(format)
     try:
-        value = parse(text, name)
+        parse(text, type_name(format))
     except ValidationError as error:
         return error.message.removeprefix("parsed").lstrip(".: ")
-    return problem(value, format.schema) if name is None and isinstance(format, JsonSchema) else None
+    return None
 
 
 def _read(text: str) -> Any:

@@ -123,9 +123,10 @@ class Connection(Sequence[Tool]):
         try:
             await asyncio.wait_for(asyncio.wrap_future(waiting), self._timeout)
         except BaseException as error:
+            late = self._late()
             await asyncio.shield(asyncio.to_thread(self.close))
             if isinstance(error, TimeoutError):
-                raise self._late() from None
+                raise late from None
             raise
         return self
 
@@ -138,9 +139,10 @@ class Connection(Sequence[Tool]):
         try:
             waiting.result(self._timeout)
         except BaseException as error:
+            late = self._late()
             self.close()
             if isinstance(error, TookTooLong):
-                raise self._late() from None
+                raise late from None
             raise
         return self
 
@@ -157,6 +159,10 @@ class Connection(Sequence[Tool]):
         if self._desk.latest is not None:
             self._desk.latest.end()  # it has ended, unless its actor was killed
 
+    def _late(self) -> ToolError:
+        """The error of a start that takes too long: with the reason of the last attempt, as long as the desk has it."""
+        return self._desk.unavailable(f"; waited for {self._timeout:g} seconds")
+
     def _start(self) -> "Future[Any]":
         if self._id is not None or self._desk.closed:
             raise EngineError("closed", "a connection is opened once; connect() makes another")
@@ -165,7 +171,9 @@ class Connection(Sequence[Tool]):
         root = self._runtime.find()
         if self._runtime.stopped:
             raise EngineError("stopped", "this runtime was stopped")
-        spec = ChildSpec("server", (actor.ServerActor, (self._desk,)), policy=actor.Patience(), dispatcher=ThreadDispatcher(), shutdown=10.0)
+        spec = ChildSpec(
+            "server", (actor.ServerActor, (self._desk,)), policy=actor.Patience(), dispatcher=ThreadDispatcher(), shutdown=10.0
+        )
         for number in range(1, 1000):
             id = f"mcp {self._server.name}" + (f" {number}" if number > 1 else "")
             try:

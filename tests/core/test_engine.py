@@ -249,6 +249,10 @@ def test_handoff_takes_and_gives_engines_only() -> None:
         allm.handoff.loads(pickle.dumps("engine"))
 
 
-def test_a_schema_object_is_no_default_parameter_for_it_is_no_json() -> None:
-    with pytest.raises(ValidationError, match=r"engine\.params\.response_format: JsonSchema is not JSON"):
-        Engine("fake:any", params={"response_format": JsonSchema("a", {})})
+def test_a_response_format_may_be_a_default_parameter() -> None:
+    form = JsonSchema("a", {"type": "object"})
+    engine = Engine("fake:any", params={"response_format": form})
+    assert from_json(to_json(engine)) == engine
+    assert allm.Engine("fake:any", params={"response_format": "json"}).params["response_format"] == "json"
+    with pytest.raises(ValidationError, match="response_format"):
+        Engine("fake:any", params={"response_format": {"type": "object"}})

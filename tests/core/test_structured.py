@@ -63,7 +63,18 @@ def answer(text: str, hint: Any = None) -> Response:
 @pytest.mark.parametrize("given", ["json", "text", allm.json_schema("a", {"type": "object"})])
 def test_what_is_a_format_stays_as_it_is(given: Any) -> None:
     assert as_format(given) is given
-    assert type_name(given) is None
+    assert (type_name(given) is None) == isinstance(given, str)
+
+
+def test_an_answer_to_a_schema_by_hand_is_held_against_it() -> None:
+    form = allm.json_schema("a", {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+    assert answer('{"n": 1}', form).parsed == {"n": 1}
+    with pytest.raises(ValidationError, match="n: expected integer"):
+        _ = answer('{"n": "1"}', form).parsed
+    for number in range(300):  # the latest ones are remembered
+        type_name(allm.json_schema("b", {"const": number}))
+    assert answer('{"n": 1}', form).parsed == {"n": 1}
+    assert as_format({"name": "a", "schema": form.schema, "strict": True}) == form
 
 
 @pytest.mark.parametrize("given", ["xml", None, {"type": "object"}, 3, complex, Any])
@@ -189,7 +200,9 @@ def test_the_same_type_has_the_same_format_and_two_of_one_name_do_not() -> None:
 
 
 def test_a_schema_by_hand_of_the_same_name_is_not_taken_for_the_type() -> None:
-    assert type_name(allm.json_schema(format_of(City).name, {"type": "object"})) is None
+    by_hand = type_name(allm.json_schema(format_of(City).name, {"type": "object"}))
+    assert by_hand is not None
+    assert by_hand.startswith("schema:")
     assert type_name(from_json(to_json(format_of(City)), JsonSchema)) == f"{__name__}:City"
 
 
@@ -198,7 +211,7 @@ def test_a_type_that_is_gone_is_forgotten() -> None:
     response, form = answer('{"a":1}', gone), as_format(gone)
     del gone
     gc.collect()
-    assert type_name(form) is None
+    assert str(type_name(form)).startswith("schema:")
     assert response.parsed == {"a": 1}
 
 

@@ -311,7 +311,7 @@ def test_tree_and_stats_are_plain_data(sim: Simulator, fast: Make, runtime: allm
     with pytest.raises(allm.AdapterError):
         allm.generate(fast(), "What?", runtime=runtime)
     tree, stats = json.loads(json.dumps(runtime.tree())), json.loads(json.dumps(runtime.stats()))
-    assert [child["id"] for child in tree["children"]] == ["core", "engines"]
+    assert [child["id"] for child in tree["children"]] == ["core", "engines", "tools", "turns"]
     assert node(tree, "engines", engine_name(runtime), "calls", "running")["kind"] == "StreamActor"
     assert stats["calls"] == 1
     name = f"openai.chat {sim.base_url('chat')}"

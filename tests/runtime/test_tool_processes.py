@@ -1,5 +1,8 @@
 """Tools in processes of their own: really killed at their timeout, their crash an outcome, and no process left whatever ends."""
 
+# ruff: noqa: T201
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import contextlib
 import ctypes
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 
 import allm
-from allm.actors import tools, toolprocess
+from allm.actors import toolprocess, tools
 from allm.actors.toolprocess import pickled
 from allm.actors.toolwork import Work
 from allm.errors import ErrorInfo, ToolError
@@ -25,7 +28,7 @@ from allm.messages import ToolCallPart
 from allm.tools import Tool, ToolContext, ask_user, halt
 from tests.runtime.process_tools import hold, pid_of, sleep, spin
 from tests.runtime.support import WAIT, eventually
-from tests.runtime.tooling import Bench, gone, pulse, until
+from tests.runtime.tooling import Bench, Handler, gone, pulse, until
 
 psutil = pytest.importorskip("psutil")
 
@@ -37,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Processes(Bench):
     """Every tool in a process of its own."""
 
-    def start(self, handler: Any, arguments: Any = None, **fields: Any) -> Any:
+    def start(self, handler: Handler, arguments: Any = None, **fields: Any) -> Any:
         return super().start(handler, arguments, **{"isolation": "process", **fields})
 
     @property
@@ -177,10 +180,10 @@ def test_two_hundred_calls_run_in_parallel(bench: Processes) -> None:
 
 def test_the_context_has_its_plain_parts(bench: Processes) -> None:
     def handler(context: ToolContext) -> Any:
-        told = [dict(context.context), context.session_id, context.request_id, context.tool_call.name, bool(context.cancelled)]
-        for look in (lambda: context.resources["db"], lambda: context.resources.get("db")):
+        told: list[Any] = [dict(context.context), context.session_id, context.request_id, context.tool_call.name, bool(context.cancelled)]
+        for look in (context.resources.__getitem__, context.resources.get):
             try:
-                look()
+                look("db")
             except ToolError as error:
                 told.append([error.reason, "'db'" in error.message])
         return [*told, len(context.resources)]

@@ -1,5 +1,8 @@
 """Running tools in threads and on event loops: every job is reported exactly once, and no handler brings anything else down."""
 
+# ruff: noqa: T201
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import contextvars
 import ctypes

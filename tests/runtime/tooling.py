@@ -1,11 +1,13 @@
 """What the tests of running tools share: a bench that runs them by messages, and a pulse of the loop."""
 
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +17,8 @@ from allm.actors.tools import CancelTool, RunTool, ToolJob
 from allm.messages import ToolCallPart
 from allm.tools import Tool, ToolContext, ToolOutcome
 from tests.runtime.support import WAIT
+
+Handler = Callable[..., Any] | str
 
 _TOOL = frozenset(Tool.__struct_fields__)
 
@@ -57,7 +61,7 @@ class Bench:
     def tools(self) -> Any:
         return self.runtime.find("tools")
 
-    def start(self, handler: Any, arguments: Mapping[str, Any] | None = None, **fields: Any) -> Pending:
+    def start(self, handler: Handler, arguments: Mapping[str, Any] | None = None, **fields: Any) -> Pending:
         number = next(self._numbers)
         name = fields.pop("name", None) or getattr(handler, "__name__", "handler").strip("<>")
         pending = Pending(f"job-{number}")
@@ -75,10 +79,10 @@ class Bench:
         put(self.runtime._directory.tools, RunTool(whole))
         return pending
 
-    def run(self, handler: Any, arguments: Mapping[str, Any] | None = None, **fields: Any) -> ToolOutcome:
+    def run(self, handler: Handler, arguments: Mapping[str, Any] | None = None, **fields: Any) -> ToolOutcome:
         return self.start(handler, arguments, **fields).outcome()
 
-    def error(self, handler: Any, arguments: Mapping[str, Any] | None = None, **fields: Any) -> str:
+    def error(self, handler: Handler, arguments: Mapping[str, Any] | None = None, **fields: Any) -> str:
         return self.start(handler, arguments, **fields).error()
 
     def cancel(self, pending: Pending) -> None:
@@ -96,7 +100,7 @@ class Bench:
 
 
 @contextmanager
-def pulse(runtime: allm.Runtime, most: float = 1.0) -> Iterator[None]:
+def pulse(runtime: allm.Runtime, most: float = 1.0) -> Generator[None]:
     """While inside, the runtime's loop is never away for longer than `most` seconds."""
     gaps: list[float] = []
     over = threading.Event()

@@ -45,6 +45,7 @@ PER_DAY = limit("GenerateRequestsPerDayPerProjectPerModel-FreeTier")
         (429, "RESOURCE_EXHAUSTED", "rate_limited"), (499, "CANCELLED", "server_error"), (500, "INTERNAL", "server_error"),
         (503, "UNAVAILABLE", "service_unavailable"), (504, "DEADLINE_EXCEEDED", "timeout"), (418, "SOMETHING_NEW", "invalid_request"),
         (500, None, "server_error"), (529, "INTERNAL", "overloaded"),
+        (413, "RESOURCE_EXHAUSTED", "invalid_request"),
     ],
 )  # fmt: skip
 def test_a_status_and_its_name_tell_the_reason(status: int, name: str | None, reason: str) -> None:
