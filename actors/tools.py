@@ -87,15 +87,22 @@ class Tools(DynamicSupervisor):
         self._entries: dict[str, Entry] = {}  # by job
         self._children: dict[Any, Entry] = {}  # by child
         self._nursery: ActorRef[Any] | None = None
+        self._waiting: list[RunTool] = []  # what came after it had crashed
 
     def on_start(self) -> None:
         self._directory.tools = self.actor_ref
+
+    def on_exit(self, reason: Exit) -> None:
+        for message in self._waiting:  # the mailbox is kept for the next one
+            self.actor_inbox.put_message(message)
 
     # messages
 
     def _run(self, message: RunTool) -> None:
         job = message.job
-        if self._final is not None:
+        if self._final is not None and self._final.abnormal:
+            self._waiting.append(message)
+        elif self._final is not None:
             self._fail(job, self._end_of(job, self._final))
         elif job.id in self._entries:
             self._fail(job, job.info("failed", f"there is a job {job.id!r} already"))
@@ -201,9 +208,11 @@ class Tools(DynamicSupervisor):
 
     def _end_of(self, job: ToolJob, exit: Exit) -> ErrorInfo:
         """Why it ended with no outcome of its own."""
-        if self._final is not None:
-            return job.info("cancelled", "the runtime was stopped")
-        return job.info("crashed", f"{job.tool.name} was ended: {exit.kind} {exit.detail or ''}".rstrip())
+        if self._final is None:
+            return job.info("crashed", f"{job.tool.name} was ended: {exit.kind} {exit.detail or ''}".rstrip())
+        if self._final.abnormal:
+            return job.info("crashed", f"{job.tool.name} was lost with the supervisor of tools")
+        return job.info("cancelled", "the runtime was stopped")
 
     def _set_clock(self, entry: Entry, delay: float | None) -> None:
         if delay is not None:

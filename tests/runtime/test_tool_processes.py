@@ -1,7 +1,7 @@
 """Tools in processes of their own: really killed at their timeout, their crash an outcome, and no process left whatever ends."""
 
 # ruff: noqa: T201
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 
 import asyncio
 import contextlib

@@ -1,7 +1,7 @@
 """Running tools in threads and on event loops: every job is reported exactly once, and no handler brings anything else down."""
 
 # ruff: noqa: T201
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
 
 import asyncio
 import contextvars
@@ -777,7 +777,7 @@ def test_a_crash_of_the_supervisor_reports_what_ran_and_what_comes_runs(bench: B
     before = bench.tools
     before.tell(Crash())
     waiting = bench.start(lambda: "next")
-    assert running.error() == "cancelled"
+    assert running.error() == "crashed"
     assert waiting.outcome().result == "next"
     eventually(lambda: bench.tools is not before, "there is a new one")
     assert bench.run(lambda: 1).result == 1
