@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import cloudpickle
@@ -29,7 +30,7 @@ from allm.errors import ErrorInfo, ToolError
 from allm.supervisors import Actor, Exit
 from allm.tools import ToolContext
 
-__all__ = ["Arrived", "KillProcess", "Nursery", "NurseryProcess", "Spawn", "pickled", "supported"]
+__all__ = ["Arrived", "KillProcess", "Nursery", "NurseryProcess", "Processes", "Spawn", "pickled", "supported"]
 
 _BOOT: Final = "import json, sys; sys.path[:] = json.load(sys.stdin); from allm.actors.nursery import main; main({fd})"
 _LAST: Final = 2.0
@@ -212,24 +213,50 @@ def _crash(job: ToolJob, code: int, text: str) -> ErrorInfo:
     return job.info("crashed", f"the process of {job.tool.name} was ended by {name}", signal=name)
 
 
+class Processes(set[NurseryProcess]):
+    """The nurseries of one runtime: one, or more while those that were lost come to their end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def start(self, lost: Callable[[], object]) -> NurseryProcess:
+        """Another one; `lost` is called when it has ended. Raises OSError."""
+
+        def gone() -> None:
+            self.discard(process)
+            lost()
+
+        with self._lock:
+            if self._ended:
+                raise OSError("the runtime was stopped")
+            process = NurseryProcess()
+            self.add(process)
+            process.start(gone)
+            return process
+
+    def end(self, timeout: float) -> None:
+        """Lets go of all, and of one that is being started just now; there will be no more."""
+        if self._lock.acquire(timeout=timeout):
+            self._ended = True
+            self._lock.release()
+        for process in list(self):
+            process.cut()
+
+
 class Nursery(Actor):
     """Owns the process, and lives as long as that; on a thread of its own."""
 
-    def __init__(self, processes: set[NurseryProcess]) -> None:
+    def __init__(self, processes: "Processes") -> None:
         super().__init__()
         self._processes = processes
 
     def on_start(self) -> None:
-        self._process = process = NurseryProcess()
-        self._processes.add(process)
+        self._process = process = self._processes.start(partial(self.actor_inbox.put_message, Lost()))
         self.actor_inbox.cuts = [process.cut]
-        inbox = self.actor_inbox
-
-        def lost() -> None:
-            self._processes.discard(process)
-            inbox.put_message(Lost())
-
-        process.start(lost)
+        if self.actor_inbox.exit is not None:  # killed meanwhile
+            process.cut()
 
     def on_receive(self, message: Any) -> None:
         match message:

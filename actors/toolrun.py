@@ -60,6 +60,8 @@ class ToolRun(Actor):
                 super().on_receive(message)
 
     def _begin(self) -> None:
+        if self._job.settled:
+            self.exit()
         try:
             if self._nursery is not None:
                 put(self._nursery, Spawn(self._job, self.actor_ref, pickled(self._work)))

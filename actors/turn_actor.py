@@ -80,6 +80,8 @@ class TurnActor(Actor):
         if isinstance(message, Planned):
             self._submit(message)
         elif isinstance(message, Input):
+            if isinstance(message, ToolFinished):
+                self._jobs.pop(message.outcome.id, None)
             self._feed(message)
         else:
             super().on_receive(message)

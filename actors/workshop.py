@@ -8,7 +8,7 @@ from typing import Protocol
 
 from allm.actors.tooljob import ToolJob
 from allm.actors.toolloop import ToolLoop
-from allm.actors.toolprocess import NurseryProcess
+from allm.actors.toolprocess import Processes
 from allm.supervisors import PoolDispatcher, ThreadDispatcher, log
 from allm.tools import ToolOutcome
 
@@ -33,7 +33,7 @@ class Workshop:
         self.own_thread = ThreadDispatcher()
         self.jobs: dict[str, ToolJob] = {}
         """Those that have no outcome yet, by id."""
-        self.processes: set[NurseryProcess] = set()
+        self.processes = Processes()
         self.running: dict[str, Running] = {}
         """Asynchronous handlers that have not come back."""
         self._io_loop = io_loop
@@ -91,6 +91,8 @@ class Workshop:
     def _start(self, job: ToolJob, running: Running) -> None:
         self.running[job.id] = running
         running.start()
+        if job.settled:  # meanwhile, and who settled it may have looked for it too soon
+            running.cancel()
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -122,12 +124,11 @@ class Workshop:
         deadline = time.monotonic() + timeout
         with self._lock:
             self._ended = True
+        self.processes.end(timeout)
         threads = self.threads()
         for each in (*self._retired, self._loop):
             if each is not None:
                 each.end()
-        for process in list(self.processes):
-            process.cut()
         self.pool.close()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,8 @@ class Living:
         if default is not None:
             workshop = default.workshop
             its_own = (default._dispatcher, default.pool, default._errands, workshop.pool, workshop.own_thread)
-            its_threads = (default._thread, *workshop.threads())
+            nursery_threads = [thread for thread in self.threads if thread.name.startswith("Nursery#")]
+            its_threads = (default._thread, *workshop.threads(), *nursery_threads)
             its_processes = [nursery.process.pid for nursery in workshop.processes]
         return [
             *(f"thread {name}" for thread, name in self.threads.items() if thread not in before.threads and thread not in its_threads),
@@ -180,6 +181,20 @@ def nothing_is_left_behind() -> Iterator[None]:
     pytest.fail("left behind: " + "; ".join(left), pytrace=False)
 
 
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Say:
+    """Has a line printed in the summary: what a test counted or measured, whichever process it ran in."""
+    return lambda line: request.node.user_properties.append(("said", line))
+
+
+def _said(terminalreporter: pytest.TerminalReporter) -> list[str]:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    return [str(line) for report in reports if report.when == "call" for name, line in report.user_properties if name == "said"]
+
+
 def pytest_sessionfinish() -> None:
     if default_runtime_now() is not None:
         stop_default_runtime()
@@ -187,6 +202,10 @@ def pytest_sessionfinish() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests had no recordings to run on: a green run without them is not a full one."""
+    if said := _said(terminalreporter):
+        terminalreporter.write_sep("=", "what the tests counted")
+        for line in said:
+            terminalreporter.write_line(line)
     skipped = terminalreporter.getreports("skipped")
     without = sum(servers.ABSENT in str(report.longrepr) for report in skipped)
     if without:

@@ -29,6 +29,8 @@ PRINTED = {
         "['client closed', 'client closed', 'client closed']",
     ],
     "images": ["image/png by gpt-image-1, 1024x1024, 1056 tokens", "size: dall-e-3 takes 1024x1024,", "“What does it wear?”"],
+    "mcp_tools": ["{'number': 7, 'status': 'on its way'} It is on its way.", "connection_lost\n{'number': 7,"],
+    "tools": ["get_weather {'city': 'Oslo',", "count_forever timeout", "Sunny. completed", "ask_user Which city?", "Rome it is."],
     "json_events": ['"type":"request_started"', "Response True", "“Hello?”", "3 messages"],
 }
 

@@ -82,7 +82,9 @@ class Connection(Sequence[Tool]):
         async def call(**arguments: Any) -> Any:
             return await self._call(offered.name, arguments)
 
-        schema = {"properties": {}, **offered.input_schema} if offered.input_schema.get("type") == "object" else offered.input_schema
+        schema: dict[str, Any] = offered.input_schema
+        if schema.get("type") == "object":
+            schema = {"properties": {}, **schema}  # a tool without arguments may leave them out, and some wires will not have it
         return Tool(
             name=name, description=offered.description or offered.title or "", schema=schema, handler=call,
             timeout=self._server.timeout, max_result=self._server.max_result,

@@ -34,6 +34,8 @@ _PAGES: Final = 100
 _RELISTEN: Final = 1.0
 _STEPS: Final[tuple[tuple[float, str], ...]] = ((1.0, "SIGTERM"), (0.5, "SIGKILL"), (2.0, ""))
 """How a server is ended: its input is closed at once, and after so many seconds its process group gets this signal."""
+_CLOSED: Final = "Connection closed"
+"""The SDK's words to who writes, or waits, when the connection ends; with the same code servers may say what they like."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
 
 # The SDK writes to the log what it reads and cannot parse. That is for who wants to see it, not for everybody's standard error.
@@ -121,8 +123,13 @@ class Session:
             pass
         except BaseException as error:
             message, hopeless = self._told(error)
-        finally:
+        try:
             self._close()
+        except Exception as error:  # whatever the SDK's tasks do at their end: the actor must hear of it
+            log.error("mcp_session_end_failed", server=self._server.name, error=type(error).__name__)
+        for future in list(self._calls):  # asked for in the last moment
+            with suppress(InvalidStateError):
+                future.set_exception(Undelivered())
         up = time.monotonic() - self._since if self._since is not None else 0.0
         self._tell(Lost(self, message, hopeless, up))
 
@@ -135,9 +142,6 @@ class Session:
         finally:
             self._loop.close()
             self._signal("SIGKILL")  # what the server has left behind in its group
-        for future in list(self._calls):  # asked for in the last moment
-            with suppress(InvalidStateError):
-                future.set_exception(Undelivered())
 
     async def _rest(self) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -183,7 +187,7 @@ class Session:
 
             # The time of a call is the tool's own; an answer may be as slow.
             self._http = HttpClient(headers=dict(self._server.headers), timeout=httpx2.Timeout(_START, read=None))
-        transport = open_transport(self._server, self._http or HttpClient(), self._ended)
+        transport = open_transport(self._server, self._http, self._ended)
         info = types.Implementation(name="allm", version=__version__)
         return Client(transport, message_handler=self._heard, client_info=info, cache=None)
 
@@ -241,8 +245,10 @@ class Session:
                 return
             except SubscriptionLost:
                 self._refresh()
-            except MCPError:
-                return  # it has no such thing
+            except MCPError as error:
+                if error.message == UNREACHABLE:
+                    self.lose(error.message)
+                return  # else it has no such thing
             await asyncio.sleep(_RELISTEN)
 
     # calls
@@ -271,9 +277,9 @@ class Session:
             if forgotten or text == UNREACHABLE:
                 self.lose(text)
                 return Undelivered()
-            if text == LOST:
+            if text == LOST or (error.code == types.CONNECTION_CLOSED and text.startswith("SSE stream ended")):
                 return self._lost(tool)
-        if error.code == types.CONNECTION_CLOSED and (self._closed or self._gone is not None or not self._server.url):
+        if error.code == types.CONNECTION_CLOSED and (self._closed or self._gone is not None or text == _CLOSED):
             return self._lost(tool)
         return ToolError("failed", self._server.scrub(text or f"{tool} has failed"), metadata={"code": error.code})
 
@@ -288,7 +294,8 @@ def _said(error: BaseException) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The errors in a group of groups."""
     if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
+        group: BaseExceptionGroup[BaseException] = error  # pyright: ignore[reportUnknownVariableType]
+        for inner in group.exceptions:
             yield from _causes(inner)
     else:
         yield error

@@ -18,7 +18,6 @@ __all__ = ["LOST", "UNREACHABLE", "HttpClient", "SpawningLoop", "open_transport"
 
 UNREACHABLE: Final = "the server of this session cannot be reached"
 LOST: Final = "the connection was lost before the server had answered"
-_CONNECT: Final = 30.0
 
 if sys.platform == "win32":
     _Loop = asyncio.ProactorEventLoop
@@ -93,10 +92,11 @@ class _Watched:
 
 
 @asynccontextmanager
-async def open_transport(server: Server, http: HttpClient, ended: Callable[[], object]) -> AsyncGenerator[Any]:
+async def open_transport(server: Server, http: HttpClient | None, ended: Callable[[], object]) -> AsyncGenerator[Any]:
     """The streams to and from the server; `ended()` is called when there will be no more messages."""
-    if server.url:
-        async with http, streamable_http_client(server.url, http_client=http) as (read, write):
+    if http is not None:
+        most = max(1 << 20, 8 * server.max_result)  # bytes of one message: a result is refused by its characters later
+        async with http, streamable_http_client(server.url, http_client=http, max_sse_event_size=most) as (read, write):
             yield _Watched(read, ended), write
         return
     parameters = StdioServerParameters(command=server.command, args=list(server.args), env=dict(server.env), cwd=server.cwd)

@@ -12,7 +12,8 @@ from allm.errors import ErrorInfo
 from allm.providers.adapter import HttpRequest
 from allm.providers.anthropic_decoder import AnthropicDecoder
 from allm.providers.anthropic_request import messages_body
-from allm.providers.anthropic_terms import obj, storable
+from allm.providers.anthropic_terms import obj
+from allm.providers.decoding import storable
 from allm.providers.failures import failure
 from allm.requests import Request
 from allm.wire_json import encode

@@ -12,20 +12,21 @@ Blocks of server tools are `ProviderPart`s. What a known block says beyond our p
 it, `tool_use` with the fields of the call before it that a call of ours has no place for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from allm.blocks import CallContext, MessageBuilder
+from allm.blocks import CallContext
 from allm.errors import ErrorInfo
-from allm.events import ErrorOccurred, Event, RawChunk
+from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import FINISH, KNOWN, Delta, WireEvent, decode_event, obj, storable, usage_of, within_limits
+from allm.providers.anthropic_terms import FINISH, KNOWN, Delta, WireEvent, decode_event, obj, usage_of
+from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.failures import error_of
 from allm.responses import FinishReason, Response
-from allm.sse import Frame, FrameTooLarge, SseDecoder
+from allm.sse import Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = ["AnthropicDecoder"]
@@ -43,60 +44,30 @@ class _Open:
         self.citations: list[Any] = []
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
+    PROVIDER = "anthropic"
+    LIMITS = "anthropic-ratelimit-"
+    IDS = ("request-id",)
+
     def __init__(self, context: CallContext) -> None:
-        self._sse = SseDecoder()
-        self._build = MessageBuilder(context)
-        self._raw_chunks = context.include_raw_chunks
+        super().__init__(context)
         self._open: dict[int, _Open] = {}
         self._current = -1
         self._stop_reason: str | None = None
         self._answered = False
         self._usage: dict[str, Any] = {}
         self._refusal: str | None = None
-        self._metadata: dict[str, Any] = {}
-        self._ended = False
-        self.progress = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether a caller would have to forget something."""
-        return self._build.has_content
-
-    def block_ids(self) -> tuple[str, ...]:
-        """The ids of all blocks so far."""
-        return self._build.block_ids()
-
-    def headers(self, headers: Mapping[str, str]) -> None:
-        """Keeps the provider's id of the request and what it tells of its limits. A Retry-After on a success says nothing."""
-        limits = {name: value for name, value in headers.items() if name.startswith("anthropic-ratelimit-")}
-        if limits:
-            self._metadata["rate_limits"] = limits
-        if request_id := headers.get("request-id"):
-            self._metadata["provider_request_id"] = request_id
-
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
-        if self._ended:
-            return []
-        try:
-            frames = self._sse.feed(data)
-        except FrameTooLarge:
-            self._fail("an event of the stream is larger than 32 MiB")
-        else:
-            self._frames(frames)
-        return self._build.take()
 
     def end(self) -> list[Event]:
         """The stream ended. `message_stop`, or a stop reason seen, is the end marker; without one there is no terminal event."""
-        if not self._ended:
+        if not self.ended:
             # An event that was cut off in its midst tells of a truncation, not of a host that writes nonsense.
-            self._frames([frame for frame in self._sse.close() if _is_whole(frame.data)])
-        if not self._ended and self._stop_reason is not None:
+            self._frames([frame for frame in self._sse.close() if is_whole(frame.data)])
+        if not self.ended and self._stop_reason is not None:
             self._complete()
-        return self._build.take()
+        return self.build.take()
 
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
@@ -105,9 +76,9 @@ class AnthropicDecoder:
         except MalformedJson:
             message = None
         if self._raw_chunks and (raw := storable(data)) is not None:
-            self._build.events.append(RawChunk(raw))
+            self.build.events.append(RawChunk(raw))
         if is_object(message) and message.get("error") is not None:
-            self._error(_failed(message["error"]))
+            self.fail(_failed(message["error"]))
         elif is_object(message) and is_array(message.get("content")):
             self._message(message)
             for index, block in enumerate(message["content"]):
@@ -116,25 +87,25 @@ class AnthropicDecoder:
             self._finish(message)
             self._complete(raw=storable(data) if self._raw_chunks else None)
         else:
-            self._fail("the body is no message")
-        return self._build.take()
+            self._malformed("the body is no message")
+        return self.build.take()
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far."""
-        response = self._build.partial(finish, error, usage_of(self._usage))
-        return self._build.take(), response
+        response = self.build.partial(finish, error, usage_of(self._usage))
+        return self.build.take(), response
 
     # events of the wire
 
     def _frames(self, frames: list[Frame]) -> None:
         for frame in frames:
-            if self._ended:
+            if self.ended:
                 return
             self._data(frame.data, frame.event)
 
     def _data(self, data: bytes, name: bytes) -> None:
         if self._raw_chunks and (raw := storable(data)) is not None:
-            self._build.events.append(RawChunk(raw))
+            self.build.events.append(RawChunk(raw))
         try:
             event = decode_event(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -157,7 +128,7 @@ class AnthropicDecoder:
             case "message_stop":
                 self._complete()
             case "error":
-                self._error(_failed(event.error if event.error is not None else storable(data)))
+                self.fail(_failed(event.error if event.error is not None else storable(data)))
             case _:
                 pass  # a ping, or an event of a newer wire
 
@@ -168,19 +139,19 @@ class AnthropicDecoder:
         try:
             told = decode(data)
         except MalformedJson:
-            self._fail("an event of the stream is no JSON")
+            self._malformed("an event of the stream is no JSON")
             return None
         try:
             return msgspec.convert(told, WireEvent, strict=False)
         except (msgspec.ValidationError, RecursionError) as error:
             if is_object(told) and told.get("type") in KNOWN:
-                self._fail(f"an event of the stream is not of this wire: {error}")
+                self._malformed(f"an event of the stream is not of this wire: {error}")
         return None
 
     def _message(self, message: dict[str, Any]) -> None:
-        if not self._build.started:
+        if not self.build.started:
             named, model = message.get("id"), message.get("model")
-            self._build.start(named if isinstance(named, str) else None, model if isinstance(model, str) else None)
+            self.build.start(named if isinstance(named, str) else None, model if isinstance(model, str) else None)
         self._count(message.get("usage"))
         self._note(message, ("container", "context_management"))
 
@@ -217,16 +188,16 @@ class AnthropicDecoder:
                 if kind == "text" and is_array(data.get("citations")):
                     begun.citations.extend(data["citations"])
                 elif isinstance(signature := data.get("signature"), str) and signature:
-                    self._build.sign(signature, provider="anthropic", reasoning=True)
+                    self.build.sign(signature, provider="anthropic", reasoning=True)
             case "redacted_thinking" if isinstance(data.get("data"), str):
                 self._open[index] = _Open("thinking", data)
-                self._build.sign(data=data["data"], provider="anthropic", reasoning=True)
+                self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
             case "tool_use" if data.get("name") == ANSWER_TOOL:
                 self._open[index] = _Open("answer", data)
             case "tool_use" if isinstance(data.get("name"), str) and data["name"]:
                 named = data.get("id")
                 self._open[index] = _Open("call", data)
-                self._build.call(index, named if isinstance(named, str) else None, data["name"], None)
+                self.build.call(index, named if isinstance(named, str) else None, data["name"], None)
             case _:
                 self._open[index] = _Open("part", data)
 
@@ -235,19 +206,19 @@ class AnthropicDecoder:
             case "text_delta":
                 if delta.text:
                     self._turn_to(index)
-                    self._build.text(delta.text)
+                    self.build.text(delta.text)
             case "input_json_delta":
                 if delta.partial_json:
                     self._input(index, delta.partial_json)
             case "thinking_delta":
                 if delta.thinking:
                     self._turn_to(index)
-                    self._build.reasoning(delta.thinking)
+                    self.build.reasoning(delta.thinking)
             case "signature_delta":
                 if delta.signature:
                     self._turn_to(index)
                     self.progress = True
-                    self._build.sign(delta.signature, provider="anthropic", reasoning=True)
+                    self.build.sign(delta.signature, provider="anthropic", reasoning=True)
             case "citations_delta" if index in self._open:
                 self.progress = True
                 self._open[index].citations.append(delta.citation)
@@ -262,7 +233,7 @@ class AnthropicDecoder:
         self._turn_to(index)
         begun.pieces.append(piece)
         if begun.kind == "call":
-            self._build.call(index, None, None, piece)
+            self.build.call(index, None, None, piece)
         elif begun.kind == "answer":
             self._write("text", piece)
         else:
@@ -292,18 +263,18 @@ class AnthropicDecoder:
         match begun.kind:
             case "call":
                 if not begun.pieces and data.get("input"):
-                    self._build.call(index, None, None, encode(data["input"]).decode())
-                self._build.end_call(index)
+                    self.build.call(index, None, None, encode(data["input"]).decode())
+                self.build.end_call(index)
                 self._extras(data)
             case "answer":
                 if not begun.pieces:
                     self._write("text", encode(obj(data.get("input"))).decode())
                 self._answered = True
-                self._build.close_block()
+                self.build.close_block()
             case "part":
                 self._part(begun)
             case _:
-                self._build.close_block()
+                self.build.close_block()
                 if begun.citations:
                     self._whole("citations", {"citations": begun.citations})
 
@@ -328,33 +299,33 @@ class AnthropicDecoder:
         """A block of the provider's own. One beyond the limits of our data is left out: it could be neither kept nor sent back."""
         kept = within_limits({"data": data})
         if kept:
-            self._build.whole(ProviderPart("anthropic", kind, kept["data"]))
+            self.build.whole(ProviderPart("anthropic", kind, kept["data"]))
 
     def _write(self, kind: str, text: Any) -> None:
         if isinstance(text, str) and text:
             if kind == "text":
-                self._build.text(text)
+                self.build.text(text)
             else:
-                self._build.reasoning(text)
+                self.build.reasoning(text)
 
     def _turn_to(self, index: int) -> None:
         """Each block of the wire is a block of ours."""
-        if not self._build.started:
-            self._build.start(None, None)
+        if not self.build.started:
+            self.build.start(None, None)
         if index != self._current:
             self._current = index
-            self._build.close_block()
+            self.build.close_block()
 
     # the end
 
     def _complete(self, raw: Any = None) -> None:
-        self._ended = True
+        self.ended = True
         for index in list(self._open):
             self._stop(index)
         finish = FINISH.get(self._stop_reason or "end_turn", "other")
         if finish == "tool_calls" and self._answered:
             finish = "stop"  # the builder makes it `tool_calls` where there are others
-        self._build.complete(
+        self.build.complete(
             finish,
             raw_finish=self._stop_reason,
             usage=usage_of(self._usage),
@@ -363,21 +334,6 @@ class AnthropicDecoder:
             raw=raw,
         )
 
-    def _fail(self, message: str) -> None:
-        self._error(ErrorInfo("adapter", "malformed_response", message, provider="anthropic"))
-
-    def _error(self, error: ErrorInfo) -> None:
-        self._ended = True
-        self._build.events.append(ErrorOccurred(error))
-
 
 def _failed(error: Any) -> ErrorInfo:
     return error_of("anthropic", error)
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether a last event without its blank line came to its end."""
-    try:
-        return decode(data) is not None
-    except MalformedJson:
-        return False

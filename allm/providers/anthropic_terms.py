@@ -4,13 +4,12 @@ from typing import Any, Final
 
 import msgspec
 
-from allm.errors import ValidationError
-from allm.freezing import freeze
+from allm.providers.decoding import within_limits
 from allm.responses import FinishReason
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode, is_object
+from allm.wire_json import is_object
 
-__all__ = ["FINISH", "KNOWN", "Delta", "WireEvent", "decode_event", "obj", "storable", "usage_of", "within_limits"]
+__all__ = ["FINISH", "KNOWN", "Delta", "WireEvent", "decode_event", "obj", "usage_of"]
 
 FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
@@ -54,25 +53,6 @@ KNOWN = frozenset({
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error",
 })  # fmt: skip
 """Events that must be readable; of any other nothing is expected."""
-
-
-def storable(data: bytes) -> Any:
-    """The JSON as a payload of ours; None if it is none, or beyond the limits of one."""
-    try:
-        return freeze(decode(data))
-    except (MalformedJson, ValidationError):
-        return None
-
-
-def within_limits(told: dict[str, Any]) -> dict[str, Any]:
-    """What the provider says, without what no value of ours may hold."""
-    kept: dict[str, Any] = {}
-    for name, value in told.items():
-        try:
-            kept[name] = freeze(value)
-        except ValidationError:
-            continue
-    return kept
 
 
 def obj(value: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from allm.blocks import CallContext, MessageBuilder
+from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
-from allm.events import ErrorOccurred, Event, RawChunk
+from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.adapter import HttpRequest
+from allm.providers.decoding import SseWireDecoder, storable
 from allm.providers.gemini_answer import (
     EXTRAS,
     FINISH,
@@ -32,7 +33,6 @@ from allm.providers.gemini_answer import (
     is_whole,
     loose_part,
     media_of,
-    storable,
     usage_of,
     within_limits,
 )
@@ -42,7 +42,7 @@ from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
 from allm.requests import Request
 from allm.responses import FinishReason, Response
-from allm.sse import FrameTooLarge, SseDecoder
+from allm.sse import Frame
 from allm.wire_json import MalformedJson, encode, is_object
 
 __all__ = ["Gemini", "GeminiDecoder"]
@@ -91,84 +91,56 @@ class _OpenCall:
         self.arguments = StreamedArguments(args)
 
 
-class GeminiDecoder:
+class GeminiDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
+    PROVIDER = "gemini"
+    IDS = ("x-goog-request-id", "x-request-id")
+
     def __init__(self, context: CallContext) -> None:
-        self._sse = SseDecoder()
-        self._build = MessageBuilder(context)
-        self._raw_chunks = context.include_raw_chunks
+        super().__init__(context)
         self._finish: str | None = None
         self._blocked: str | None = None
         self._refusal: str | None = None
         self._usage: msgspec.Raw | None = None
         self._extras: dict[str, msgspec.Raw] = {}
-        self._metadata: dict[str, Any] = {}
         self._calls = 0
         self._open: _OpenCall | None = None
-        self._ended = False
-        self.progress = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether a caller would have to forget something."""
-        return self._build.has_content
-
-    def block_ids(self) -> tuple[str, ...]:
-        """The ids of all blocks so far."""
-        return self._build.block_ids()
-
-    def headers(self, headers: Mapping[str, str]) -> None:
-        """Keeps the request's id and limits where a gateway tells them; the provider itself tells neither."""
-        limits = {name: value for name, value in headers.items() if name.startswith("x-ratelimit-")}
-        if limits:
-            self._metadata["rate_limits"] = limits
-        if request_id := headers.get("x-goog-request-id") or headers.get("x-request-id"):
-            self._metadata["provider_request_id"] = request_id
-
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
-        if self._ended:
-            return []
-        try:
-            frames = self._sse.feed(data)
-        except FrameTooLarge:
-            self._fail("malformed_response", "an event of the stream is larger than 32 MiB")
-        else:
-            for frame in frames:
-                self._data(frame.data)
-            if self._sse.stray:
-                self._bare()
-        return self._build.take()
 
     def end(self) -> list[Event]:
         """The stream ended. The end marker is a finish reason, or why the prompt was refused; without one there is no terminal event."""
-        if not self._ended:
+        if not self.ended:
             # What was cut off in its midst tells of a truncation, not of a provider that writes nonsense.
             for frame in self._sse.close():
                 if is_whole(frame.data):
                     self._data(frame.data)
             self._bare()
-        if not self._ended and (self._finish is not None or self._blocked is not None):
+        if not self.ended and (self._finish is not None or self._blocked is not None):
             self._complete()
-        return self._build.take()
+        return self.build.take()
 
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body. An array is a stream: it must have come to its end."""
         if self._several(data):
-            if not self._ended and (self._finish is not None or self._blocked is not None):
+            if not self.ended and (self._finish is not None or self._blocked is not None):
                 self._complete()
-        elif not self._ended:
-            if self._finish is None and self._blocked is None and not self._build.has_content:
-                self._fail("malformed_response", "the body holds no candidate")
+        elif not self.ended:
+            if self._finish is None and self._blocked is None and not self.build.has_content:
+                self._malformed("the body holds no candidate")
             else:
                 self._complete(raw=storable(data) if self._raw_chunks else None)
-        return self._build.take()
+        return self.build.take()
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far."""
-        response = self._build.partial(finish, error, usage_of(self._usage))
-        return self._build.take(), response
+        response = self.build.partial(finish, error, usage_of(self._usage))
+        return self.build.take(), response
+
+    def _frames(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._data(frame.data)
+        if self._sse.stray:
+            self._bare()
 
     def _bare(self) -> None:
         """JSON between the events, once it is whole: an error."""
@@ -188,24 +160,24 @@ class GeminiDecoder:
             for chunk in chunks_of(data):
                 self._data(chunk)
         except MalformedJson:
-            self._fail("malformed_response", "the answer is no JSON")
+            self._malformed("the answer is no JSON")
         return True
 
     def _data(self, data: bytes) -> None:
-        if self._ended or not data.strip():
+        if self.ended or not data.strip():
             return None
         try:
             chunk = chunk_of(data)
         except MalformedJson:
-            return self._fail("malformed_response", "a chunk of the answer is no JSON")
+            return self._malformed("a chunk of the answer is no JSON")
         except msgspec.ValidationError as error:
-            return self._fail("malformed_response", f"a chunk of the answer is not of this wire: {error}")
+            return self._malformed(f"a chunk of the answer is not of this wire: {error}")
         if self._raw_chunks and (raw := storable(data)) is not None:
-            self._build.events.append(RawChunk(raw))
+            self.build.events.append(RawChunk(raw))
         if chunk.error is not None:
-            return self._error(gemini_error_of(chunk.error))
-        if not self._build.started and (chunk.candidates or chunk.responseId):
-            self._build.start(chunk.responseId, chunk.modelVersion)
+            return self.fail(gemini_error_of(chunk.error))
+        if not self.build.started and (chunk.candidates or chunk.responseId):
+            self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:
             for place, candidate in enumerate(chunk.candidates):
                 if (place if candidate.index is None else candidate.index) == 0:
@@ -247,7 +219,7 @@ class GeminiDecoder:
                     self._extras[name] = raw
 
     def _text(self, text: str, part: Part) -> None:
-        build = self._build
+        build = self.build
         if part.thought:
             if text:
                 build.reasoning(text)
@@ -265,14 +237,14 @@ class GeminiDecoder:
             self._calls += 1
             key = None if call.name == ANSWER_TOOL else self._calls
             if key is not None:
-                self._build.call(key, call.id, call.name, None)
+                self.build.call(key, call.id, call.name, None)
             if not call.willContinue and not call.partialArgs:
                 return self._whole_call(key, call.args, signature)
             self._open = _OpenCall(key, call.args)
         if self._open is None:
             return None
         if signature and self._open.key is not None:
-            self._build.sign_call(self._open.key, signature)
+            self.build.sign_call(self._open.key, signature)
         if call.partialArgs:
             self._open.arguments.add(call.partialArgs)
         self.progress = True
@@ -283,28 +255,28 @@ class GeminiDecoder:
     def _whole_call(self, key: int | None, args: msgspec.Raw, signature: str | None) -> None:
         text = bytes(args).decode("utf-8", "replace") if args and bytes(args) != b"null" else None
         if key is None:
-            self._build.text(text or "{}")  # its signature is one of a call, and would be refused on a text
+            self.build.text(text or "{}")  # its signature is one of a call, and would be refused on a text
             return
-        self._build.call(key, None, None, text)
+        self.build.call(key, None, None, text)
         if signature:
-            self._build.sign_call(key, signature)
-        self._build.end_call(key)
+            self.build.sign_call(key, signature)
+        self.build.end_call(key)
 
     def _end_call(self) -> None:
         call, self._open = self._open, None
         if call is None:
             return
         if call.key is None:
-            self._build.text(call.arguments.text())
+            self.build.text(call.arguments.text())
         else:
-            self._build.call(call.key, None, None, call.arguments.text())
-            self._build.end_call(call.key)
+            self.build.call(call.key, None, None, call.arguments.text())
+            self.build.end_call(call.key)
 
     def _other(self, part: Part, data: bytes, place: int, number: int) -> None:
         """An image or a file; or a block that only its maker understands. A signature alone is that of an empty text."""
         media = media_of(part)
         if media is not None:
-            self._build.whole(media)
+            self.build.whole(media)
             if part.thoughtSignature:
                 self._provider_part(SIGNATURE, {SIGNATURE: part.thoughtSignature})
             return
@@ -317,13 +289,13 @@ class GeminiDecoder:
 
     def _provider_part(self, kind: str, data: dict[str, Any]) -> None:
         try:
-            self._build.whole(ProviderPart("gemini", kind, data))
+            self.build.whole(ProviderPart("gemini", kind, data))
         except ValidationError:
             return  # beyond the limits of a value of ours
 
     def _complete(self, raw: Any = None) -> None:
         self._end_call()
-        self._ended = True
+        self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
         finish = FINISH.get(word or "STOP", "other")
         if self._finish is None and self._blocked is not None:
@@ -333,11 +305,4 @@ class GeminiDecoder:
         if self._refusal and not refused:
             metadata["finishMessage"] = self._refusal
         refusal = self._refusal if refused else None
-        self._build.complete(finish, raw_finish=word, usage=usage_of(self._usage), refusal=refusal, metadata=metadata, raw=raw)
-
-    def _fail(self, reason: str, message: str) -> None:
-        self._error(ErrorInfo("adapter", reason, message, provider="gemini"))
-
-    def _error(self, error: ErrorInfo) -> None:
-        self._ended = True
-        self._build.events.append(ErrorOccurred(error))
+        self.build.complete(finish, raw_finish=word, usage=usage_of(self._usage), refusal=refusal, metadata=metadata, raw=raw)

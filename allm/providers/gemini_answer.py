@@ -10,16 +10,16 @@ from typing import Any, Final
 import msgspec
 
 from allm.errors import ValidationError
-from allm.freezing import freeze
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
+from allm.providers.decoding import storable
 from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = [
     "EXTRAS", "FINISH", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
-    "loose_part", "media_of", "storable", "usage_of", "within_limits",
+    "loose_part", "media_of", "usage_of", "within_limits",
 ]  # fmt: skip
 
 FINISH: Final[dict[str, FinishReason]] = {
@@ -175,14 +175,6 @@ _KNOWN = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCo
 
 def _count(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
-
-
-def storable(data: bytes | msgspec.Raw) -> Any:
-    """JSON as a payload of ours; None if it is none, or beyond the limits of one."""
-    try:
-        return freeze(decode(bytes(data)))
-    except (MalformedJson, ValidationError):
-        return None
 
 
 def within_limits(told: dict[str, msgspec.Raw]) -> dict[str, Any]:

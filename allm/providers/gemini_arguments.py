@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from allm.providers.gemini_answer import storable
+from allm.providers.decoding import storable
 from allm.wire_json import encode, is_array, is_object
 
 __all__ = ["StreamedArguments"]

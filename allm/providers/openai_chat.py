@@ -13,17 +13,16 @@ from typing import Any, Final
 
 import msgspec
 
-from allm.blocks import CallContext, MessageBuilder
+from allm.blocks import CallContext
 from allm.engine import Engine
-from allm.errors import ErrorInfo, ValidationError
-from allm.events import ErrorOccurred, Event, RawChunk
-from allm.freezing import freeze
+from allm.errors import ErrorInfo
+from allm.events import Event, RawChunk
 from allm.providers.adapter import HttpRequest
+from allm.providers.decoding import SseWireDecoder, storable, within_limits
 from allm.providers.failures import error_of, failure
 from allm.providers.openai_chat_request import chat_body
 from allm.requests import Request
 from allm.responses import FinishReason, Response
-from allm.sse import FrameTooLarge, SseDecoder
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
@@ -114,79 +113,47 @@ class OpenAIChat:
         return failure(self.provider, status, headers, body)
 
 
-class ChatDecoder:
+class ChatDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
+    PROVIDER = "openai"
+
     def __init__(self, context: CallContext) -> None:
-        self._sse = SseDecoder()
-        self._build = MessageBuilder(context)
-        self._raw_chunks = context.include_raw_chunks
+        super().__init__(context)
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
         self._last: _Chunk | None = None
         self._refusal: list[str] = []
-        self._metadata: dict[str, Any] = {}
-        self._ended = False
         self._whole = False
-        self.progress = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether a caller would have to forget something."""
-        return self._build.has_content
-
-    def block_ids(self) -> tuple[str, ...]:
-        """The ids of all blocks so far."""
-        return self._build.block_ids()
-
-    def headers(self, headers: Mapping[str, str]) -> None:
-        """Keeps the provider's id of the request and what it tells of its limits."""
-        limits = {name: value for name, value in headers.items() if name.startswith("x-ratelimit-")}
-        if limits:
-            self._metadata["rate_limits"] = limits
-        if request_id := headers.get("x-request-id"):
-            self._metadata["provider_request_id"] = request_id
-
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
-        if self._ended:
-            return []
-        try:
-            frames = self._sse.feed(data)
-        except FrameTooLarge:
-            self._fail("malformed_response", "an event of the stream is larger than 32 MiB")
-        else:
-            self._frames(frames)
-        return self._build.take()
 
     def end(self) -> list[Event]:
         """The stream ended. A finish reason seen, or `[DONE]`, is the end marker; without one there is no terminal event."""
-        if not self._ended:
+        if not self.ended:
             # An event that was cut off in its midst tells of a truncation, not of a host that writes nonsense.
             self._frames([frame for frame in self._sse.close() if _is_whole(frame.data)])
-        if not self._ended and self._finish is not None:
+        if not self.ended and self._finish is not None:
             self._complete()
-        return self._build.take()
+        return self.build.take()
 
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body. Perplexity's has a `delta` beside its `message`."""
         self._whole = True
         self._data(data)
-        if not self._ended:
-            if self._finish is None and not self._build.has_content:
-                self._fail("malformed_response", "the body holds no choice")
+        if not self.ended:
+            if self._finish is None and not self.build.has_content:
+                self._malformed("the body holds no choice")
             else:
-                self._complete(raw=_storable(data) if self._raw_chunks else None)
-        return self._build.take()
+                self._complete(raw=storable(data) if self._raw_chunks else None)
+        return self.build.take()
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far."""
-        response = self._build.partial(finish, error, _usage(self._usage))
-        return self._build.take(), response
+        response = self.build.partial(finish, error, _usage(self._usage))
+        return self.build.take(), response
 
     def _frames(self, frames: list[Any]) -> None:
         for event, data in frames:
-            if self._ended:
+            if self.ended:
                 return
             if data == b"[DONE]":
                 self._complete()
@@ -203,13 +170,13 @@ class ChatDecoder:
             if odd is None:
                 return
             chunk = odd
-        if self._raw_chunks and (raw := _storable(data)) is not None:
-            self._build.events.append(RawChunk(raw))
+        if self._raw_chunks and (raw := storable(data)) is not None:
+            self.build.events.append(RawChunk(raw))
         if chunk.error is not None or failed:
-            self._error(error_of("openai", chunk.error if chunk.error is not None else _storable(data)))
+            self.fail(error_of("openai", chunk.error if chunk.error is not None else storable(data)))
             return
-        if not self._build.started and (chunk.id or chunk.choices):
-            self._build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
+        if not self.build.started and (chunk.id or chunk.choices):
+            self.build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
             self._extras(chunk)
         if chunk.choices:
             for choice in chunk.choices:
@@ -224,10 +191,10 @@ class ChatDecoder:
         if delta is not None:
             content = delta.content
             if delta.reasoning_content or delta.reasoning:
-                self._build.reasoning(delta.reasoning_content or delta.reasoning or "")
+                self.build.reasoning(delta.reasoning_content or delta.reasoning or "")
             if content:
                 if type(content) is str:
-                    self._build.text(content)
+                    self.build.text(content)
                 else:
                     self._parts(content)
             if delta.refusal:
@@ -237,7 +204,7 @@ class ChatDecoder:
                 for call in delta.tool_calls:
                     self._call(call)
             if delta.function_call is not None:
-                self._build.call("function", None, delta.function_call.name, _raw(delta.function_call.arguments))
+                self.build.call("function", None, delta.function_call.name, _raw(delta.function_call.arguments))
         if choice.finish_reason:
             self._finish = choice.finish_reason
 
@@ -250,27 +217,27 @@ class ChatDecoder:
                 inner = part.get("thinking")
                 for piece in inner if is_array(inner) else [{"text": inner}]:
                     if is_object(piece) and isinstance(piece.get("text"), str) and piece["text"]:
-                        self._build.reasoning(piece["text"])
+                        self.build.reasoning(piece["text"])
             elif isinstance(part.get("text"), str) and part["text"]:
-                self._build.text(part["text"])
+                self.build.text(part["text"])
 
     def _call(self, call: _Call) -> None:
         key: Any = call.index
         if key is None:
             # No index at all: an id of its own makes a call, anything else belongs to the newest one.
-            key = call.id or self._build.last_call() or 0
+            key = call.id or self.build.last_call() or 0
         if call.custom is not None:
-            self._build.call(key, call.id, call.custom.name, call.custom.input)
+            self.build.call(key, call.id, call.custom.name, call.custom.input)
         elif call.function is not None:
-            self._build.call(key, call.id, call.function.name, _raw(call.function.arguments))
+            self.build.call(key, call.id, call.function.name, _raw(call.function.arguments))
         else:
-            self._build.call(key, call.id, None, None)
+            self.build.call(key, call.id, None, None)
 
     def _extras(self, chunk: _Chunk) -> None:
         """What stands beside the choices; the first chunk and the last one tell all of it."""
         for name in ("service_tier", "system_fingerprint", "citations"):
             if (value := getattr(chunk, name)) is not None:
-                self._metadata.update(_within_limits({name: value}))
+                self._metadata.update(within_limits({name: value}))
         if is_object(chunk.x_groq) and not self._usage:
             self._usage = _dict(chunk.x_groq.get("usage"))
 
@@ -279,16 +246,16 @@ class ChatDecoder:
         try:
             return msgspec.convert(decode(data), _Chunk, strict=False)
         except MalformedJson:
-            self._fail("malformed_response", "a chunk of the answer is no JSON")
+            self._malformed("a chunk of the answer is no JSON")
         except (msgspec.ValidationError, RecursionError) as error:
-            self._fail("malformed_response", f"a chunk of the answer is not of this wire: {error}")
+            self._malformed(f"a chunk of the answer is not of this wire: {error}")
         return None
 
     def _complete(self, raw: Any = None) -> None:
-        self._ended = True
+        self.ended = True
         if self._last is not None:
             self._extras(self._last)
-        self._build.complete(
+        self.build.complete(
             FINISH.get(self._finish or "stop", "other"),
             raw_finish=self._finish,
             usage=_usage(self._usage),
@@ -296,13 +263,6 @@ class ChatDecoder:
             metadata=self._metadata,
             raw=raw,
         )
-
-    def _fail(self, reason: str, message: str) -> None:
-        self._error(ErrorInfo("adapter", reason, message, provider="openai"))
-
-    def _error(self, error: ErrorInfo) -> None:
-        self._ended = True
-        self._build.events.append(ErrorOccurred(error))
 
 
 def _raw(arguments: Any) -> str | None:
@@ -318,25 +278,6 @@ def _is_whole(data: bytes) -> bool:
         return data == b"[DONE]" or decode(data) is not None
     except MalformedJson:
         return False
-
-
-def _storable(data: bytes) -> Any:
-    """The chunk as a payload of ours; None if it is beyond the limits of one."""
-    try:
-        return freeze(decode(data))
-    except (MalformedJson, ValidationError):
-        return None
-
-
-def _within_limits(told: dict[str, Any]) -> dict[str, Any]:
-    """What a host says beside its answer, without what no value of ours may hold."""
-    kept: dict[str, Any] = {}
-    for name, value in told.items():
-        try:
-            kept[name] = value if isinstance(value, str) and value.isascii() else freeze(value)
-        except ValidationError:
-            continue
-    return kept
 
 
 def _count(value: Any) -> int | None:
@@ -369,7 +310,7 @@ def _usage(told: dict[str, Any]) -> Usage:
         input_cost=_cost(costs.get("input_tokens_cost")),
         output_cost=_cost(costs.get("output_tokens_cost")),
         total_cost=_cost(costs.get("total_cost") if costs else cost),
-        extra=_within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
+        extra=within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
     )
 
 

@@ -12,15 +12,15 @@ The end marker is one of the terminal events `response.completed`, `.incomplete`
 the first of them counts.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from allm.blocks import CallContext, MessageBuilder
+from allm.blocks import CallContext
 from allm.errors import ErrorInfo
-from allm.events import ErrorOccurred, Event, RawChunk
+from allm.events import Event, RawChunk
 from allm.messages import Part
+from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.openai_responses_items import (
     MAKER,
     call_left_over,
@@ -33,13 +33,11 @@ from allm.providers.openai_responses_items import (
     provider_part,
     reasoning_data,
     reasoning_texts,
-    storable,
     text_of,
     usage_of,
-    within_limits,
 )
 from allm.responses import FinishReason, Response
-from allm.sse import Frame, FrameTooLarge, SseDecoder
+from allm.sse import Frame
 from allm.wire_json import MalformedJson, decode, is_array, is_object
 
 __all__ = ["ResponsesDecoder"]
@@ -84,13 +82,13 @@ class _Item:
         self.done = False
 
 
-class ResponsesDecoder:
+class ResponsesDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
+    PROVIDER = MAKER
+
     def __init__(self, context: CallContext) -> None:
-        self._sse = SseDecoder()
-        self._build = MessageBuilder(context)
-        self._raw_chunks = context.include_raw_chunks
+        super().__init__(context)
         self._items: list[_Item] = []
         self._by_index: dict[int, _Item] = {}
         self._by_id: dict[str, _Item] = {}
@@ -98,44 +96,12 @@ class ResponsesDecoder:
         self._place: tuple[int | None, int | None, str | None] | None = None
         self._pieces: list[str] = []
         self._refusal: list[str] = []
-        self._metadata: dict[str, Any] = {}
-        self._ended = False
-        self.progress = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether a caller would have to forget something."""
-        return self._build.has_content
-
-    def block_ids(self) -> tuple[str, ...]:
-        """The ids of all blocks so far."""
-        return self._build.block_ids()
-
-    def headers(self, headers: Mapping[str, str]) -> None:
-        """Keeps the provider's id of the request and what it tells of its limits."""
-        limits = {name: value for name, value in headers.items() if name.startswith("x-ratelimit-")}
-        if limits:
-            self._metadata["rate_limits"] = limits
-        if request_id := headers.get("x-request-id"):
-            self._metadata["provider_request_id"] = request_id
-
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
-        if self._ended:
-            return []
-        try:
-            frames = self._sse.feed(data)
-        except FrameTooLarge:
-            self._fail("an event of the stream is larger than 32 MiB")
-        else:
-            self._frames(frames)
-        return self._build.take()
 
     def end(self) -> list[Event]:
         """The stream ended: a last event without its blank line is read. Only the terminal event itself is an end marker."""
-        if not self._ended:
-            self._frames([frame for frame in self._sse.close() if _is_whole(frame.data)])
-        return self._build.take()
+        if not self.ended:
+            self._frames([frame for frame in self._sse.close() if is_whole(frame.data)])
+        return self.build.take()
 
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
@@ -146,21 +112,21 @@ class ResponsesDecoder:
         if is_object(response) and is_array(response.get("output")):
             self._terminal(response, raw=storable(data) if self._raw_chunks else None)
         elif is_object(response) and response.get("error") is not None:
-            self._error(error_in(response["error"]))
+            self.fail(error_in(response["error"]))
         else:
-            self._fail("the body is no response of this wire")
-        return self._build.take()
+            self._malformed("the body is no response of this wire")
+        return self.build.take()
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far. Usage comes with the terminal event only."""
-        response = self._build.partial(finish, error)
-        return self._build.take(), response
+        response = self.build.partial(finish, error)
+        return self.build.take(), response
 
     # events
 
     def _frames(self, frames: list[Frame]) -> None:
         for name, data in frames:
-            if self._ended:
+            if self.ended:
                 return
             self._data(data, failed=name == b"error")
 
@@ -173,11 +139,11 @@ class ResponsesDecoder:
                 return
             event = odd
         if self._raw_chunks and (raw := storable(data)) is not None:
-            self._build.events.append(RawChunk(raw))
+            self.build.events.append(RawChunk(raw))
         if event.type == "response.output_text.delta":
             self._text(event)
         elif failed or event.type == "error" or (event.type is None and event.error is not None):
-            self._error(error_in(event.error or {"code": event.code, "message": event.message, "param": event.param}))
+            self.fail(error_in(event.error or {"code": event.code, "message": event.message, "param": event.param}))
         elif event.type is not None:
             self._event(event.type, event)
 
@@ -212,14 +178,14 @@ class ResponsesDecoder:
         try:
             return msgspec.convert(decode(data), _Event, strict=False)
         except MalformedJson:
-            self._fail("an event of the answer is no JSON")
+            self._malformed("an event of the answer is no JSON")
         except (msgspec.ValidationError, RecursionError) as error:
-            self._fail(f"an event of the answer is not of this wire: {error}")
+            self._malformed(f"an event of the answer is not of this wire: {error}")
         return None
 
     def _begin(self, response: dict[str, Any]) -> None:
-        if not self._build.started:
-            self._build.start(text_of(response.get("id")) or None, text_of(response.get("model")) or None)
+        if not self.build.started:
+            self.build.start(text_of(response.get("id")) or None, text_of(response.get("model")) or None)
 
     # items
 
@@ -228,7 +194,7 @@ class ResponsesDecoder:
         piece, place = event.delta, (event.output_index, event.content_index, event.item_id)
         if place == self._place and piece and type(piece) is str:
             self._pieces.append(piece)
-            self._build.text(piece)
+            self.build.text(piece)
         elif (item := self._delta(event, "message", "text", event.content_index)) is not None:
             self._place, self._pieces = place, item.told["text", event.content_index or 0]
 
@@ -286,7 +252,7 @@ class ResponsesDecoder:
                 self._finish_reasoning(item, data)
             case "function_call" | "custom_tool_call":
                 self._tell_call(item, data)
-                self._build.end_call(item.key)
+                self.build.end_call(item.key)
                 self._whole(call_left_over(data))
             case "image_generation_call" if (image := image_of(data)) is not None:
                 self._whole(image)
@@ -299,7 +265,7 @@ class ResponsesDecoder:
             self._rest(item, "text", i, text_of(part.get("text")))
             self._rest(item, "refusal", i, text_of(part.get("refusal")))
         if self._current is item:
-            self._build.close_block()
+            self.build.close_block()
         self._whole(message_left_over(data))
 
     def _finish_reasoning(self, item: _Item, data: dict[str, Any]) -> None:
@@ -307,12 +273,12 @@ class ResponsesDecoder:
             self._rest(item, what, i, text)
         if (signed := reasoning_data(data)) is not None:
             self._turn_to(item)
-            self._build.sign(data=signed, provider=MAKER, reasoning=True)
+            self.build.sign(data=signed, provider=MAKER, reasoning=True)
         if self._current is item:
-            self._build.close_block()
+            self.build.close_block()
 
     def _tell_call(self, item: _Item, data: dict[str, Any]) -> None:
-        self._build.call(item.key, text_of(data.get("call_id")) or None, text_of(data.get("name")) or None, None)
+        self.build.call(item.key, text_of(data.get("call_id")) or None, text_of(data.get("name")) or None, None)
         self._rest(item, _CALLS[item.kind], 0, text_of(data.get(_CALLS[item.kind])))
 
     def _rest(self, item: _Item, what: str, index: int, text: str) -> None:
@@ -329,40 +295,40 @@ class ResponsesDecoder:
         match what:
             case "text":
                 self._turn_to(item)
-                self._build.text(piece)
+                self.build.text(piece)
             case "refusal":
                 self._refusal.append(piece)
                 self.progress = True
             case "arguments" | "input":
-                self._build.call(item.key, None, None, piece)
+                self.build.call(item.key, None, None, piece)
             case _:
                 self._turn_to(item)
-                self._build.reasoning(piece if len(pieces) > 1 or len(item.told) == 1 else f"\n\n{piece}")
+                self.build.reasoning(piece if len(pieces) > 1 or len(item.told) == 1 else f"\n\n{piece}")
 
     def _turn_to(self, item: _Item) -> None:
         """Text of another item is another block, also where nothing stands between them."""
         if self._current is not item:
-            self._build.close_block()
+            self.build.close_block()
             self._current = item
             self._place = None
 
     def _whole(self, part: Part | None) -> None:
         if part is not None:
-            self._build.whole(part)
+            self.build.whole(part)
 
     # the end
 
     def _terminal(self, response: dict[str, Any], raw: Any = None) -> None:
         if response.get("status") == "failed":
-            self._error(error_in(response.get("error") or {"message": "the response failed"}))
+            self.fail(error_in(response.get("error") or {"message": "the response failed"}))
             return
         self._begin(response)
-        self._build.model = self._build.model or text_of(response.get("model")) or None
+        self.build.model = self.build.model or text_of(response.get("model")) or None
         self._output(objects(response.get("output")))
-        self._ended = True
+        self.ended = True
         self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
         finish, word = finish_of(response)
-        self._build.complete(
+        self.build.complete(
             finish,
             raw_finish=word,
             usage=usage_of(response.get("usage")),
@@ -378,18 +344,3 @@ class ResponsesDecoder:
             known = self._items[i] if i < len(self._items) else self._open(None, None, kind)
             if known.kind == kind and not known.done:
                 self._finish(known, data)
-
-    def _fail(self, message: str) -> None:
-        self._error(ErrorInfo("adapter", "malformed_response", message, provider=MAKER))
-
-    def _error(self, error: ErrorInfo) -> None:
-        self._ended = True
-        self._build.events.append(ErrorOccurred(error))
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether a last event without its blank line came to its end: one that was cut off in its midst tells of a truncation."""
-    try:
-        return decode(data) is not None
-    except MalformedJson:
-        return False

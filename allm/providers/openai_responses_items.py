@@ -12,17 +12,17 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from allm.errors import ErrorInfo, ValidationError
-from allm.freezing import freeze
 from allm.images import Image
 from allm.messages import ImagePart, ProviderPart
+from allm.providers.decoding import within_limits
 from allm.providers.failures import error_of
 from allm.responses import FinishReason
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
+from allm.wire_json import encode, is_array, is_object
 
 __all__ = [
     "MAKER", "call_left_over", "error_in", "finish_of", "image_left_over", "image_of", "message_left_over", "objects", "provider_part",
-    "reasoning_data", "reasoning_texts", "storable", "text_of", "usage_of", "within_limits",
+    "reasoning_data", "reasoning_texts", "text_of", "usage_of",
 ]  # fmt: skip
 
 MAKER: Final = "openai"
@@ -144,25 +144,6 @@ def usage_of(told: Any) -> Usage:
 
 
 _COUNTED = frozenset({"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"})
-
-
-def within_limits(told: dict[str, Any]) -> dict[str, Any]:
-    """What is told beside the answer, without what no value of ours may hold."""
-    kept: dict[str, Any] = {}
-    for name, value in told.items():
-        try:
-            kept[name] = freeze(value)
-        except ValidationError:
-            continue
-    return kept
-
-
-def storable(data: bytes) -> Any:
-    """Bytes of JSON as a payload of ours; None if they are none, or beyond the limits of one."""
-    try:
-        return freeze(decode(data))
-    except (MalformedJson, ValidationError):
-        return None
 
 
 def _named(item: dict[str, Any], *names: str) -> dict[str, Any]:

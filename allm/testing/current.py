@@ -62,7 +62,7 @@ def _carry(change: int) -> None:
     with _lock:
         _uses += change
         start: Any = _start_in_context if _uses else _start
-        threading.Thread.start = start
+        threading.Thread.start = start  # type: ignore[method-assign]
 
 
 def _start_in_context(thread: threading.Thread) -> None:

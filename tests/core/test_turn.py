@@ -47,6 +47,7 @@ from allm.turn_data import (
 )  # fmt: skip
 from allm.usage import Usage
 from allm.validate import validate
+from tests.conftest import Say
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 TOOLS = (ToolSpec("add", "", SCHEMA), ToolSpec("look", "", SCHEMA), ToolSpec("sign", "", SCHEMA, manual=True))
@@ -85,13 +86,6 @@ def run(state: TurnState, *inputs: Input) -> tuple[TurnState, list[Effect]]:
 def result_of(state: TurnState) -> ChatResult:
     assert isinstance(state.result, ChatResult)
     return state.result
-
-
-def say(request: pytest.FixtureRequest, *lines: str) -> None:
-    """To the terminal, captured or not."""
-    reporter: Any = request.config.pluginmanager.get_plugin("terminalreporter")
-    for line in ("", *lines):
-        reporter.write_line(line)
 
 
 class Player:
@@ -245,7 +239,7 @@ def check_the_end(player: Player) -> None:
     assert result.thread.messages[0] == user("Hi")
 
 
-def test_every_row_of_the_table_was_taken(request: pytest.FixtureRequest) -> None:
+def test_every_row_of_the_table_was_taken(say: Say) -> None:
     """At least 100 times each; what the property above did not bring, more random turns do."""
     seen = Counter(SEEN)
     seed = 0
@@ -256,8 +250,9 @@ def test_every_row_of_the_table_was_taken(request: pytest.FixtureRequest) -> Non
         player.play()
         seen.update(player.rows)
     assert set(seen) == set(TABLE)
-    lines = [f"  {row.phase:9}{row.input.__name__:14}{row.rule:19}{row.next:9}{seen[row]}" for row in TABLE]
-    say(request, "transitions of the turn machine, and how often each was taken:", *lines)
+    say("transitions of the turn machine, and how often each was taken:")
+    for row in TABLE:
+        say(f"  {row.phase:9}{row.input.__name__:14}{row.rule:19}{row.next:9}{seen[row]}")
 
 
 def test_the_order_of_events_is_legal() -> None:

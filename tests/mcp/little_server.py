@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--mute", action="store_true")
     options = parser.parse_args()
     note("start")
-    if options.die_first and open(os.environ["LITTLE_LOG"]).read().count("start") <= options.die_first:
+    if options.die_first and Path(os.environ["LITTLE_LOG"]).read_text().count("start") <= options.die_first:
         os.kill(os.getpid(), signal.SIGKILL)
     if options.stubborn or options.mute:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -119,7 +120,8 @@ def main() -> None:
         while True:
             signal.pause()
     if options.junk:
-        print("starting up...\n{not json}\n[1, 2]\n", flush=True)
+        sys.stdout.write("starting up...\n{not json}\n[1, 2]\n\n")
+        sys.stdout.flush()
     if options.http is not None:
         server.run("streamable-http", port=options.http)
     else:
@@ -130,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,10 +3,9 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 import allm
 from allm.testing import Simulator
@@ -18,7 +17,7 @@ LITTLE = Path(__file__).with_name("little_server.py")
 def little(*options: str, log: Path | None = None, **more: Any) -> allm.mcp.Server:
     """The little server, as a process."""
     env = {**more.pop("env", {}), **({"LITTLE_LOG": str(log)} if log is not None else {})}
-    return allm.mcp.Server.stdio(sys.executable, [str(LITTLE), *options], **{"name": "little", "env": env, **more})
+    return allm.mcp.Server.stdio(sys.executable, [str(LITTLE), *options], name="little", env=env, **more)
 
 
 class Model:
@@ -53,8 +52,9 @@ class Model:
     def error(self, name: str, /, **arguments: Any) -> allm.ErrorInfo:
         """Its error; it must fail."""
         result = self.call(name, **arguments)
-        assert result.error is not None, result.result
-        return result.error
+        error: allm.ErrorInfo | None = result.error
+        assert error is not None, result.result
+        return error
 
 
 Tooled = Callable[[Any], Model]
@@ -63,9 +63,19 @@ Tooled = Callable[[Any], Model]
 def is_alive(pid: int) -> bool:
     """Whether it runs; one that nobody has reaped yet does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
         return False
+
+
+def children() -> dict[int, str]:
+    """The processes that this one has started: id and command line."""
+    found: dict[int, str] = {}
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            with suppress(OSError):
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return found
 
 
 def environment() -> dict[str, str]:

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import pytest
 import allm
 from tests.mcp.support import LITTLE, Tooled, environment
 from tests.partners.servers import free_port
-from tests.runtime.support import RawServer, eventually, http, node
+from tests.runtime.support import RawServer, answers, eventually, http, node
 
 
 @contextmanager
-def serving(port: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def serving(port: int, log: Path) -> Generator["subprocess.Popen[bytes]"]:
     """The little server on this port."""
     env = {**environment(), "LITTLE_LOG": str(log)}
     process = subprocess.Popen([sys.executable, str(LITTLE), "--http", str(port)], env=env, stderr=subprocess.DEVNULL)
@@ -75,7 +75,7 @@ def test_a_call_that_takes_too_long_is_cancelled_there(runtime: allm.Runtime, mo
 
 
 def test_wrong_credentials_are_said_at_once_and_not_shown(runtime: allm.Runtime) -> None:
-    door = RawServer(lambda visit: visit.read() and visit.send(http(b"sesame-4711?", "text/plain", "401 Unauthorized")))
+    door = RawServer(answers(http(b"sesame-4711?", "text/plain", "401 Unauthorized")))
     server = allm.mcp.Server.http(f"{door.url}/mcp", headers={"Authorization": "Bearer sesame-4711"})
     began = time.monotonic()
     with pytest.raises(allm.ToolError, match="HTTP 401") as caught, server.connect(runtime):

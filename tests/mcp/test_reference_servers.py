@@ -2,17 +2,20 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import allm
-from tests.mcp.support import Tooled, is_alive
+from allm.testing import Simulator
+from tests.mcp.support import Tooled, children, is_alive
 from tests.partners.servers import free_port
 from tests.runtime.support import eventually
+from tests.wire import judging
 
 ABSENT = "the reference servers of MCP are not installed"
 FOLDER = os.environ.get("ALLM_MCP_SERVERS", "")
@@ -48,22 +51,24 @@ def test_everything_dies_and_comes_back(runtime: allm.Runtime, model: Tooled) ->
         for _ in range(3):
             pid = running()
             os.kill(pid, 9)
-            eventually(lambda gone=pid: not is_alive(gone), "it is dead")
+            eventually(partial(gone, pid), "it is dead")
             eventually(lambda: asked.call("echo", message="x").error is None, "it is back", 40)
         last = running()
     assert not is_alive(last)
 
 
+def gone(pid: int) -> bool:
+    return not is_alive(pid)
+
+
 def running() -> int:
     """The process of the one server that this process has."""
-    import psutil
-
-    (server,) = [child for child in psutil.Process().children() if "server-everything" in " ".join(child.cmdline())]
-    return int(server.pid)
+    (pid,) = [pid for pid, command in children().items() if "server-everything" in command]
+    return pid
 
 
 @contextmanager
-def everything_over_http(port: int) -> Iterator[None]:
+def everything_over_http(port: int) -> Generator[None]:
     env = {**os.environ, "PORT": str(port)}
     process = subprocess.Popen(
         [program("mcp-server-everything"), "streamableHttp"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -86,6 +91,26 @@ def test_everything_over_http_is_replaced_and_its_tools_go_on(runtime: allm.Runt
         eventually(lambda: asked.call("echo", message="x").error is None, "it is back", 40)
         use_everything(asked, "")
         tools.close()
+
+
+@judging.judged
+@pytest.mark.parametrize(
+    ("wire", "model_name", "kind"),
+    [
+        ("chat", "openai.chat:m", judging.CHAT),
+        ("responses", "openai.responses:m", judging.RESPONSES),
+        ("messages", "anthropic:m", judging.MESSAGES),
+        ("gemini", "gemini:m", judging.GEMINI),
+    ],
+)
+def test_every_wire_takes_their_tools(wire: str, model_name: str, kind: str, runtime: allm.Runtime) -> None:
+    server = allm.mcp.Server.stdio(program("mcp-server-everything"), ["stdio"], name="everything")
+    with server.connect(runtime) as tools, Simulator(wires=(wire,)) as sim, judging.Judge() as judge:
+        sim.reply("ok")
+        keys = {"openai": "k", "anthropic": "k", "gemini": "k"}
+        engine = allm.Engine(model_name, base_url=sim.base_url(wire), tools=tools, keys=keys)
+        assert allm.generate(engine, "Hi.", max_tokens=10, runtime=runtime).text == "ok"
+        assert judge.errors(kind, sim.requests[0].body) == []
 
 
 def test_the_file_system(runtime: allm.Runtime, model: Tooled, tmp_path: Path) -> None:

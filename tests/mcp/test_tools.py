@@ -69,6 +69,20 @@ def test_tools_run_on_the_loop_of_who_awaits(asks: Model) -> None:
     assert asyncio.run(main()) == "here"
 
 
+def test_a_connection_is_opened_and_closed_by_a_task_as_well(runtime: allm.Runtime, model: Tooled) -> None:
+    async def main() -> list[str]:
+        async with little(prefix="x_").connect(runtime) as tools:
+            asked = model(tools)
+            asked.sim.reply(Reply(tool_calls=(("x_echo", {"text": "here"}),)), "Well.")
+            assert (await allm.aio.chat(asked.engine, "Go.", runtime=runtime)).text == "Well."
+        with pytest.raises(allm.ToolError, match="not available"):
+            async with allm.mcp.Server.stdio("false").connect(runtime, timeout=0.5):
+                pass
+        return [str(node["id"]) for node in runtime.tree()["children"]]
+
+    assert asyncio.run(main())[-1] == "turns"
+
+
 def test_secrets_are_in_no_error_and_no_repr(asks: Model, shared: allm.mcp.Connection) -> None:
     error = asks.error("fail", message="the password is sesame-4711, you know")
     assert error.message == "the password is ***, you know"

@@ -115,6 +115,20 @@ def test_a_tool_is_called_and_its_result_is_read_on_the_next_wire(engine: allm.E
     assert answer.text
 
 
+@allm.tool
+def get_weather(city: str) -> str:
+    """The weather of a city."""
+    return f"Heavy rain in {city}, 7 degrees."
+
+
+def test_a_loop_calls_a_tool_and_uses_its_result(engine: allm.Engine, runtime: allm.Runtime) -> None:
+    asked = "Use the tool get_weather for Paris and tell me what the weather is."
+    result = allm.chat(engine, asked, tools=[get_weather], max_tokens=40, api_key=KEY, runtime=runtime).raise_for_error()
+    assert result.halted_reason == "completed"
+    assert [one.result for step in result.steps for one in step.tool_results] == ["Heavy rain in Paris, 7 degrees."]
+    assert "rain" in result.text
+
+
 def test_images_are_taken(engine: allm.Engine, runtime: allm.Runtime) -> None:
     image = allm.Image.from_binary(png(64))
     without = ask(engine, "Describe this.", runtime, max_tokens=2)

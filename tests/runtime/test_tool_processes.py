@@ -319,18 +319,28 @@ def test_a_nursery_that_cannot_be_started_is_an_outcome(bench: Processes, monkey
     assert bench.run(lambda: 1).result == 1
 
 
+def test_a_runtime_that_ends_while_the_nursery_starts_leaves_none() -> None:
+    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.05):
+        bench = Processes(allm.Runtime())
+        pending = bench.start(sleep)
+        time.sleep(delay)
+        bench.runtime.stop(0)
+        assert pending.error() == "cancelled"
+    eventually(lambda: not psutil.Process().children(), "no process is left", 3)
+
+
 # the time is over
 
 
 @pytest.mark.parametrize("handler", [sleep, spin, hold])
 def test_a_handler_is_killed_at_its_timeout(handler: Callable[[], None], bench: Processes) -> None:
     bench.run(lambda: 1)
+    eventually(lambda: not bench.children(), "the first has ended")
     pending = bench.start(handler, timeout=0.2)
     eventually(bench.children, "it runs")
     (pid,) = bench.children()
     assert pending.error() == "timeout"
-    assert until(lambda: gone(pid), WAIT) < 1
-    assert bench.children() == []
+    assert until(lambda: gone(pid) and not bench.children(), WAIT) < 1
     assert bench.stats["abandoned"] == 0
     assert 0.2 <= pending.outcome().duration < 1
     assert len(pending.reports) == 1
@@ -442,9 +452,11 @@ runtime = allm.Runtime()
 ready = threading.Event()
 start(runtime, os.getpid, lambda outcome: ready.set())
 assert ready.wait(20)
+(nursery,) = runtime.workshop.processes
+while nursery._jobs:
+    time.sleep(0.001)
 start(runtime, spin)
 start(runtime, lambda: time.sleep(60))
-(nursery,) = runtime.workshop.processes
 while len(nursery._pids) < 2:
     time.sleep(0.01)
 print(nursery.process.pid, *nursery._pids.values(), flush=True)

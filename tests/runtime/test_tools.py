@@ -472,14 +472,15 @@ def test_without_a_timeout_a_handler_has_all_the_time(bench: Bench) -> None:
 
 
 def test_a_cancelled_job_is_reported_once(bench: Bench, release: threading.Event) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def handler(context: ToolContext) -> None:
+        begun.set()
         context.cancelled.wait(WAIT)  # type: ignore[attr-defined]  # pyright: ignore
         ended.set()
 
     pending = bench.start(handler)
-    eventually(lambda: bench.names() == [f"handler {pending.id}"], "it runs")
+    assert begun.wait(WAIT)
     bench.cancel(pending)
     bench.cancel(pending)
     assert pending.error() == "cancelled"

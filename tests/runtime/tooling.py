@@ -100,8 +100,9 @@ class Bench:
 
 
 @contextmanager
-def pulse(runtime: allm.Runtime, most: float = 1.0) -> Generator[None]:
-    """While inside, the runtime's loop is never away for longer than `most` seconds."""
+def pulse(runtime: allm.Runtime, most: float = 2.0) -> Generator[None]:
+    """While inside, the runtime's loop is never away for longer than `most` seconds: much for a machine that is busy, little for a
+    loop that waits for a handler."""
     gaps: list[float] = []
     over = threading.Event()
 

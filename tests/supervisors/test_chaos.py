@@ -40,6 +40,7 @@ from allm.supervisors.policy import Window, affected, should_restart
 from allm.supervisors.requests import ChildInfo
 from allm.supervisors.slots import Slot
 from allm.supervisors.states import CHILD
+from tests.conftest import Say
 from tests.supervisors.support import WAIT, Hooked, Journal, Loop, Probe, Watched, hold, later, raised, spec, tell, wait_until
 
 IDS = st.sampled_from("abcd")
@@ -353,11 +354,10 @@ LONG = settings(max_examples=400, stateful_step_count=50, deadline=None, suppres
 @pytest.mark.parametrize("machine", [Chaos, ChaosOnThreads])
 @pytest.mark.parametrize("how", [QUICK, pytest.param(LONG, marks=pytest.mark.slow)])
 def test_whatever_is_done_the_supervisor_knows_who_lives(
-    machine: Any, how: settings, steps: set[tuple[str, str]], tally: Tally, capsys: pytest.CaptureFixture[str]
+    machine: Any, how: settings, steps: set[tuple[str, str]], tally: Tally, say: Say
 ) -> None:
     run_state_machine_as_test(machine, settings=how)
-    with capsys.disabled():
-        print(f"\n{machine.__name__}: {tally}")  # noqa: T201
+    say(f"{machine.__name__}: {tally}")
     table = {(step.before, step.after) for step in CHILD}
     assert steps <= table
     if how is LONG:  # nothing is stopped here while it starts: test_stopping does that

@@ -55,6 +55,7 @@ from allm.supervisors.admin import restart_child, start_child, terminate_child, 
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher, PoolDispatcher, ThreadDispatcher
 from allm.supervisors.requests import StartChild
+from tests.conftest import Say
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import (
     WAIT,
@@ -155,13 +156,10 @@ class Stranger(ThreadingActor):
 
 
 @pytest.mark.slow
-def test_PY_03_no_ask_that_races_with_a_death_stays_open(
-    dispatch: Dispatcher, journal: Journal, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_PY_03_no_ask_that_races_with_a_death_stays_open(dispatch: Dispatcher, journal: Journal, say: Say) -> None:
     """300,000 asks in all over the three dispatchers."""
     outcome = race(dispatch, journal, rounds=500, asks=200)
-    with capsys.disabled():
-        print(f"\n{type(dispatch).__name__}: {outcome.total():,} asks against 500 deaths: {dict(outcome)}")  # noqa: T201
+    say(f"{type(dispatch).__name__}: {outcome.total():,} asks against 500 deaths: {dict(outcome)}")
     assert outcome.total() == 100_000
     assert outcome["unresolved"] == 0
     assert outcome["refused"] > 1000  # or it was no race

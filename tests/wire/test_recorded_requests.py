@@ -12,11 +12,11 @@ import pytest
 
 import allm
 from tests import corpus
+from tests.conftest import Say
 from tests.corpus import requires_recordings
 from tests.wire.judging import Judge, judged
 from tests.wire.reading.common import Inexpressible, Json, Reading
 from tests.wire.reading.exceptions import BEYOND_THE_TYPES, INEXPRESSIBLE, NOT_CARRIED
-from tests.wire.reading.figures import FIGURES
 from tests.wire.reading.wires import WIRES, model_in
 
 LEAST = 0.95
@@ -47,12 +47,12 @@ def readings(wire: str) -> tuple[dict[str, tuple[Reading, Json]], dict[str, str]
 
 
 @by_wire
-def test_nearly_all_requests_are_expressible_and_the_others_are_known(wire: str) -> None:
+def test_nearly_all_requests_are_expressible_and_the_others_are_known(wire: str, say: Say) -> None:
     found, stopped = readings(wire)
     assert stopped == INEXPRESSIBLE[wire]
     assert len(found) >= LEAST * len(recorded(wire))
     assert len(recorded(wire)) > 300
-    FIGURES[wire] = f"{wire}: {len(recorded(wire))} recorded, {len(found)} expressible and written back in the same meaning"
+    say(f"{wire}: {len(recorded(wire))} requests recorded, {len(found)} expressible and written back in the same meaning")
 
 
 @by_wire
@@ -79,14 +79,14 @@ def test_a_body_that_says_something_else_is_told_from_it(wire: str) -> None:
 
 @judged
 @by_wire
-def test_what_is_written_back_is_accepted(wire: str, judge: Judge) -> None:
+def test_what_is_written_back_is_accepted(wire: str, judge: Judge, say: Say) -> None:
     found = readings(wire)[0]
     verdicts = judge.verdicts(WIRES[wire].judge, [body for _, body in found.values()])
     refused = {name: wrong for name, wrong in zip(found, verdicts, strict=True) if wrong}
     assert {name: known_field(wrong) for name, wrong in refused.items()} == BEYOND_THE_TYPES[wire]
     bodies = [recorded(wire)[name][0] for name in refused]
     assert all(judge.verdicts(WIRES[wire].judge, bodies)), "the recorded body is beyond the types, too"
-    FIGURES[wire] = f"{FIGURES.get(wire, wire)}; {len(found) - len(refused)} judged right on their own wire"
+    say(f"{wire}: {len(found) - len(refused)} of {len(found)} judged right on their own wire")
 
 
 def known_field(wrong: list[str]) -> str:
@@ -99,7 +99,7 @@ def known_field(wrong: list[str]) -> str:
 
 @judged
 @by_wire
-def test_what_is_written_for_another_wire_is_accepted(wire: str, judge: Judge) -> None:
+def test_what_is_written_for_another_wire_is_accepted(wire: str, judge: Judge, say: Say) -> None:
     not_carried: dict[str, list[str]] = {}
     for other in WIRES.values():
         if other.name == wire:
@@ -111,7 +111,7 @@ def test_what_is_written_for_another_wire_is_accepted(wire: str, judge: Judge) -
             except allm.ValidationError:
                 not_carried.setdefault(name, []).append(other.name)
         assert judge.refused(other.judge, bodies) == []
-        FIGURES[wire] = f"{FIGURES.get(wire, wire)}; {len(bodies)} at {other.name}"
+        say(f"{wire}: {len(bodies)} judged right at {other.name}")
     assert {name: sorted(wires) for name, wires in not_carried.items()} == {
         name: sorted(wires) for name, (_, *wires) in NOT_CARRIED[wire].items()
     }

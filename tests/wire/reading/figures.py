@@ -1,3 +1,0 @@
-"""Figures that tests tell for the terminal summary: a line a wire."""
-
-FIGURES: dict[str, str] = {}
