@@ -102,6 +102,9 @@ class Player:
             checked=pick([True, False]), form=(form := pick([None, FORM])), finalize=form is not None and pick([True, False]),
             nudge=pick(["", "Now."]),
         )  # fmt: skip
+        if not reload and pick([True, False]):  # what comes together most rarely
+            rare = {"mode": "auto", "single": False, "max_turns": 1, "on_tool_error": "continue", "finalize": True}
+            self.state = begun(form=FORM, judged=pick([True, True, False]), checked=pick([True, False, False]), **rare)
         self.whimsical = 0.02 if long else pick([0.02, 0.1, 0.3])
         self.events: list[Event] = []
         self.waiting: list[Input] = []

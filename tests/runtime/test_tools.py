@@ -351,7 +351,7 @@ def test_two_hundred_calls_run_in_parallel(kind: str, bench: Bench) -> None:
     here: list[int] = []
 
     def handler(n: int) -> int:
-        barrier.wait(WAIT)
+        barrier.wait(WAIT * 2)
         return n
 
     async def handler_async(n: int) -> int:

@@ -3,12 +3,12 @@
 import asyncio
 import contextvars
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import allm
 from allm.order import LOOP, OrderChecker
@@ -112,8 +112,27 @@ def test_a_tool_that_fails_is_told_to_the_model_and_harms_no_sibling(sim: Simula
     assert (added.result, added.error) == (2, None)
     assert unknown.error is not None
     assert unknown.error.reason == "unknown_tool"
-    assert wrong.error is not None and wrong.error.reason == "invalid_arguments" and "a" in wrong.content
+    assert wrong.error is not None
+    assert wrong.error.reason == "invalid_arguments"
+    assert "a: expected integer" in wrong.content
     assert result.halted_reason == "completed"
+
+
+def say_halt(call: allm.ToolCall, error: allm.AllmError) -> str:
+    assert "no 7 here" in error.message
+    return "halt"
+
+
+def say_continue(call: allm.ToolCall, error: allm.AllmError) -> str:
+    return "continue"
+
+
+def say_instead(call: allm.ToolCall, error: allm.AllmError) -> dict[str, str]:
+    return {"instead": call.name}
+
+
+def say_nothing_sane(call: allm.ToolCall, error: allm.AllmError) -> float:
+    return 1 / 0
 
 
 @pytest.mark.parametrize(
@@ -121,10 +140,10 @@ def test_a_tool_that_fails_is_told_to_the_model_and_harms_no_sibling(sim: Simula
     [
         ("halt", "tool_error", "no 7 here"),
         ("continue", "completed", "no 7 here"),
-        (lambda call, error: "halt", "tool_error", "no 7 here"),
-        (lambda call, error: "continue", "completed", "no 7 here"),
-        (lambda call, error: {"instead": call.name}, "completed", "instead"),
-        (lambda call, error: 1 / 0, "tool_error", "no 7 here"),
+        (say_halt, "tool_error", "no 7 here"),
+        (say_continue, "completed", "no 7 here"),
+        (say_instead, "completed", "instead"),
+        (say_nothing_sane, "tool_error", "no 7 here"),
     ],
 )
 def test_what_follows_the_error_of_a_tool(sim: Simulator, engine: allm.Engine, policy: Any, halted: str, content: str) -> None:
@@ -176,10 +195,17 @@ def test_a_loop_without_end_is_ended_by_max_turns(sim: Simulator, engine: allm.E
 
 def test_halt_when_sees_each_step(sim: Simulator, engine: allm.Engine) -> None:
     sim.reply(*[called(("add", {"a": n})) for n in range(9)])
-    result = allm.chat(engine, "Go.", halt_when=lambda step: step.tool_results[0].result == 3)
+
+    def is_three(step: allm.StepResult) -> bool:
+        return bool(step.tool_results[0].result == 3)
+
+    def breaks(step: allm.StepResult) -> bool:
+        raise LookupError("nothing there")
+
+    result = allm.chat(engine, "Go.", halt_when=is_three)
     assert (result.halted_reason, len(result.steps)) == ("halt_when", 3)
     sim.reply(called(("add", {"a": 1})))
-    broken = allm.chat(engine, "Go.", halt_when=lambda step: step.nothing)
+    broken = allm.chat(engine, "Go.", halt_when=breaks)
     assert broken.halted_reason == "error"
     assert broken.error is not None
     assert broken.error.reason == "callback_failed"
@@ -295,14 +321,21 @@ def test_leaving_the_stream_of_a_loop_leaves_nothing(sim: Simulator, engine: all
     eventually(lambda: not runtime.stats()["calls"] and living() <= before, "every actor is gone")
 
 
+def buffered_once_full(runtime: allm.Runtime, request_id: str) -> int:
+    """How many events wait once the reader has paused."""
+    pipe = runtime._directory.turns[request_id].pipe  # pyright: ignore[reportPrivateUsage]
+    eventually(lambda: pipe.full, "the buffer is full")
+    return sum(len(batch) for batch in list(pipe._batches))  # pyright: ignore[reportPrivateUsage]
+
+
 def test_a_slow_consumer_slows_the_loop_not_memory(sim: Simulator, engine: allm.Engine) -> None:
     sim.reply(called(("add", {"a": 1})), Reply(text="x " * 5000))
-    seen = 0
-    for event in allm.stream(engine, "Go."):
-        seen += 1
-        if seen % 1000 == 0:
-            time.sleep(0)
-    assert seen > 5000
+    runtime, seen = allm.default_runtime(), 0
+    for number, event in enumerate(allm.stream(engine, "Go.", request_id="slow")):
+        seen += isinstance(event, allm.TextDelta)
+        if seen == 1 and number < 100:
+            assert buffered_once_full(runtime, "slow") < 3000
+    assert seen > 4990
 
 
 def test_asynchronous_handlers_run_on_the_callers_loop(sim: Simulator, engine: allm.Engine) -> None:
@@ -341,17 +374,13 @@ def test_handlers_see_the_callers_context(sim: Simulator, engine: allm.Engine) -
 
 def test_instructions_are_sent_first_at_every_step_and_not_stored(sim: Simulator, engine: allm.Engine) -> None:
     sim.reply(called(("add", {"a": 1})), Reply(text="ok"))
-    result = allm.chat(allm.Engine(**{**_fields(engine), "instructions": "Be brief."}), "Go.")
+    result = allm.chat(replace(engine, instructions="Be brief."), "Go.")
     assert [request.body["messages"][0]["content"] for request in sim.requests] == ["Be brief."] * 2
     assert texts(result)[0] == "Go."
 
 
-def _fields(engine: allm.Engine) -> dict[str, Any]:
-    return {name: getattr(engine, name) for name in ("adapter", "model", "base_url", "keys", "tools", "retry")}
-
-
 def test_only_the_end_of_a_long_thread_is_sent_and_less_when_it_overflows(sim: Simulator, engine: allm.Engine) -> None:
-    engine = allm.Engine(**{**_fields(engine), "history": allm.keep_last(4)})
+    engine = replace(engine, history=allm.keep_last(4))
     thread = allm.Thread()
     for n in range(6):
         thread = thread.add_user(f"q{n}").add_assistant(f"a{n}")

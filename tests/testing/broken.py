@@ -52,7 +52,7 @@ class Hasty(ChatDecoder):
 
     def end(self) -> list[Event]:
         events = super().end()
-        return events if self._ended else [*events, MessageCompleted(NOTHING)]
+        return events if self.ended else [*events, MessageCompleted(NOTHING)]
 
     def body(self, data: bytes) -> list[Event]:
         events = super().body(data)
@@ -73,21 +73,21 @@ class NeverEnds(ChatDecoder):
 class Strict(ChatDecoder):
     def feed(self, data: bytes) -> list[Event]:
         if b"hologram" in data or b"x_conformance" in data:
-            self._fail("malformed_response", "what is this?")
+            self._malformed("what is this?")
         return super().feed(data)
 
 
 class Lenient(ChatDecoder):
-    def _error(self, error: ErrorInfo) -> None:
+    def fail(self, error: ErrorInfo) -> None:
         pass
 
 
 class Babbles(ChatDecoder):
     """Tells errors as if the model had said them."""
 
-    def _error(self, error: ErrorInfo) -> None:
-        self._build.text(error.message)
-        super()._error(error)
+    def fail(self, error: ErrorInfo) -> None:
+        self.build.text(error.message)
+        super().fail(error)
 
 
 class RawOnly(ChatDecoder):
