@@ -20,7 +20,7 @@ from allm.freezing import freeze
 from allm.messages import ToolCallPart
 from allm.plain import MAX_DEPTH, Json
 from allm.tools import AskUser, Halt, Tool, ToolContext, ToolOutcome, bind
-from allm.turn import AWAITING, error_content
+from allm.turn_tools import AWAITING, error_content
 
 __all__ = ["NoResources", "Work", "conclude", "encode", "failed", "finished"]
 

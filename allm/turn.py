@@ -1,14 +1,13 @@
 """The turn machine: the agentic loop as a pure function, `step(state, input) -> (state, effects)`.
 
 The state is plain data at every boundary: it can be written down, read in another process, and goes on as if nothing had happened. No
-clock, no thread, no I/O: one machine serves single steps, whole loops, streams, sessions and recovery. `TABLE` holds every transition
-there is; one that is not in it is refused.
+clock, no thread, no I/O: one machine serves single steps, whole loops, streams, sessions and recovery. `turn_table.TABLE` holds every
+transition there is; one that is not in it is refused.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final
 
-import msgspec
 from msgspec.structs import replace
 
 from allm.errors import ErrorInfo
@@ -22,10 +21,8 @@ from allm.events import (
     ToolHalt,
     ToolResultEncoded,
 )  # fmt: skip
-from allm.messages import Message, Thread, ToolCallPart, user
-from allm.requests import ToolSpec
+from allm.messages import Message, Thread, user
 from allm.responses import ChatResult, Response, StepResult, ToolResult
-from allm.schemas import problem
 from allm.structured import problem_of
 from allm.tools import ToolOutcome
 from allm.turn_data import (
@@ -47,67 +44,18 @@ from allm.turn_data import (
     Judged,
     ModelEnded,
     Pending,
-    Phase,
     RunTool,
     Steer,
     ToolFinished,
     TurnState,
 )  # fmt: skip
+from allm.turn_table import ROWS, Row
+from allm.turn_tools import classified, error_content, halt_of, tool_messages
 
-__all__ = ["AWAITING", "NOT_ASKED", "TABLE", "IllegalTransition", "Row", "error_content", "step"]
-
-AWAITING: Final = "<awaiting user response>"
-"""What stands in the thread as the result of a tool that asked the user."""
-
-NOT_ASKED: Final = "not asked: one question at a time"
-"""And of one whose question has to wait, or that nobody waits for any more."""
+__all__ = ["IllegalTransition", "step"]
 
 _FINALIZED: Final = frozenset({"completed", "max_turns", "halt_when"})
 """The ends of a loop that structured finalisation follows."""
-
-
-class Row(NamedTuple):
-    """A transition: in this phase, on this input, by this rule, to that phase."""
-
-    phase: Phase
-    input: type
-    rule: str
-    next: Phase
-
-
-def _rows(phase: Phase, kind: type, **rules: str) -> list[Row]:
-    return [Row(phase, kind, rule, to) for rule, phases in rules.items() for to in phases.split()]  # type: ignore[arg-type]
-
-
-_SETTLED: Final = {
-    "tool_error": "done", "tool_halt": "done", "ask_user": "done", "manual_tool_calls": "done", "stepped": "done", "check": "checking",
-    "next": "model", "max_turns": "done", "finalize": "model",
-}  # fmt: skip
-"""What may follow when every tool of a step is over."""
-
-TABLE: Final[tuple[Row, ...]] = (
-    *_rows("ready", Begin, call="model"),
-    *_rows("ready", Cancel, cancelled="done"),
-    *_rows("ready", Steer, steered="ready"),
-    *_rows("model", ModelEnded, tools="tools", reask="model", completed="done", finalized="done", **{
-        rule: to for rule, to in _SETTLED.items() if rule not in ("tool_halt", "ask_user")
-    }, cancelled="done"),
-    *_rows("model", Failed, failed="done", broken="done", cancelled="done"),
-    *_rows("model", Cancel, cancelling="model"),
-    *_rows("model", Steer, steered="model"),
-    *_rows("tools", ToolFinished, waiting="tools", judge="tools", late="tools", **_SETTLED),
-    *_rows("tools", Judged, waiting="tools", late="tools", **_SETTLED),
-    *_rows("tools", Cancel, cancelled="done"),
-    *_rows("tools", Steer, steered="tools"),
-    *_rows("checking", Failed, broken="done"),
-    *_rows("checking", Checked, next="model", max_turns="done", halt_when="done", finalize="model"),
-    *_rows("checking", Cancel, cancelled="done"),
-    *_rows("checking", Steer, steered="checking"),
-    *(Row("done", kind, "over", "done") for kind in get_args(Input)),
-)  # fmt: skip
-"""Every transition. After the end nothing changes any more."""
-
-_ROWS: Final = frozenset(TABLE)
 
 
 class IllegalTransition(Exception):
@@ -123,7 +71,7 @@ def step(state: TurnState, input: Input) -> tuple[TurnState, list[Effect]]:
         raise IllegalTransition(f"{type(input).__name__} in phase {state.phase}")
     effects: list[Effect] = []
     new = handler(state, input, effects)
-    if Row(state.phase, type(input), new.rule, new.phase) not in _ROWS:
+    if Row(state.phase, type(input), new.rule, new.phase) not in ROWS:
         raise IllegalTransition(f"{state.phase}, {type(input).__name__}: {new.rule} to {new.phase} is not in the table")
     return new, effects
 
@@ -157,7 +105,7 @@ def _ended(state: TurnState, input: ModelEnded, effects: list[Effect]) -> TurnSt
     calls = response.tool_calls if state.finalizing is None else ()
     if not calls:
         return _answered(state, response, effects)
-    state = replace(state, pending=tuple(_classified(state, call) for call in calls))
+    state = replace(state, pending=tuple(classified(state, call) for call in calls))
     effects.extend(Emit(ToolExecutionStarted(one.call.id, one.call.name, one.call.arguments)) for one in state.pending if _runs(one))
     if any(_runs(one) for one in state.pending):
         effects.append(Commit())
@@ -212,40 +160,6 @@ def _failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState
 # running tools
 
 
-def _classified(state: TurnState, call: ToolCallPart) -> Pending:
-    """What becomes of a call before anything runs."""
-    specs = {tool.name: tool for tool in state.request.tools}
-    spec = specs.get(call.name)
-    if state.options.mode == "manual" or (spec is not None and spec.manual):
-        return Pending(call=call, state="manual")
-    if spec is None:
-        known = ", ".join(specs) or "none"
-        return _refused(call, ErrorInfo("tool", "unknown_tool", f"there is no tool {call.name!r}; the tools are: {known}"))
-    wrong = _wrong_arguments(call, spec)
-    return _refused(call, ErrorInfo("tool", "invalid_arguments", wrong)) if wrong is not None else Pending(call=call)
-
-
-def _refused(call: ToolCallPart, error: ErrorInfo) -> Pending:
-    return Pending(call=call, outcome=ToolOutcome(id=call.id, name=call.name, error=error, content=error_content(error.message)))
-
-
-def _wrong_arguments(call: ToolCallPart, spec: ToolSpec) -> str | None:
-    if not call.arguments and call.raw_arguments is not None and not _is_object(call.raw_arguments):
-        return "the arguments are no JSON object"
-    wrong = problem(call.arguments, spec.schema) if spec.schema else None
-    return f"the arguments do not fit the schema of {call.name!r}: {wrong}" if wrong is not None else None
-
-
-def _is_object(raw: str) -> bool:
-    """Whether `{}` is what the model wrote, not what is left of something else."""
-    return not raw.strip() or raw.split() == ["{}"] or raw.split() == ["{", "}"]
-
-
-def error_content(message: str) -> str:
-    """What the model reads of a tool that failed."""
-    return msgspec.json.encode({"error": message}).decode()
-
-
 def _finish_tool(state: TurnState, input: ToolFinished, effects: list[Effect]) -> TurnState:
     if not any(one.call.id == input.outcome.id and one.state == "running" for one in state.pending):
         return replace(state, rule="late")
@@ -296,8 +210,8 @@ def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -
     response = state.response
     assert response is not None, "tools without an answer that calls them"
     asked = next((one.outcome for one in state.pending if one.outcome is not None and one.outcome.ask is not None), None)
-    state = _stepped(state, response, (response.message, *_tool_messages(state, asked)), effects)
-    reason, rule, error = _halt_of(state, asked)
+    state = _stepped(state, response, (response.message, *tool_messages(state, asked)), effects)
+    reason, rule, error = halt_of(state, asked)
     if reason is not None:
         return _finished(state, rule, effects, reason=reason, asked=asked, error=error)
     if state.options.single:
@@ -306,34 +220,6 @@ def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -
         effects.append(Check(state.steps[-1]))
         return replace(state, rule="check", phase="checking")
     return _onward(state, effects)
-
-
-def _tool_messages(state: TurnState, asked: ToolOutcome | None) -> list[Message]:
-    """The results in the order of the calls, and the question to the user, so that the thread is well-formed."""
-    messages: list[Message] = []
-    for one in state.pending:
-        if (outcome := one.outcome) is not None:
-            content = outcome.content if outcome.ask is None else AWAITING if outcome is asked else NOT_ASKED
-            metadata = {"is_error": True} if outcome.error is not None else {}
-            messages.append(Message("tool", content, tool_call_id=outcome.id, metadata=metadata))
-    if asked is not None and asked.ask is not None:
-        messages.append(Message("assistant", asked.ask.question, metadata={"ask_user": True, "tool_call_id": asked.id}))
-    return messages
-
-
-def _halt_of(state: TurnState, asked: ToolOutcome | None) -> tuple[str | None, str, ErrorInfo | None]:
-    """(halted reason, rule, error) if this step is the last, in the order in which they count."""
-    halting = next((one.outcome for one in state.pending if one.halts and one.outcome is not None), None)
-    if halting is not None:
-        return "tool_error", "tool_error", halting.error
-    halt = next((one.outcome.halt for one in state.pending if one.outcome is not None and one.outcome.halt is not None), None)
-    if halt is not None:
-        return halt.reason, "tool_halt", None
-    if asked is not None:
-        return "ask_user", "ask_user", None
-    if any(one.state == "manual" for one in state.pending):
-        return "manual_tool_calls", "manual_tool_calls", None
-    return None, "", None
 
 
 def _stepped(state: TurnState, response: Response, messages: tuple[Message, ...], effects: list[Effect]) -> TurnState:
@@ -423,7 +309,7 @@ def _cancel_tools(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnSta
         elif one.state == "judging" and one.outcome is not None:
             state = _closed(state, one.outcome, False, effects)
     assert state.response is not None, "tools without an answer that calls them"
-    messages = (state.response.message, *_tool_messages(state, None))
+    messages = (state.response.message, *tool_messages(state, None))
     return _finished(_stepped(state, state.response, messages, effects), "cancelled", effects)
 
 

@@ -7,6 +7,7 @@ from typing import get_args
 from allm import errors, events, order, turn
 from allm.providers import adapter, openai_chat, openai_image_limits
 from allm.retry import RETRIED
+from allm.turn_table import TABLE
 
 TARGET = Path(__file__).with_name("reference.md")
 
@@ -38,7 +39,7 @@ def order_table(states: dict[str, dict[type, str]]) -> list[str]:
 def turn_diagram() -> list[str]:
     """The phases of a turn and the rules between them."""
     ways: dict[tuple[str, str, str], list[str]] = {}
-    for row in turn.TABLE:
+    for row in TABLE:
         if row.phase != row.next:
             ways.setdefault((row.phase, row.input.__name__, row.next), []).append(row.rule)
     lines = [f"    {phase} --> {then}: {kind} ({', '.join(rules)})" for (phase, kind, then), rules in ways.items()]
@@ -48,7 +49,7 @@ def turn_diagram() -> list[str]:
 def turn_table() -> list[str]:
     """Every transition of the turn machine."""
     rows = ["| in phase | on | by the rule | to |", "|---|---|---|---|"]
-    rows += [f"| {row.phase} | `{row.input.__name__}` | {row.rule} | {row.next} |" for row in turn.TABLE if row.phase != "done"]
+    rows += [f"| {row.phase} | `{row.input.__name__}` | {row.rule} | {row.next} |" for row in TABLE if row.phase != "done"]
     return [*rows, "| done | anything | over | done |"]
 
 

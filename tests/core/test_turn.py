@@ -20,7 +20,7 @@ from allm.order import LOOP, OrderChecker
 from allm.requests import JsonSchema, Request, ToolSpec
 from allm.responses import ChatResult, Response, StepResult
 from allm.tools import AskUser, Halt, ToolOutcome
-from allm.turn import AWAITING, TABLE, IllegalTransition, Row, step
+from allm.turn import IllegalTransition, step
 from allm.turn_data import (
     Begin,
     CallModel,
@@ -45,6 +45,8 @@ from allm.turn_data import (
     TurnOptions,
     TurnState,
 )  # fmt: skip
+from allm.turn_table import TABLE, Row
+from allm.turn_tools import AWAITING
 from allm.usage import Usage
 from allm.validate import validate
 from tests.conftest import Say
