@@ -31,6 +31,7 @@ class AsyncRun:
         self._context = context
         self._ended = ended
         self._task: asyncio.Task[None] | None = None
+        self._told = False
 
     def start(self) -> None:
         """Any thread. Raises RuntimeError if the loop is closed."""
@@ -46,6 +47,7 @@ class AsyncRun:
     def _begin(self) -> None:
         if not self.cancel_seen:
             self._task = self.loop.create_task(self._run(), context=self._context)
+            self._task.add_done_callback(self._done)
 
     def _cancel(self) -> None:
         self.cancel_seen = True
@@ -60,7 +62,12 @@ class AsyncRun:
             value = await finished(self._call)
         except BaseException as error:  # SystemExit too: it would end the loop
             failure = error
+        self._told = True
         self._ended(value, failure)
+
+    def _done(self, _: object) -> None:
+        if not self._told:  # a task that is cancelled before its first step runs nothing of its own
+            self._ended(None, asyncio.CancelledError())
 
 
 class ToolLoop:

@@ -27,6 +27,10 @@ class Cancelled(Protocol):
     """Whether a call was cancelled or timed out; true once it was."""
 
     def is_set(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits so many seconds (None: without end) until it is true; whether it is."""
+        ...
+
     def __bool__(self) -> bool: ...
 
 
@@ -34,6 +38,9 @@ class _Never:
     """Of a call that nobody cancels."""
 
     def is_set(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
         return False
 
     def __bool__(self) -> bool:

@@ -26,6 +26,7 @@ from allm.actors.toolwork import Work
 from allm.errors import ErrorInfo, ToolError
 from allm.messages import ToolCallPart
 from allm.tools import Tool, ToolContext, ask_user, halt
+from tests.conftest import Say
 from tests.runtime.process_tools import hold, pid_of, sleep, spin
 from tests.runtime.support import WAIT, eventually
 from tests.runtime.tooling import Bench, Handler, gone, pulse, until
@@ -413,7 +414,7 @@ def test_a_process_that_a_handler_forks_reports_nothing(leave: str, bench: Proce
     assert len(pending.reports) == 1
 
 
-def test_a_hundred_endless_loops_are_dead_within_a_second_of_their_timeout(bench: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_endless_loops_are_dead_within_a_second_of_their_timeout(bench: Processes, say: Say) -> None:
     bench.run(lambda: 1)
     for handler in (spin, sleep):
         with pulse(bench.runtime):
@@ -422,8 +423,7 @@ def test_a_hundred_endless_loops_are_dead_within_a_second_of_their_timeout(bench
             assert {each.error() for each in several} == {"timeout"}
             reported = time.monotonic() - begun
             left = until(lambda: not bench.children(), WAIT)
-        with capsys.disabled():
-            print(f"\n100 processes, {handler.__name__}: reported after {reported:.2f} s, the last gone {left:.2f} s later", end="")
+        say(f"100 processes, {handler.__name__}: reported after {reported:.2f} s, the last gone {left:.2f} s later")
         assert left < 1
         assert all(each.outcome().duration < 1.2 for each in several)
         assert bench.stats["running"] == 0

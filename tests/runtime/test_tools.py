@@ -428,7 +428,7 @@ def test_a_well_behaved_handler_stops_when_it_is_told(bench: Bench) -> None:
     stopped = threading.Event()
 
     def handler(context: ToolContext) -> None:
-        if context.cancelled.wait(WAIT):  # type: ignore[attr-defined]  # pyright: ignore
+        if context.cancelled.wait(WAIT):
             stopped.set()
 
     assert bench.error(handler, timeout=0.05) == "timeout"
@@ -476,7 +476,7 @@ def test_a_cancelled_job_is_reported_once(bench: Bench, release: threading.Event
 
     def handler(context: ToolContext) -> None:
         begun.set()
-        context.cancelled.wait(WAIT)  # type: ignore[attr-defined]  # pyright: ignore
+        context.cancelled.wait(WAIT)
         ended.set()
 
     pending = bench.start(handler)
@@ -633,6 +633,18 @@ def test_an_asynchronous_handler_is_cancelled_at_its_timeout(bench: Bench) -> No
     assert bench.stats["abandoned"] == 0
     assert bench.run(asyncio.sleep, {"delay": 0}).error is None
     assert len(pending.reports) == 1
+
+
+def test_one_that_is_cancelled_before_its_first_step_has_come_back(bench: Bench) -> None:
+    async def caller() -> Pending:
+        pending = bench.start(asyncio.sleep, {"delay": WAIT}, loop=asyncio.get_running_loop(), timeout=0.05)
+        time.sleep(0.3)  # the loop is away, and then finds the start and the end of it at once
+        await asyncio.sleep(0.1)
+        return pending
+
+    assert asyncio.run(caller()).error() == "timeout"
+    assert bench.stats == {"running": 0, "done": 0, "failed": 1, "timed_out": 1, "abandoned": 0, "stuck": 0}
+    assert bench.runtime.workshop.running == {}
 
 
 def test_one_that_swallows_its_cancellation_is_abandoned(bench: Bench) -> None:

@@ -160,7 +160,7 @@ def test_to_cancel_a_conversation_tells_its_tools(runtime: allm.Runtime) -> None
 
     def handler(context: allm.ToolContext) -> None:
         begun.set()
-        if context.cancelled.wait(WAIT):  # type: ignore[attr-defined]  # pyright: ignore
+        if context.cancelled.wait(WAIT):
             seen.set()
 
     assert cancelled(runtime, scripted([("t", {})], [Tool(name="t", handler=handler)]), begun.is_set).halted_reason == "cancelled"
