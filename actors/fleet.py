@@ -14,6 +14,7 @@ from allm.actors.bridge import bridge_of
 from allm.actors.call import Call, Plan
 from allm.actors.runtime import Runtime
 from allm.errors import EngineError, StreamError
+from allm.supervisors.here import waiting
 
 __all__ = ["WIDTH", "Fleet"]
 
@@ -40,7 +41,9 @@ class Fleet:
             while self._waiting or self._running:
                 while (call := self._next()) is not None:
                     call.pipe.when_done(partial(ended.put, call))
-                self._settle(ended.get())
+                with waiting(None, "waiting for calls"):
+                    call = ended.get()
+                self._settle(call)
         finally:
             self._abandon()
 

@@ -13,6 +13,7 @@ from allm.actors.runtime import Runtime, default_runtime
 from allm.engine import Engine
 from allm.errors import AllmError, EngineError, ValidationError
 from allm.responses import Response
+from allm.supervisors.here import waiting
 
 __all__ = ["map", "map_async"]
 
@@ -93,7 +94,9 @@ def _sync(flow: _Flow) -> Iterator[tuple[int, Response | AllmError]]:
             if flow.failed:
                 yield flow.failed.pop()
             elif flow.running:
-                yield flow.take(ended.get())
+                with waiting(None, "waiting for calls"):
+                    index = ended.get()
+                yield flow.take(index)
             else:
                 return
     finally:

@@ -14,6 +14,7 @@ from allm.actors.bridge import bridge_of
 from allm.errors import AllmError
 from allm.events import Event
 from allm.responses import Response
+from allm.supervisors.here import waiting
 
 __all__ = ["LIMIT", "Pipe"]
 
@@ -96,8 +97,9 @@ class Pipe:
         self._waiters.append(gate.release)
         if self._batches or self.done:
             self._forget(gate.release)
-        else:
-            gate.acquire()  # whoever wakes us takes us off the list
+        else:  # whoever wakes us takes us off the list; a worker of a pool lends its place meanwhile
+            with waiting(None, "waiting for a call"):
+                gate.acquire()
 
     async def wait_async(self) -> None:
         """The same for a task of the running loop."""

@@ -83,7 +83,7 @@ class Runtime:
         self._thread = threading.Thread(target=self._run, name="allm-loop", daemon=True)
         self._dispatcher = LoopDispatcher(self._loop)
         # Callbacks that block must not keep another call from its key.
-        self.pool = PoolDispatcher(16, name="allm-pool")
+        self.pool = PoolDispatcher(64, name="allm-pool")
         self._errands = PoolDispatcher(64, name="allm-keys")
         self._directory = Directory(self._dispatcher.timers)
         self.workshop = Workshop(self._loop)

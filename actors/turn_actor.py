@@ -4,6 +4,8 @@ Runs on the loop. Model calls go the way of every call; their events pass straig
 Functions of the user (instructions, history, `halt_when`, `on_tool_error`) run on the pool, tools where `tools.py` runs them.
 """
 
+import asyncio
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -24,7 +26,8 @@ from allm.events import Event
 from allm.freezing import freeze
 from allm.messages import ToolCallPart
 from allm.responses import Response, StepResult
-from allm.supervisors import Actor, Exit, log
+from allm.supervisors import Actor, Exit
+from allm.supervisors.here import waiting
 from allm.tools import ToolContext, ToolOutcome
 from allm.turn import step
 from allm.turn_data import (
@@ -87,11 +90,11 @@ class TurnActor(Actor):
             super().on_receive(message)
 
     def on_exit(self, reason: Exit) -> None:
-        self._cancel_model()
         self._cancel_tools(tuple(self._jobs))
 
     def _feed(self, input: Input) -> None:
         self._state, effects = step(self._state, input)
+        self._turn.state = self._state
         for effect in effects:
             if isinstance(effect, Emit):
                 self._told.append(effect.event)
@@ -117,7 +120,7 @@ class TurnActor(Actor):
             case CancelTools(ids):
                 self._cancel_tools(ids)
             case Judge():
-                self._ask(partial(_judge, self._turn.plan, effect), partial(_not_judged, effect.call.id))
+                self._ask(partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
             case Check(made):
                 self._ask(partial(_check, self._turn.plan, made), _not_checked)
             case Done(result):
@@ -226,22 +229,37 @@ def _not_planned(number: int, error: BaseException) -> Planned:
 def _judge(plan: TurnPlan, effect: Judge) -> Judged:
     decide = plan.functions.on_tool_error
     assert decide is not None
-    verdict = decide(effect.call, effect.error.exception())
+    verdict = _awaited(plan, decide(effect.call, effect.error.exception()))
     if verdict == "continue" or verdict == "halt":
         return Judged(effect.call.id, verdict)
     value = freeze(verdict, "on_tool_error")
     return Judged(effect.call.id, "replace", value, encode(value, plan.functions.encoder))
 
 
-def _not_judged(id: str, error: BaseException) -> Judged:
-    log.error("on_tool_error_failed", error=repr(error))
-    return Judged(id, "halt")
+def _not_judged(effect: Judge, error: BaseException) -> Judged:
+    info = _info(error, f"on_tool_error failed at {effect.error.message!r}")
+    return Judged(effect.call.id, "halt", error=info)
 
 
 def _check(plan: TurnPlan, made: StepResult) -> Checked:
     decide = plan.functions.halt_when
     assert decide is not None
-    return Checked(bool(decide(made)))
+    return Checked(bool(_awaited(plan, decide(made))))
+
+
+def _awaited(plan: TurnPlan, value: Any) -> Any:
+    """What a function gave; if that is a coroutine, what it comes to, on the caller's loop if he waits as a task."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    if plan.loop is None or not plan.loop.is_running():
+        return asyncio.run(wait())
+    future = asyncio.run_coroutine_threadsafe(wait(), plan.loop)
+    with waiting(None, "waiting for a function of the caller"):
+        return future.result()
 
 
 def _not_checked(error: BaseException) -> Failed:

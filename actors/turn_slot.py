@@ -13,7 +13,7 @@ from allm.actors.turn_plan import TurnPlan
 from allm.errors import AllmError, ErrorInfo
 from allm.events import ErrorOccurred, Event, TextDelta, ToolCallDelta
 from allm.responses import ChatResult, Response, StepResult
-from allm.turn import step
+from allm.turn import interrupted, step
 from allm.turn_data import Cancel, Done, Emit
 
 __all__ = ["StepPipe", "Turn"]
@@ -30,6 +30,8 @@ class Turn:
         self.pipe = Pipe(live=not plan.options.folding)
         self.actor: ActorRef[Any] | None = None
         self.call: Call | None = None
+        self.state = plan.state
+        """Where the machine stands: what is left of the turn if its actor goes."""
         self.ended = False
         self.cancel_asked = False
         self._listening = listening
@@ -52,7 +54,7 @@ class Turn:
         if self.ended:
             return
         self.ended = True
-        end = partial(self.pipe.finish, cast("Any", result), error)
+        end = partial(self.pipe.finish, cast("Any", result), error if result is None else None)
         if self._listening is None:
             end()
         else:
@@ -65,22 +67,31 @@ class Turn:
         self.finish(next((effect.result for effect in effects if isinstance(effect, Done)), None), None)
 
     def fail(self, error: ErrorInfo) -> None:
-        """Ended by something that is none of its own."""
-        if not self.ended:
-            self.emit([ErrorOccurred(error)])
-            self.finish(None, error.exception())
+        """Ended by something that is none of its own: what it had is its result. On the loop."""
+        if self.ended:
+            return
+        call, self.call = self.call, None
+        half = None
+        if call is not None and not call.ended:
+            call.fail(error)  # closes what is open
+            half = cast("StepPipe", call.pipe).response
+            self.runtime.withdraw(call)
+        _, effects = interrupted(self.state, error, half)
+        self.emit([effect.event for effect in effects if isinstance(effect, Emit)])
+        self.finish(next((effect.result for effect in effects if isinstance(effect, Done)), None), error.exception())
 
 
 class StepPipe:
     """Stands in for the pipe of a model call: events go on to the turn's own, which also says when the reader must pause."""
 
-    __slots__ = ("_ended", "_turn", "done", "live")
+    __slots__ = ("_ended", "_turn", "done", "live", "response")
 
     def __init__(self, turn: Turn, ended: Callable[[Response | None, AllmError | None], None]) -> None:
         self._turn = turn
         self._ended = ended
         self.live = True
         self.done = False
+        self.response: Response | None = None
 
     @property
     def full(self) -> bool:
@@ -100,5 +111,5 @@ class StepPipe:
     def finish(self, response: Response | None, error: AllmError | None) -> None:
         """The end of the call."""
         if not self.done:
-            self.done = True
+            self.done, self.response = True, response
             self._ended(response, error)

@@ -65,16 +65,13 @@ class Turns(DynamicSupervisor):
         if turn is not None:
             stopping = self._directory.stopping
             error = ErrorInfo("stream", "cancelled", "the runtime was stopped", request_id=turn.id)
-            crashed = ErrorInfo("stream", "unknown", f"the turn's actor ended ({exit.kind}): {exit.detail}", request_id=turn.id)
+            crashed = ErrorInfo("stream", "unknown", f"the turn's actor ended ({exit.kind})", request_id=turn.id)
             self._over_with(turn, error if stopping else crashed)
 
     def _over_with(self, turn: Turn, error: ErrorInfo | None) -> None:
         """The turn is over; the caller gets its end whatever the way there."""
         if error is not None:
             turn.fail(error)
-        call, turn.call = turn.call, None
-        if call is not None and not call.pipe.done:  # its actor was killed
-            turn.runtime.withdraw(call)
         turn.runtime.forget(turn.plan)
         self._directory.turns.pop(turn.id, None)
         self._directory.call_ended.set()

@@ -226,9 +226,10 @@ class RawChunk(Value, frozen=True):
 
 
 class ErrorOccurred(Value, frozen=True, tag="error"):
-    """The stream failed. Terminal."""
+    """The stream failed. Terminal. `result` is what a step or a loop had come to until then, if anything."""
 
     error: ErrorInfo
+    result: StepResult | ChatResult | None = None
 
 
 Event: TypeAlias = (

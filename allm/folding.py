@@ -24,8 +24,9 @@ from allm.events import (
     ToolCallCompleted,
     ToolCallStarted,
 )  # fmt: skip
-from allm.messages import Part, ReasoningPart, TextPart
+from allm.messages import Part, ReasoningPart, TextPart, Thread
 from allm.responses import ChatResult, Response, StepResult
+from allm.usage import Usage
 
 __all__ = ["Fold", "fold", "text"]
 
@@ -41,6 +42,7 @@ class Fold:
         self._parts: dict[str, Part | None] = {}
         self._result: Response | StepResult | ChatResult | None = None
         self._error: ErrorInfo | None = None
+        self._steps: list[StepResult] = []
 
     def add(self, event: Event) -> None:
         """The next event."""
@@ -65,24 +67,30 @@ class Fold:
             case _:
                 self._frame(event)
 
+    def _begin(self) -> None:
+        """A round trip begins: what the one before it came to is no result of the whole any more."""
+        self._id = self._model = self._result = None
+        self._texts.clear()
+        self._parts.clear()
+
     def _frame(self, event: Event) -> None:
         match event:
             case RequestStarted(request_id):
-                self._request_id = request_id
+                self._request_id = self._request_id or request_id
+                self._begin()
             case MessageStarted(id, model):
                 self._id, self._model = id, model
             case RetryScheduled() | StreamRestarted():
-                self._id = self._model = None
-                self._texts.clear()
-                self._parts.clear()
+                self._begin()
             case MessageCompleted(response):
                 self._result = response
             case StepCompleted(step):
+                self._steps.append(step)
                 self._result = step
             case ChatCompleted(result):
                 self._result = result
-            case ErrorOccurred(error):
-                self._error = error
+            case ErrorOccurred(error, result):
+                self._error, self._result = error, result or self._result
             case _:
                 pass
 
@@ -91,10 +99,18 @@ class Fold:
         if self._result is not None:
             return self._result
         error = self._error
-        if error is not None and not self._parts:
+        if error is not None and not self._parts and not self._steps:
             raise error.exception()
         if error is None:
             error = ErrorInfo("adapter", "truncated", "the events end without a terminal event", request_id=self._request_id)
+        partial = self._partial(error)
+        if not self._steps:
+            return partial
+        messages = tuple(message for step in self._steps for message in step.messages)
+        usage = sum((step.response.usage for step in self._steps), Usage())
+        return ChatResult(Thread(messages), tuple(self._steps), partial, "error", usage, error=error)
+
+    def _partial(self, error: ErrorInfo) -> Response:
         return Response(
             id=self._id,
             request_id=self._request_id,

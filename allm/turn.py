@@ -52,7 +52,7 @@ from allm.turn_data import (
 from allm.turn_table import ROWS, Row
 from allm.turn_tools import classified, error_content, halt_of, tool_messages
 
-__all__ = ["IllegalTransition", "step"]
+__all__ = ["IllegalTransition", "interrupted", "step"]
 
 _FINALIZED: Final = frozenset({"completed", "max_turns", "halt_when"})
 """The ends of a loop that structured finalisation follows."""
@@ -144,17 +144,31 @@ def _failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState
         state = replace(state, usage=state.usage + partial.usage)
     if state.cancelled:
         return _cancelled(state, partial, effects)
-    partial = partial or (state.response if state.reask else None)
+    return _broken(state, partial or (state.response if state.reask else None), input.error, effects)
+
+
+def _broken(state: TurnState, partial: Response | None, error: ErrorInfo, effects: list[Effect]) -> TurnState:
+    """Nothing more comes. What there was is the result; if there was nothing, the error is raised."""
     if partial is None and not state.steps:
-        effects += [Emit(ErrorOccurred(input.error)), Fail(input.error)]
+        effects += [Emit(ErrorOccurred(error)), Fail(error)]
         return replace(state, rule="failed", phase="done")
     if state.options.single and partial is not None:
         result: StepResult | ChatResult = StepResult(partial)
     else:
-        result = _result(state, "error", error=input.error, final=partial)
-    told = ChatCompleted(result) if state.steps and isinstance(result, ChatResult) else ErrorOccurred(input.error)
+        result = _result(state, "error", error=error, final=partial)
+    told = ChatCompleted(result) if state.steps and isinstance(result, ChatResult) else ErrorOccurred(error, result)
     effects += [Emit(told), Done(result)]
     return replace(state, rule="broken", phase="done", result=result)
+
+
+def interrupted(state: TurnState, error: ErrorInfo, partial: Response | None) -> tuple[TurnState, list[Effect]]:
+    """The end of a turn whose driver is gone, in any phase but the last: nothing is lost that it had. `partial` is what had come of an
+    answer."""
+    effects: list[Effect] = []
+    if partial is not None:
+        state = replace(state, usage=state.usage + partial.usage)
+    called = state.response if state.phase == "tools" or state.reask else None
+    return _broken(state, partial or called, error, effects), effects
 
 
 # running tools
@@ -200,6 +214,8 @@ def _judged(state: TurnState, input: Judged, effects: list[Effect]) -> TurnState
     outcome = one.outcome
     if input.verdict == "replace":
         outcome = replace(outcome, error=None, result=input.value, content=input.content)
+    elif input.error is not None:
+        outcome = replace(outcome, error=input.error)
     return _settled(_closed(state, outcome, input.verdict == "halt", effects), effects)
 
 
@@ -323,6 +339,8 @@ def _cancelled(state: TurnState, response: Response | None, effects: list[Effect
     """Cancelled while the model had the word: what it had said is kept, marked."""
     if response is None:
         response = Response(request_id=state.options.request_id, model=state.request.model, finish_reason="cancelled")
+    if state.steps and not response.message.content:  # the next one had not begun
+        return _finished(replace(state, pending=()), "cancelled", effects)
     message, partial = response.message, response.finish_reason == "cancelled"
     if partial:
         message = replace(message, metadata={**message.metadata, "cancelled": True})

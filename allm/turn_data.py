@@ -131,12 +131,14 @@ class ToolFinished(msgspec.Struct, frozen=True):
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What the caller's function says to the error of a tool. `value` and `content` stand in for its result where it is `replace`."""
+    """What the caller's function says to the error of a tool. `value` and `content` stand in for its result where it is `replace`;
+    `error` tells that the function failed itself."""
 
     id: str
     verdict: Literal["continue", "halt", "replace"]
     value: Json = None
     content: str = ""
+    error: ErrorInfo | None = None
 
 
 class Checked(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ class Holder:
         return 2
 
 
-@pytest.mark.parametrize("target", [Holder, Holder.inner, functools.reduce, len, path_of], ids=str)
+@pytest.mark.parametrize("target", [Holder, Holder.inner, functools.reduce, len, path_of], ids=lambda one: one.__qualname__)
 def test_a_name_leads_back_to_what_was_named(target: Any) -> None:
     assert resolve(path_of(target, "f"), "f") is target
 

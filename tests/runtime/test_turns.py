@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,7 @@ def say_nothing_sane(call: allm.ToolCall, error: allm.AllmError) -> float:
         (say_halt, "tool_error", "no 7 here"),
         (say_continue, "completed", "no 7 here"),
         (say_instead, "completed", "instead"),
-        (say_nothing_sane, "tool_error", "no 7 here"),
+        (say_nothing_sane, "tool_error", "no 7 here"),  # and the error tells of the function's own
     ],
 )
 def test_what_follows_the_error_of_a_tool(sim: Simulator, engine: allm.Engine, policy: Any, halted: str, content: str) -> None:
@@ -445,7 +446,8 @@ def test_bad_options_are_refused_before_anything_is_sent(sim: Simulator, engine:
     assert not sim.requests
 
 
-def test_a_crash_of_the_turn_actor_is_the_turns_own_failure(sim: Simulator, engine: allm.Engine) -> None:
+@pytest.mark.parametrize("path", [("turns", "r1"), ("turns",), ("tools",)])
+def test_a_turn_that_is_broken_off_keeps_its_steps(sim: Simulator, engine: allm.Engine, path: tuple[str, ...]) -> None:
     entered, release = threading.Event(), threading.Event()
 
     def wait() -> str:
@@ -453,34 +455,109 @@ def test_a_crash_of_the_turn_actor_is_the_turns_own_failure(sim: Simulator, engi
         release.wait(10)
         return "ok"
 
-    sim.reply(called(("wait", {})))
-    outcome: list[Any] = []
-    with allm.Runtime() as runtime:
-
-        def talk() -> None:
-            try:
-                outcome.append(allm.chat(engine, "Go.", tools=[wait], runtime=runtime, request_id="r1"))
-            except allm.AllmError as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=talk)
-        thread.start()
+    sim.reply(called(("add", {"a": 1})), called(("wait", {})))
+    with allm.Runtime() as runtime, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(allm.chat, engine, "Go.", tools=[wait], runtime=runtime, request_id="r1")
         assert entered.wait(10)
-        crash("turns", "r1", runtime=runtime)
-        thread.join(10)
+        crash(*path, runtime=runtime)
+        result = running.result(10)
         release.set()
-        assert isinstance(outcome[0], allm.StreamError)
+        assert result.halted_reason == "error"
+        assert texts(result)[:3] == ["Go.", "", "2"]  # of a tool that is lost with `tools` the thread may tell, too
+        assert result.error is not None
         sim.reply(Reply(text="fine"))
-        assert allm.chat(engine, "Go.", runtime=runtime).text == "fine"
+        eventually(lambda: allm.chat(engine, "Go.", runtime=runtime).text == "fine", "the next call works")
 
 
-def test_stopping_the_runtime_ends_a_running_loop(sim: Simulator, engine: allm.Engine) -> None:
-    sim.reply(called(("add", {"a": 1})), Reply(text="a b c d", delay=1.0))
+def test_stopping_the_runtime_keeps_what_a_loop_had(sim: Simulator, engine: allm.Engine) -> None:
+    sim.reply(called(("add", {"a": 1})), Reply(text="a b c d", delay=0.5))
     runtime = allm.Runtime()
+    events: list[allm.Event] = []
     stream = allm.stream(engine, "Go.", runtime=runtime)
-    next(event for event in stream if isinstance(event, allm.StepCompleted))
-    runtime.stop(0.3)
-    assert stream.result().halted_reason in ("cancelled", "error")
+    for event in stream:
+        events.append(event)
+        if isinstance(event, allm.TextDelta):
+            threading.Thread(target=runtime.stop, args=(0.1,)).start()
+    result = stream.result()
+    assert (result.halted_reason, len(result.steps)) == ("error", 1)
+    assert result.text.startswith("a")
+    assert kinds(events)[-1] == "ChatCompleted"
+    assert allm.fold(events) == result
+    eventually(lambda: runtime.stopped and not runtime.stats()["calls"], "it is stopped")
+
+
+def test_a_broken_first_step_folds_to_the_same_as_its_stream(sim: Simulator, engine: allm.Engine) -> None:
+    for call in (allm.stream, allm.stream_step):
+        script(sim, CUT)
+        stream: Any = call(engine, "Go.")
+        events = list(stream)
+        assert kinds(events)[-1] == "ErrorOccurred"
+        assert allm.fold(events) == stream.result()
+
+
+def test_a_loop_that_is_left_folds_to_what_it_had(sim: Simulator, engine: allm.Engine) -> None:
+    sim.reply(called(("add", {"a": 1})), Reply(text="one two three", delay=0.05))
+    events: list[allm.Event] = []
+    for event in allm.stream(engine, "Go."):
+        events.append(event)
+        if isinstance(event, allm.TextDelta):
+            break
+    left = allm.fold(events)
+    assert isinstance(left, allm.ChatResult)
+    assert (left.halted_reason, len(left.steps), left.text) == ("error", 1, events[-1].delta)  # type: ignore[union-attr]  # pyright: ignore
+
+
+def test_a_cancel_between_two_steps_adds_none(sim: Simulator, engine: allm.Engine) -> None:
+    sim.respond(lambda request: called(("add", {"a": 1})))
+    for _ in range(20):
+        streams: list[Any] = []
+
+        def halt(step: allm.StepResult, streams: list[Any] = streams) -> bool:
+            streams[0].cancel()
+            return False
+
+        stream = allm.stream(engine, "Go.", halt_when=halt)
+        streams.append(stream)
+        checker = OrderChecker(LOOP)
+        events = list(stream)
+        for event in events:
+            checker.check(event)
+        result = stream.result()
+        assert result.halted_reason == "cancelled"
+        assert all(step.messages for step in result.steps)
+        assert allm.fold(events) == result
+
+
+def test_coroutine_functions_may_decide(sim: Simulator, engine: allm.Engine) -> None:
+    async def never(step: allm.StepResult) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    async def go_on(call: allm.ToolCall, error: allm.AllmError) -> str:
+        await asyncio.sleep(0)
+        return "continue"
+
+    async def main() -> allm.ChatResult:
+        return await allm.aio.chat(engine, "Go.", halt_when=never, on_tool_error=go_on)
+
+    sim.reply(*[called(("fail", {"a": 1})), Reply(text="done")] * 2)
+    assert allm.chat(engine, "Go.", halt_when=never, on_tool_error=go_on).halted_reason == "completed"
+    assert asyncio.run(main()).halted_reason == "completed"
+
+
+def test_functions_of_the_caller_may_make_calls_of_their_own(sim: Simulator, engine: allm.Engine) -> None:
+    """More of them at once than their pool has workers."""
+
+    def answer(request: Any) -> Reply:
+        return Reply(text="no") if any(message["role"] == "tool" for message in request.body["messages"]) else called(("add", {"a": 1}))
+
+    def ask_another(step: allm.StepResult) -> bool:
+        return allm.chat(engine, "Is that enough?").text == "yes"
+
+    sim.respond(answer)
+    with ThreadPoolExecutor(80) as pool:
+        running = [pool.submit(allm.chat, engine, "Go.", halt_when=ask_another) for _ in range(80)]
+        assert {one.result(40).halted_reason for one in running} == {"completed"}
 
 
 def test_map_gives_results_as_they_finish(sim: Simulator, engine: allm.Engine) -> None:
