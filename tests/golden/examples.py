@@ -156,6 +156,7 @@ EXAMPLES: tuple[Any, ...] = (
     e.StreamRestarted("req_1", 2, error, ("b1", "b2")),
     e.RawChunk(JSON),
     e.ErrorOccurred(error),
+    e.ErrorOccurred(error, chat),
     e.Envelope("user-42", "turn-1", 1, 17, 3, 1700000000.25, e.TextDelta("b1", "Hel")),
     Retry(
         max_attempts=5,
