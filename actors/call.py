@@ -61,8 +61,8 @@ class Plan:
     """
 
     __slots__ = (
-        "adapter", "addresses", "base_url", "engine", "http", "key", "lends_key", "model", "on_event", "options", "outgoing", "request",
-        "tight",
+        "adapter", "addresses", "base_url", "engine", "http", "key", "left_out", "lends_key", "model", "on_event", "options", "outgoing",
+        "request", "tight",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,9 @@ class Plan:
         self.options = options
         self.on_event = on_event
         self.model = request.model or engine.model
+        left_out: Callable[[Engine, Request, str], tuple[str, ...]] | None = getattr(adapter, "left_out", None)
+        self.left_out = () if left_out is None else left_out(engine, request, base_url)
+        """The parameters for which the wire has no place."""
         self.key: KeyHandle | None = None
         self.lends_key = False
         """Whether the key is somebody else's, who drops it."""
@@ -166,6 +169,7 @@ class Call:
                 include_raw_chunks=options.raw_chunks,
                 block_prefix=options.block_prefix,
                 response_type=options.response_type,
+                left_out=self.plan.left_out,
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])

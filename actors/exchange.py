@@ -5,10 +5,15 @@ transport raises is told by `Ways.explain`, so that nothing of the HTTP stack le
 """
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol, cast
+from email.utils import formatdate
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from allm.actors.call import Call, Plan
+from allm.actors.scrubbing import scrubbed, struck_body
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
 from allm.errors import AllmError, EngineError, ErrorInfo
@@ -16,7 +21,6 @@ from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.images import Image
 from allm.providers.adapter import Decoder, HttpRequest, Script
 from allm.settings import Http
-from allm.wire_json import is_object
 
 __all__ = ["Exchange", "Ways"]
 
@@ -30,6 +34,9 @@ _STREAMS = ("event-stream", "ndjson", "jsonl")
 """Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
 _BODY = 256 << 20
 """Bytes of a one-body answer at most."""
+
+
+_T = TypeVar("_T")
 
 
 class Ways(Protocol):
@@ -109,6 +116,8 @@ class Exchange:
             raise
         except AllmError as error:
             self._tell_end(error.info)
+        except _Unreadable as error:
+            self._end("malformed_response", f"the answer could not be read: {error}")
         except Exception as error:
             unanswered = self.reused and not self.answered
             self._late(*self._ways.explain(error), unanswered)
@@ -120,7 +129,7 @@ class Exchange:
         for wait, item in script.steps:
             if wait:
                 await asyncio.sleep(wait)
-            if item and self._deliver(decoder.feed(item), decoder):
+            if item and self._deliver(_read(decoder.feed, item), decoder):
                 return
             await self._room()
         self._finish(decoder)
@@ -142,7 +151,7 @@ class Exchange:
         if not 200 <= answer.status_code < 300:  # a redirect, too: following one would send the key elsewhere
             await self._refused(answer.status_code, headers, body)
             return
-        decoder.headers(headers)
+        _read(decoder.headers, headers)
         kind = headers.get("content-type", "")
         if any(word in kind for word in _STREAMS):
             await self._events(decoder, body, b"")
@@ -150,11 +159,11 @@ class Exchange:
             await self._whole(decoder, body, "json" in kind)
 
     async def _events(self, decoder: Decoder, body: AsyncIterator[bytes], first: bytes) -> None:
-        if first and self._deliver(decoder.feed(first), decoder):
+        if first and self._deliver(_read(decoder.feed, first), decoder):
             return await _drain(body)
         pipe = self._call.pipe
         async for chunk in body:
-            if self._deliver(decoder.feed(chunk), decoder):
+            if self._deliver(_read(decoder.feed, chunk), decoder):
                 return await _drain(body)
             if pipe.full:
                 await self._room()
@@ -180,7 +189,7 @@ class Exchange:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if not data.strip():
             self._end("truncated", "the answer has no body")
-        elif not self._deliver(decoder.body(data), decoder):
+        elif not self._deliver(_read(decoder.body, data), decoder):
             self._finish(decoder)
         return None
 
@@ -199,10 +208,16 @@ class Exchange:
             raise
         except Exception:
             chunks.append(b"")  # what was read says enough: the status is known
-        text, key = b"".join(chunks), self._secret()
-        if key:
-            text = text.replace(key.encode(), b"***")  # here, too: where a long text is shortened, half a key would be left
-        self._tell_end(self._call.plan.adapter.failure(status, headers, text))
+        self._tell_end(self._failure(status, {"date": formatdate(usegmt=True), **headers}, b"".join(chunks)))
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
+        """What an error answer means. Its texts are read without the key: where a long one is shortened, half a key would be left."""
+        read, key = self._call.plan.adapter.failure, self._secret()
+        error = read(status, headers, body)
+        if key and key.encode() in body:
+            shown = read(status, headers, struck_body(body, key))
+            error = replace(error, message=shown.message, metadata=shown.metadata)
+        return error
 
     async def _key(self, request: HttpRequest) -> str | None:
         """Taken at the moment of sending, anew at each attempt."""
@@ -221,6 +236,11 @@ class Exchange:
             self._tell(Resolving())
             found = await self._ways.off_loop(resolver, plan.adapter.provider, context)
             self._tell(Connected())
+            if inspect.iscoroutine(found):
+                found.close()  # nobody awaits it
+                raise EngineError(
+                    "bad_key", "engine.keys: the resolver is an async function; it runs on a thread of its own and returns the key"
+                )
             if found is not None:
                 self._resolved = vault.put(found)
                 return vault.take(self._resolved)
@@ -250,7 +270,7 @@ class Exchange:
 
     def _finish(self, decoder: Decoder) -> None:
         """The body ended of itself: well only if the end marker was seen."""
-        if not self._deliver(decoder.end(), decoder):
+        if not self._deliver(_read(decoder.end), decoder):
             self._end("truncated", "the stream ended without the provider's end marker")
 
     def _late(self, reason: str, message: str, unanswered: bool) -> None:
@@ -267,22 +287,25 @@ class Exchange:
         self._end(reason, message, unanswered)
 
     def _end(self, reason: str, message: str, unanswered: bool = False) -> None:
-        self._tell_end(ErrorInfo("adapter", reason, message), unanswered)
-
-    def _tell_end(self, error: ErrorInfo, unanswered: bool = False) -> None:
+        """With a text of our own, which has no key in it."""
         if not self._told_end:
             self._told_end = True
-            self._tell(Ended(self._complete_error(error), unanswered))
+            self._tell(Ended(self._named(ErrorInfo("adapter", reason, message)), unanswered))
+
+    def _tell_end(self, error: ErrorInfo) -> None:
+        if not self._told_end:
+            self._told_end = True
+            self._tell(Ended(self._complete_error(error), False))
 
     def _complete_error(self, error: ErrorInfo) -> ErrorInfo:
         """With the call's id and provider, and without the key that some providers echo."""
+        return scrubbed(self._named(error), self._secret())
+
+    def _named(self, error: ErrorInfo) -> ErrorInfo:
         plan = self._call.plan
-        return scrubbed(
-            ErrorInfo(
-                error.kind, error.reason, error.message, error.status, error.retry_after, plan.options.request_id,
-                error.provider or plan.adapter.provider, error.metadata,
-            ),
-            self._secret(),
+        return ErrorInfo(
+            error.kind, error.reason, error.message, error.status, error.retry_after, plan.options.request_id,
+            error.provider or plan.adapter.provider, error.metadata,
         )  # fmt: skip
 
     def _secret(self) -> str | None:
@@ -319,6 +342,20 @@ class Exchange:
                 pass  # the connection is gone; whoever waits for the answer knows
 
 
+class _Unreadable(Exception):
+    """A decoder raised, with the name of what it raised: its text may hold anything."""
+
+
+def _read(read: Callable[..., _T], *told: Any) -> _T:
+    """What a decoder makes of it. One that raises has met an answer that it does not know: another attempt may bring a better one."""
+    try:
+        return read(*told)
+    except AllmError:
+        raise  # it says what is wrong
+    except Exception as error:
+        raise _Unreadable(type(error).__name__) from None
+
+
 async def _drain(body: AsyncIterator[bytes]) -> None:
     """To the end of the body, within a short time, so that the connection can be used again."""
     try:
@@ -343,30 +380,3 @@ def _call_soon(loop: asyncio.AbstractEventLoop, room: "asyncio.Future[None]") ->
         loop.call_soon_threadsafe(lambda: None if room.done() else room.set_result(None))
     except RuntimeError:
         pass  # the loop is closed, and the call with it
-
-
-def scrubbed(error: ErrorInfo, key: str | None) -> ErrorInfo:
-    """The error without the key, wherever a provider echoed it."""
-    if not key:
-        return error
-    return ErrorInfo(
-        error.kind,
-        error.reason,
-        error.message.replace(key, "***"),
-        error.status,
-        error.retry_after,
-        error.request_id,
-        error.provider,
-        _scrub(error.metadata, key),
-    )
-
-
-def _scrub(value: Any, key: str) -> Any:
-    """Plain data without the key, however deep it stands."""
-    if isinstance(value, str):
-        return value.replace(key, "***")
-    if is_object(value):
-        return {_scrub(name, key): _scrub(inner, key) for name, inner in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_scrub(inner, key) for inner in cast("tuple[Any, ...]", value))
-    return value

@@ -4,6 +4,7 @@ from typing import Any
 
 import cloudpickle
 
+from allm.actors import pickling
 from allm.engine import Engine
 from allm.errors import ValidationError
 
@@ -14,8 +15,7 @@ def dumps(engine: Engine) -> bytes:
     """The engine as bytes. Raises EngineError("holds_keys") when it holds literal keys."""
     if not isinstance(engine, Engine):
         raise ValidationError.at("engine", f"expected an allm.Engine, got {type(engine).__name__}")
-    data: bytes = cloudpickle.dumps(engine)  # pyright: ignore[reportUnknownMemberType]
-    return data
+    return pickling.dumps(engine)
 
 
 def loads(data: bytes) -> Engine:

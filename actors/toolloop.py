@@ -4,11 +4,16 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from allm.actors.toolwork import finished
+from allm.supervisors import log
 
-__all__ = ["AsyncRun", "ToolLoop"]
+__all__ = ["INSIDE", "AsyncRun", "ToolLoop"]
+
+INSIDE: Final[contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, ...]]] = contextvars.ContextVar("allm_tool_loops", default=())
+"""The loops of the handlers that this code was called by: each of them may be blocked until it is done."""
 
 _PATIENCE: Final = 0.5
 """Seconds that handlers have to obey their cancellation when the loop ends."""
@@ -44,6 +49,10 @@ class AsyncRun:
         except RuntimeError:
             self.cancel_seen = True  # it is closed, and runs nothing any more
 
+    def lost(self) -> None:
+        """Its loop is closed. On the thread that closed it."""
+        self._tell(None, asyncio.CancelledError())
+
     def _begin(self) -> None:
         if not self.cancel_seen:
             self._task = self.loop.create_task(self._run(), context=self._context)
@@ -54,33 +63,46 @@ class AsyncRun:
         if self._task is not None:
             self._task.cancel()
         else:
-            self._ended(None, asyncio.CancelledError())
+            self._tell(None, asyncio.CancelledError())
 
     async def _run(self) -> None:
         value, failure = None, None
+        INSIDE.set((*INSIDE.get(), self.loop))
         try:
             value = await finished(self._call)
         except BaseException as error:  # SystemExit too: it would end the loop
             failure = error
-        self._told = True
-        self._ended(value, failure)
+        self._tell(value, failure)
 
     def _done(self, _: object) -> None:
-        if not self._told:  # a task that is cancelled before its first step runs nothing of its own
-            self._ended(None, asyncio.CancelledError())
+        self._tell(None, asyncio.CancelledError())  # a task that is cancelled before its first step runs nothing of its own
+
+    def _tell(self, value: Any, failure: BaseException | None) -> None:
+        if not self._told:
+            self._told = True
+            self._ended(value, failure)
 
 
 class ToolLoop:
-    """An event loop on a thread of its own, for handlers of callers that have none."""
+    """An event loop on a thread of its own, for handlers of callers that have none. It runs until `end` or `retire`, whatever handlers
+    do to it; `gone(loop)` is called when it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[asyncio.AbstractEventLoop], object]) -> None:
         self.loop = asyncio.new_event_loop()
+        self._gone = gone
+        self._ending = False
         self._drain: asyncio.Task[None] | None = None
         self.thread = threading.Thread(target=self._run, name="allm-tools-loop", daemon=True)
         self.thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs what it is given."""
+        return self.thread.is_alive() and not self._ending
+
     def end(self) -> None:
         """Cancels what runs and lets the thread come to its end. Any thread, does not wait; one that is blocked stays as it is."""
+        self._ending = True
         try:
             self.loop.call_soon_threadsafe(self.loop.stop)
         except RuntimeError:
@@ -88,8 +110,10 @@ class ToolLoop:
 
     def retire(self) -> None:
         """Lets the thread come to its end when what it runs has ended. Any thread, does not wait."""
-
-        self.loop.call_soon_threadsafe(self._begin_last)
+        try:
+            self.loop.call_soon_threadsafe(self._begin_last)
+        except RuntimeError:
+            pass  # it has ended
 
     def _begin_last(self) -> None:
         self._drain = self.loop.create_task(self._last())
@@ -97,16 +121,31 @@ class ToolLoop:
     async def _last(self) -> None:
         while left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left)
+        self._ending = True
         self.loop.stop()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        sound = True
+        while sound and not self._ending:
+            sound = self._survive(self.loop.run_forever)  # a handler may have stopped it
+        self._ending = True
         try:
-            self.loop.run_forever()
-            self.loop.run_until_complete(self._cancel_all())
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            for last in (self._cancel_all, self.loop.shutdown_asyncgens) if sound else ():
+                self._survive(partial(self.loop.run_until_complete, last()))
+            self._survive(self.loop.close)  # and waits for no thread of `asyncio.to_thread`
         finally:
-            self.loop.close()  # and waits for no thread of `asyncio.to_thread`
+            self._gone(self.loop)
+
+    def _survive(self, run: Callable[[], object]) -> bool:
+        """Whether the loop can go on: a task that a handler made, or a callback, may raise SystemExit, which ends this run of the loop
+        and only it; any other error is the loop's own."""
+        try:
+            run()
+        except BaseException as error:
+            log.error("tool_loop_interrupted", error=repr(error))
+            return not isinstance(error, Exception)
+        return True
 
     async def _cancel_all(self) -> None:
         left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -18,12 +18,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-import cloudpickle
 from msgspec.structs import replace
 from pykka import ActorRef
 
 from allm.actors.engine import put
 from allm.actors.nursery import ENDED, HEADER, KILL, NOT_FORKED, RESULT, SPAWN, STARTED
+from allm.actors.pickling import dumps
 from allm.actors.tooljob import ToolJob
 from allm.actors.toolwork import NoResources, Work
 from allm.errors import ErrorInfo, ToolError
@@ -84,10 +84,7 @@ def pickled(work: Work) -> bytes:
             engine=engine,
         )
         try:
-            data: bytes = cloudpickle.dumps(  # pyright: ignore[reportUnknownMemberType]
-                Work(work.tool, work.call, plain, work.executor, work.encoder)
-            )
-            return data
+            return dumps(Work(work.tool, work.call, plain, work.executor, work.encoder))
         except Exception as error:  # whatever the parts of it raise when they are pickled
             failure = error
     message = f"{work.call.name} cannot be sent to a process of its own: {type(failure).__name__}: {failure}"

@@ -109,7 +109,18 @@ class Tools(DynamicSupervisor):
         elif job.tool.isolation == "process" and not supported():
             self._fail(job, job.info("unsupported", f"{job.tool.name} wants a process of its own, which this platform does not offer"))
         else:
+            self._try(job)
+
+    def _try(self, job: ToolJob) -> None:
+        """Starts it; a job that makes no sense ends alone, and not with all the others."""
+        try:
             self._start(job)
+        except Exception as error:
+            failure = job.info("crashed", f"{job.tool.name} was not started: {type(error).__name__}: {error}")
+            if (entry := self._entries.get(job.id)) is not None:
+                self._give_up(entry, failure)
+            else:
+                self._fail(job, failure)
 
     def _start(self, job: ToolJob) -> None:
         entry = Entry(job, self._find_nursery() if job.tool.isolation == "process" else None)

@@ -209,8 +209,10 @@ def _plain(value: Any, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ValidationError.at("result", f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value).items()
-        return {str(key) if type(key) is int else key: _plain(item, depth + 1) for key, item in entries}
+        entries = [(_key(key), item) for key, item in cast("Mapping[Any, Any]", value).items()]
+        if len({key for key, _ in entries}) < len(entries):
+            raise ValidationError.at("result", f"several of the keys {[key for key, _ in entries]} are one in JSON")
+        return {key: _plain(item, depth + 1) for key, item in entries}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
     if callable(getattr(cast("Any", type(value)), "model_dump", None)):  # of pydantic
@@ -221,6 +223,10 @@ def _plain(value: Any, depth: int) -> Any:
         return msgspec.to_builtins(value, builtin_types=_BINARY, str_keys=True)
     except (TypeError, ValueError, RecursionError):
         return _fields(value, depth) if isinstance(value, msgspec.Struct) else value
+
+
+def _key(key: Any) -> Any:
+    return str(key) if type(key) is int else key
 
 
 def _fields(value: msgspec.Struct, depth: int) -> Any:
@@ -239,7 +245,7 @@ def _info(error: BaseException) -> ErrorInfo:
 def _said(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except BaseException:  # SystemExit too: it would end the actor, or the process
         return "(its message cannot be read)"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from allm.actors.tooljob import ToolJob
-from allm.actors.toolloop import ToolLoop
+from allm.actors.toolloop import INSIDE, ToolLoop
 from allm.actors.toolprocess import Processes
 from allm.supervisors import PoolDispatcher, ThreadDispatcher, log
 from allm.tools import ToolOutcome
@@ -23,6 +23,7 @@ class Running(Protocol):
 
     def start(self) -> None: ...
     def cancel(self) -> None: ...
+    def lost(self) -> None: ...
 
 
 class Workshop:
@@ -37,7 +38,8 @@ class Workshop:
         self.running: dict[str, Running] = {}
         """Asynchronous handlers that have not come back."""
         self._io_loop = io_loop
-        self._loop: ToolLoop | None = None
+        self._loops: list[ToolLoop] = []
+        """The first is for all; each of the others for calls that handlers on those before it wait for, so that there is no ring."""
         self._retired: list[ToolLoop] = []
         self._lock = threading.Lock()
         self._ended = False
@@ -78,7 +80,7 @@ class Workshop:
     # asynchronous handlers
 
     def launch(self, job: ToolJob, make: Callable[[asyncio.AbstractEventLoop], Running]) -> None:
-        """Starts it on the job's loop if that runs, else on the workshop's own."""
+        """Starts it on the job's loop if that runs, else on one of the workshop's own that no handler blocks who waits for this call."""
         loop = job.loop
         if loop is not None and loop is not self._io_loop and loop.is_running():
             try:
@@ -86,36 +88,50 @@ class Workshop:
                 return
             except RuntimeError:
                 pass  # closed just now
-        self._start(job, make(self._own_loop()))
+        inside = job.contextvars.get(INSIDE, ()) if job.contextvars is not None else ()
+        self._start(job, make(self._own_loop(inside)))
 
     def _start(self, job: ToolJob, running: Running) -> None:
         self.running[job.id] = running
-        running.start()
+        try:
+            running.start()
+        except RuntimeError:
+            self.running.pop(job.id, None)
+            raise
         if job.settled:  # meanwhile, and who settled it may have looked for it too soon
             running.cancel()
 
-    def _own_loop(self) -> asyncio.AbstractEventLoop:
+    def _own_loop(self, inside: tuple[asyncio.AbstractEventLoop, ...]) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._ended:
                 raise RuntimeError("the runtime was stopped")
-            if self._loop is None:
-                self._loop = ToolLoop()
-            return self._loop.loop
+            self._loops = [loop for loop in self._loops if loop.alive]
+            found = next((loop for loop in self._loops if loop.loop not in inside), None)
+            if found is None:
+                found = ToolLoop(self._lost)
+                self._loops.append(found)
+            return found.loop
+
+    def _lost(self, loop: asyncio.AbstractEventLoop) -> None:
+        """This loop is closed: what it had not brought to an end has ended."""
+        for running in list(self.running.values()):
+            if running.loop is loop:
+                running.lost()
 
     def replace(self, loop: asyncio.AbstractEventLoop) -> None:
         """This loop is blocked by a handler: who comes next gets another."""
         with self._lock:
-            if self._loop is None or self._loop.loop is not loop:
+            blocked = next((each for each in self._loops if each.loop is loop), None)
+            if blocked is None:
                 return
-            blocked, self._loop = self._loop, None
+            self._loops.remove(blocked)
             self._retired = [*(loop for loop in self._retired if loop.thread.is_alive()), blocked]
         blocked.retire()
         log.warning("tool_loop_blocked")
 
     def threads(self) -> list[threading.Thread]:
         """Those that are no workers of the pool: of its loop, and of what reads from its processes."""
-        loops = self._retired if self._loop is None else [*self._retired, self._loop]
-        return [*(process.reader for process in list(self.processes)), *(loop.thread for loop in loops)]
+        return [*(process.reader for process in list(self.processes)), *(loop.thread for loop in (*self._retired, *self._loops))]
 
     # the end
 
@@ -126,9 +142,8 @@ class Workshop:
             self._ended = True
         self.processes.end(timeout)
         threads = self.threads()
-        for each in (*self._retired, self._loop):
-            if each is not None:
-                each.end()
+        for each in (*self._retired, *self._loops):
+            each.end()
         self.pool.close()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

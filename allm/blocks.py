@@ -35,7 +35,7 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
-    `response_type` names the type that the answer is read as."""
+    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place."""
 
     request_id: str
     generation: int = 1
@@ -43,6 +43,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     include_raw_chunks: bool = False
     block_prefix: str = "b"
     response_type: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class _Block:
@@ -229,7 +230,6 @@ class MessageBuilder:
             self._end_call(call)
         if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
             finish = "tool_calls"
-        typed = self._context.response_type
         self.events.append(
             MessageCompleted(
                 Response(
@@ -242,10 +242,17 @@ class MessageBuilder:
                     usage=usage or Usage(),
                     refusal=refusal,
                     raw=raw,
-                    metadata=(metadata or {}) if typed is None else {**(metadata or {}), "response_type": typed},
+                    metadata=self._with_what_is_known(metadata or {}),
                 )
             )
         )
+
+    def _with_what_is_known(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The metadata with what the call knows of its request."""
+        context = self._context
+        if context.response_type is not None:
+            metadata = {**metadata, "response_type": context.response_type}
+        return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
         """The response so far, for an attempt that ends here; closes the open block. Half a tool call is no tool call."""

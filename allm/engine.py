@@ -130,6 +130,9 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         if self.id is None:
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
         force_setattr(self, "tools", tuple(as_tool(tool, f"engine.tools[{i}]") for i, tool in enumerate(self.tools)))
+        address: Any = self.base_url
+        if address is not None and (not isinstance(address, str) or not address.strip()):
+            raise ValidationError.at("engine.base_url", f"expected an address, got {address!r}")
         if isinstance(self.keys, str) and not _PATH.fullmatch(self.keys):
             raise ValidationError.at("engine.keys", "expected a mapping, a callable or 'module:object'")  # and never shown: it may be a key
         names = [tool.name for tool in self.tools]
@@ -140,9 +143,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         if isinstance(self.params, Mapping) and self.params.get("response_format") is not None:
             form = to_builtins(as_format(self.params["response_format"]))
             force_setattr(self, "params", {**self.params, "response_format": form})
-        for name in ("params", "adapter_opts", "metadata"):
-            if value := getattr(self, name):
-                force_setattr(self, name, freeze_dict(value, f"engine.{name}"))
+        for name in ("params", "context", "adapter_opts", "metadata"):
+            force_setattr(self, name, freeze_dict(getattr(self, name), f"engine.{name}"))
         for name, cls in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
             if not isinstance(getattr(self, name), cls):
                 raise ValidationError.at(f"engine.{name}", f"expected allm.{cls.__name__}(...)")
@@ -182,7 +184,6 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             if fields[name] is not None and not isinstance(fields[name], str | KeepLast | TokenBudget):
                 fields[name] = path_of(fields[name], f"engine.{name}")
         fields["tools"] = [_portable(tool) for tool in self.tools]
-        fields["context"] = freeze_dict(self.context, "engine.context")
         return fields
 
     @classmethod

@@ -30,6 +30,9 @@ class Image(Value, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if (self.data is None) == (self.url is None):
             raise ValidationError.at("image", "exactly one of data and url is needed")
+        for name, kind in (("data", bytes), ("url", str), ("mime", str)):
+            if not isinstance(value := getattr(self, name), kind | None):
+                raise ValidationError.at(f"image.{name}", f"expected {kind.__name__}, got {type(value).__name__}")
         if self.data is not None:
             if not self.data:
                 raise ValidationError.at("image.data", "it is empty")
@@ -41,35 +44,38 @@ class Image(Value, frozen=True, kw_only=True):
         """Read at once. Raises ValidationError if the file cannot be read or is no image."""
         try:
             return cls(data=Path(path).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise ValidationError.at("image", f"{path} cannot be read: {getattr(error, 'strerror', error)}") from None
 
     @classmethod
     def from_binary(cls, data: bytes, mime: str | None = None) -> "Image":
         """From bytes; the media type is read from them when not given."""
-        return cls(data=bytes(data), mime=mime)
+        return cls(data=bytes(data) if isinstance(data, bytearray | memoryview) else data, mime=mime)
 
     @classmethod
     def from_url(cls, url: str) -> "Image":
         """A reference that the provider fetches (the runtime, where the provider takes none); `data:` URLs are read here."""
-        if url.startswith("data:"):
+        scheme, colon, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
+        scheme = scheme.lower()
+        if scheme == "data" and colon:
             return cls.from_data_uri(url)
-        if not url.startswith(("https://", "http://", "gs://")):
+        if scheme not in ("https", "http", "gs") or not rest.startswith("//"):
             raise ValidationError.at("image.url", "expected an http, https or gs address")
-        return cls(url=url)
+        return cls(url=f"{scheme}:{rest}")
 
     @classmethod
     def from_base64(cls, text: str, mime: str | None = None) -> "Image":
         """From base64 text. Raises ValidationError if it is none."""
         try:
             return cls(data=base64.b64decode(text, validate=True), mime=mime)
-        except ValueError:
+        except (ValueError, TypeError):
             raise ValidationError.at("image.data", "it is no base64") from None
 
     @classmethod
     def from_data_uri(cls, uri: str) -> "Image":
         """From `data:<mime>;base64,<text>`."""
-        head, comma, text = uri.partition(",")
+        head, comma, text = uri.partition(",") if isinstance(uri, str) else ("", "", "")
+        head = head.lower()  # a media type has no case either
         if not comma or not head.startswith("data:") or not head.endswith(";base64"):
             raise ValidationError.at("image", "expected data:<mime>;base64,<text>")
         return cls.from_base64(text, head[5:-7].partition(";")[0] or None)

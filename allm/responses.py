@@ -4,7 +4,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import force_setattr
 
-from allm.errors import ErrorInfo
+from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze, freeze_dict
 from allm.messages import ImagePart, Message, Thread, ToolCallPart
 from allm.plain import Json, Value
@@ -69,9 +69,12 @@ class Response(Value, frozen=True, kw_only=True):
     def parsed(self) -> Any:
         """The text read as JSON; as the type that was given for `response_format`, if it was one and this process knows it.
 
-        Raises ValidationError telling what does not fit.
+        Raises ValidationError telling what does not fit, or that the model refused.
         """
-        return parse(self.message.text, self.metadata.get("response_type"))
+        try:
+            return parse(self.message.text, self.metadata.get("response_type"))
+        except ValidationError as error:
+            raise error if self.refusal is None else ValidationError.at("parsed", f"the model refused: {self.refusal}") from None
 
     def raise_for_error(self) -> "Response":
         """Raises `error` if there is one, else returns self."""

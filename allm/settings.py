@@ -54,6 +54,8 @@ class Http(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"http.headers.{name}", "names and values are text")
             if any(c in name + value for c in "\r\n\0"):
                 raise ValidationError.at(f"http.headers.{name}", "line breaks are not allowed")
+            if not name or not (name + value).isascii():
+                raise ValidationError.at(f"http.headers.{name}", "a name and a value of ASCII characters are expected")
         most: Any = self.max_connections
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")

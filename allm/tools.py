@@ -1,6 +1,8 @@
 """Tools: what a model may call, with the handler that runs here, and what a handler may give."""
 
 import inspect
+import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
@@ -20,6 +22,8 @@ from allm.signatures import Signature, ToolContext, context_of, docstring_of, re
 
 __all__ = ["AskUser", "Halt", "Tool", "ToolContext", "ToolOutcome", "as_tool", "ask_user", "bind", "halt", "spec_of", "tool"]
 
+_PATH = re.compile(r"[^\s:]+:[^\s:]+")
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -30,10 +34,8 @@ class AskUser(Value, frozen=True):
     options: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not isinstance(self.question, str):
-            raise ValidationError.at("question", f"expected text, got {type(self.question).__name__}")
-        if self.options:
-            force_setattr(self, "options", freeze_dict(self.options, "options"))
+        _text(self.question, "question")
+        force_setattr(self, "options", freeze_dict(self.options, "options"))
 
 
 class Halt(Value, frozen=True):
@@ -47,6 +49,7 @@ class Halt(Value, frozen=True):
             raise ValidationError.at(
                 "reason", f"expected a word of the tool's own, got {self.reason!r} (reserved: {sorted(HALTED_REASONS)})"
             )
+        freeze(self.reason, "reason")
         force_setattr(self, "result", freeze(self.result, "result"))
 
 
@@ -94,13 +97,40 @@ class Tool(Value, frozen=True, kw_only=True):
     max_result: int = 1_000_000
 
     def __post_init__(self) -> None:
-        if self.schema:
-            force_setattr(self, "schema", freeze_dict(self.schema, f"tools.{self.name}.schema"))
+        _text(self.name, "tool.name")
+        if not self.name:
+            raise ValidationError.at("tool.name", "it is empty")
+        _text(self.description, f"tools.{self.name}.description")
+        force_setattr(self, "schema", freeze_dict(self.schema, f"tools.{self.name}.schema"))
+        for field, (expected, fits) in _FIELDS.items():
+            if not fits(value := getattr(self, field)):
+                raise ValidationError.at(f"tools.{self.name}.{field}", f"expected {expected}, got {value!r:.80}")
 
     @property
     def spec(self) -> ToolSpec:
         """What the model sees of it."""
         return ToolSpec(self.name, self.description, self.schema, self.manual)
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "handler": (
+        "a callable, 'module:name' or None",
+        lambda it: it is None or callable(it) or (isinstance(it, str) and _PATH.fullmatch(it) is not None),
+    ),
+    "manual": ("True or False", lambda it: isinstance(it, bool)),
+    "timeout": (
+        "a positive number of seconds or None",
+        lambda it: it is None or (_is_number(it, int | float) and 0 < it <= sys.float_info.max),
+    ),
+    "isolation": ("'thread' or 'process'", lambda it: it in ("thread", "process")),
+    "on_crash": ("'fail' or 'retry'", lambda it: it in ("fail", "retry")),
+    "max_result": ("a whole number of at least 1", lambda it: _is_number(it, int) and it >= 1),
+}
+"""What the fields of a tool may be; a wrong one would be found by the supervisor of tools, in the middle of a turn."""
 
 
 @overload
@@ -171,6 +201,12 @@ def bind(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> tupl
 def spec_of(tool: Tool | ToolSpec) -> ToolSpec:
     """The spec of a tool with or without handler."""
     return tool.spec if isinstance(tool, Tool) else tool
+
+
+def _text(value: Any, path: str) -> None:
+    if not isinstance(value, str):
+        raise ValidationError.at(path, f"expected text, got {type(value).__name__}")
+    freeze(value, path)
 
 
 def _mark(function: Any, fields: dict[str, Any]) -> Any:

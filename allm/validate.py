@@ -1,6 +1,6 @@
 """Validation of a request before anything is sent. Every problem is a ValidationError that names the field's path."""
 
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard, cast, get_args
 
 from allm.errors import ValidationError
 from allm.freezing import freeze
@@ -23,6 +23,7 @@ __all__ = ["validate"]
 _ROLES = frozenset(get_args(Role))
 _PARTS = (TextPart, ImagePart, FilePart, ReasoningPart, ToolCallPart, ProviderPart, Unknown)
 _CHOICES = frozenset({"auto", "none", "required"})
+_DETAILS = frozenset({"auto", "low", "high"})
 _EFFORTS = frozenset({"none", "low", "medium", "high"})
 
 
@@ -41,6 +42,7 @@ def validate(request: Request) -> None:
     _integer("seed", request.seed, None)
     _stop(request.stop)
     _reasoning(request.reasoning)
+    _cache(request.prompt_cache)
     form: Any = request.response_format
     if form is not None and not isinstance(form, JsonSchema) and form not in ("json", "text"):
         raise ValidationError.at("response_format", f"expected allm.json_schema(...), 'json' or 'text', got {form!r}")
@@ -86,7 +88,9 @@ def _image(part: ImagePart, path: str) -> None:
     if not isinstance(part.image, Image):
         raise ValidationError.at(f"{path}.image", f"expected an image, got {type(part.image).__name__}")
     _texts(part.image, ("url", "mime"), f"{path}.image")
-    _text(part.detail, f"{path}.detail")
+    detail: Any = part.detail
+    if not isinstance(detail, str) or detail not in _DETAILS:
+        raise ValidationError.at(f"{path}.detail", f"expected auto, low or high, got {detail!r}")
 
 
 def _file(part: FilePart, path: str) -> None:
@@ -158,6 +162,20 @@ def _stop(stop: Any) -> None:
         if not isinstance(word, str) or not word:
             raise ValidationError.at(f"stop[{i}]", f"expected text, got {word!r}")
         _text(word, f"stop[{i}]")
+
+
+def _cache(value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise ValidationError.at("prompt_cache", f"expected an object, got {type(value).__name__}")
+    told = cast("dict[str, Any]", value)
+    if unknown := sorted(told.keys() - {"key", "retention"}):
+        raise ValidationError.at(f"prompt_cache.{unknown[0]}", "unknown; there are key and retention")
+    if told.get("key") is not None:
+        _text(told["key"], "prompt_cache.key")
+    if "retention" in told and told["retention"] not in ("short", "long"):
+        raise ValidationError.at("prompt_cache.retention", f"expected short or long, got {told['retention']!r}")
 
 
 def _reasoning(value: Any) -> None:

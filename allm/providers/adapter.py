@@ -91,7 +91,8 @@ class Adapter(Protocol):
     """One wire. Stateless; one instance serves all calls.
 
     It may have `fetches(url: str) -> bool`: whether an image at this address must go out by its bytes, as the wire takes no such
-    address. The runtime fetches it then, and `request` is given the bytes.
+    address. The runtime fetches it then, and `request` is given the bytes. And `left_out(engine, request, base_url) -> tuple[str, ...]`:
+    the parameters of the request for which the wire has no place; the response tells of them in `metadata["left_out"]`.
     """
 
     name: ClassVar[str]

@@ -52,6 +52,10 @@ class Anthropic:
         """Whether an image at this address goes out by its bytes: this wire takes https addresses."""
         return url.startswith("http://")
 
+    def left_out(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """This wire has no seed."""
+        return ("seed",) if request.seed is not None else ()
+
     def decoder(self, engine: Engine, context: CallContext) -> AnthropicDecoder:
         """A decoder for one attempt."""
         return AnthropicDecoder(context)

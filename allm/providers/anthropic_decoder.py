@@ -144,7 +144,8 @@ class AnthropicDecoder(SseWireDecoder):
         try:
             return msgspec.convert(told, WireEvent, strict=False)
         except (msgspec.ValidationError, RecursionError) as error:
-            if is_object(told) and told.get("type") in KNOWN:
+            # A type that is no text is of no newer wire either.
+            if is_object(told) and (not isinstance(kind := told.get("type", ""), str) or kind in KNOWN):
                 self._malformed(f"an event of the stream is not of this wire: {error}")
         return None
 

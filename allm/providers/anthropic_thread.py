@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from allm.errors import ValidationError
-from allm.images import Image, mime_of
+from allm.images import Image
 from allm.messages import FilePart, ImagePart, Message, Part, ProviderPart, ReasoningPart, TextPart, ToolCallPart, Unknown
+from allm.providers.file_types import by_name, sniffed
 from allm.providers.ids import wire_id
 from allm.wire_json import is_object
 
@@ -73,7 +74,7 @@ class Turns:
         """The next message. Raises ValidationError for what the wire cannot carry."""
         match message.role:
             case "system":
-                self._order(message)
+                self._order(message, path)
             case "user":
                 self._said += _contents(message, path)
             case "tool":
@@ -91,8 +92,13 @@ class Turns:
         if last["role"] == "assistant":
             _trim(last["content"])
 
-    def _order(self, message: Message) -> None:
-        blocks = [block for part in message.parts if (block := _spoken(part) or _own(part)) is not None]
+    def _order(self, message: Message, path: str) -> None:
+        blocks: list[Block] = []
+        for i, part in enumerate(message.parts):
+            if isinstance(part, ImagePart | FilePart):
+                raise ValidationError.at(f"{path}.content[{i}]", "this wire takes text only in a system message")
+            block = _content(part, f"{path}.content[{i}]")
+            blocks += [block] if block is not None else []
         started = self.messages or self._said or self._calls
         (self._orders if started and self._in_place else self.system).extend(blocks)
 
@@ -299,7 +305,7 @@ def _source(part: FilePart, mime: str, path: str) -> Block:
         return _address(part.url, path)
     if part.data is None or not (textual or mime == "application/pdf"):
         what = "addresses of PDFs and images" if part.data is None else "PDFs, texts and images"
-        raise ValidationError.at(path, f"this wire takes {what}, not {mime or 'a file whose mime is not named'}")
+        raise ValidationError.at(path, f"this wire takes {what}, not {mime or 'a file of unknown type; give mime='}")
     if not textual:
         return _base64(part.data, mime, MAX_FILE, path)
     try:
@@ -309,10 +315,5 @@ def _source(part: FilePart, mime: str, path: str) -> Block:
 
 
 def _mime(part: FilePart) -> str:
-    """A media type that was not told: by the first bytes, or a PDF where only an address is known."""
-    if part.data is None or part.data.startswith(b"%PDF"):
-        return "application/pdf"
-    try:
-        return mime_of(part.data)
-    except ValidationError:
-        return ""
+    """A media type that was not told: by the name or the first bytes, or a PDF where only an address is known."""
+    return "application/pdf" if part.data is None else by_name(part.name) or sniffed(part.data) or ""

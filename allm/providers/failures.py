@@ -7,6 +7,7 @@ the message by most hosts, an Azure 401 has its status as text in `code`, Mistra
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -50,6 +51,9 @@ _WAIT = re.compile(
     r"\s*(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)?\b",
     re.I,
 )  # "in 20s", "in 120ms", "in 6m0s", "after 3 seconds"
+_NUMBER = re.compile(r"\s*(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+|\+?inf(?:inity)?)\s*", re.I)
+_LONGEST = 1e9
+"""Seconds that stand for any longer wait: a provider that says so is not waited for, and an infinite number is no JSON."""
 _TRUSTED = frozenset({401, 403, 404})  # these mean what they say
 _ANY_WORD = frozenset({200})  # an error inside an answer that began well
 _CLASS_WORDS = {
@@ -137,11 +141,11 @@ def _retry_after(headers: Mapping[str, str], details: dict[str, Any], message: s
     told = [wait for wait in waits if wait is not None]
     if told:
         # Azure sends seconds and milliseconds that disagree: the longer one is right.
-        return max(0.0, *told)
+        return min(_LONGEST, max(0.0, *told))
     match = _WAIT.search(message)
     if match is None:
         return None
-    return int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3]) * _unit(match[4] or "")
+    return min(_LONGEST, int(match[1] or 0) * 3600 + int(match[2] or 0) * 60 + float(match[3]) * _unit(match[4] or ""))
 
 
 def _unit(word: str) -> float:
@@ -151,19 +155,23 @@ def _unit(word: str) -> float:
 
 
 def _number(text: str | None, unit: float = 1.0) -> float | None:
-    try:
-        value = float(text or "") * unit
-    except ValueError:
-        return None
-    return value if 0 <= value < 1e9 else None
+    """A number as a provider writes it, which is less than what Python reads. One without end is a very long wait."""
+    return min(_LONGEST, float(text) * unit) if text is not None and _NUMBER.fullmatch(text) else None
 
 
 def _date(text: str | None, headers: Mapping[str, str]) -> float | None:
-    """Seconds from the answer's own Date to an HTTP date: no clock of ours is asked."""
+    """Seconds from the answer's own Date to an HTTP date: no clock of ours is asked here. The runtime gives an answer without a
+    Date one of its own."""
     try:
-        return (parsedate_to_datetime(text or "") - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
+        return (_moment(text) - _moment(headers.get("date"))).total_seconds()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
+
+
+def _moment(text: str | None) -> datetime:
+    """An HTTP date in any of its three forms; the one of C's asctime does not say that it is UTC."""
+    told = parsedate_to_datetime(text or "")
+    return told if told.tzinfo is not None else told.replace(tzinfo=UTC)
 
 
 def _inner(details: dict[str, Any]) -> list[dict[str, Any]]:
@@ -185,7 +193,7 @@ def _reset(headers: Mapping[str, str], details: dict[str, Any]) -> float | None:
     told = headers.get("x-ratelimit-reset") or (inner.get("X-RateLimit-Reset") if is_object(inner) else None)
     try:
         at = float(told or "") / 1000
-        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+        now = _moment(headers.get("date")).timestamp()
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return at - now if 0 <= at - now < 86400 else None

@@ -24,6 +24,7 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )  # fmt: skip
+from allm.providers.file_types import by_name, mime_of_file
 from allm.providers.unshown import unshown
 from allm.wire_json import is_array, is_object
 
@@ -42,12 +43,6 @@ _UNCHECKED = base64.b64encode(b"skip_thought_signature_validator").decode()  # d
 _SIGNED_FROM = 3.0  # the generation that checks signatures, and takes images inside of results
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 _IN_RESULTS = frozenset({"image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain"})
-_BY_SUFFIX = {
-    "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "heic": "image/heic", "heif": "image/heif",
-    "gif": "image/gif", "pdf": "application/pdf", "txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html",
-    "xml": "text/xml", "json": "application/json", "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "ogg": "audio/ogg",
-    "m4a": "audio/mp4", "mp4": "video/mp4", "mov": "video/quicktime", "webm": "video/webm", "mpeg": "video/mpeg",
-}  # fmt: skip
 _SIGNATURE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _MADE_HERE = re.compile(r"call_.*_b[0-9]+\.[0-9]+", re.S)  # the ids that a call gets which came without one
 
@@ -281,7 +276,7 @@ def _file(part: FilePart, path: str) -> dict[str, Any]:
     mime = _mime(part.mime, part.name) or _mime(None, part.url)
     if part.data is None:
         return {"fileData": {**({"mimeType": mime} if mime else {}), "fileUri": part.url}}
-    return _inline(part.data, mime or "application/pdf", path)
+    return _inline(part.data, mime or mime_of_file(part, path), path)
 
 
 def _inline(data: bytes, mime: str, path: str) -> dict[str, Any]:
@@ -295,5 +290,4 @@ def _mime(told: str | None, name: str | None) -> str | None:
     if told:
         told = told.strip().lower()
         return "image/jpeg" if told == "image/jpg" else told
-    suffix = (name or "").partition("?")[0].rpartition(".")[2].lower()
-    return _BY_SUFFIX.get(suffix)
+    return by_name(name)

@@ -61,11 +61,12 @@ class OpenAI:
 
     def request(self, engine: Engine, request: Request, base_url: str, stream: bool) -> HttpRequest:
         """As the wire of the model has it."""
-        wire = engine.adapter_opts.get("wire") or wire_of(request.model or engine.model, base_url)
-        if wire not in ("chat", "responses"):
-            raise ValidationError.at("engine.adapter_opts.wire", f"expected chat or responses, got {wire!r}")
-        adapter = self._responses if wire == "responses" else self._chat
+        adapter = self._responses if _wire(engine, request, base_url) == "responses" else self._chat
         return adapter.request(engine, request, base_url, stream)
+
+    def left_out(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """What the wire of the model has no place for: Chat has one for everything."""
+        return self._responses.left_out(engine, request, base_url) if _wire(engine, request, base_url) == "responses" else ()
 
     def decoder(self, engine: Engine, context: CallContext) -> "RoutedDecoder":
         """A decoder for one attempt."""
@@ -74,6 +75,14 @@ class OpenAI:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
         """What an error answer means: the same on both wires."""
         return self._responses.failure(status, headers, body)
+
+
+def _wire(engine: Engine, request: Request, base_url: str) -> Wire:
+    """The wire that the engine names, or else that of the model."""
+    wire = engine.adapter_opts.get("wire") or wire_of(request.model or engine.model, base_url)
+    if wire not in ("chat", "responses"):
+        raise ValidationError.at("engine.adapter_opts.wire", f"expected chat or responses, got {wire!r}")
+    return wire
 
 
 class RoutedDecoder:

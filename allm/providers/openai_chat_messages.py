@@ -29,6 +29,7 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )
+from allm.providers.file_types import mime_of_file
 from allm.providers.ids import wire_id
 from allm.providers.unshown import unshown
 from allm.wire_json import encode
@@ -193,7 +194,7 @@ def _file(part: FilePart, path: str) -> Item:
         raise ValidationError.at(path, "this wire takes files by their bytes, not by URL")
     _check_size(part.data, f"{path}.data")
     text = base64.b64encode(part.data).decode("ascii")
-    mime = part.mime or "application/pdf"
+    mime = mime_of_file(part, path)
     if mime in _SPEECH:
         return {"type": "input_audio", "input_audio": {"data": text, "format": _SPEECH[mime]}}
     if mime in IMAGES:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from allm.engine import Engine
-from allm.providers.ids import wire_id
+from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_chat_messages import messages_of
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 
@@ -74,5 +74,5 @@ def _effort(reasoning: Reasoning) -> str:
 
 def _response_format(form: Any) -> dict[str, Any]:
     if isinstance(form, JsonSchema):
-        return {"type": "json_schema", "json_schema": {"name": form.name, "schema": form.schema, "strict": form.strict}}
+        return {"type": "json_schema", "json_schema": {"name": wire_name(form.name), "schema": form.schema, "strict": form.strict}}
     return {"type": "json_object" if form == "json" else "text"}

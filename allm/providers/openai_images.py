@@ -108,24 +108,32 @@ class OpenAIImagesDecoder(ImageDecoder):
         data, form = body.get("data"), body.get("output_format")
         mime = _MIMES.get(form) if isinstance(form, str) else None
         self.build.start(None, None)
-        items = [item for item in data if is_object(item)] if is_array(data) else []
-        revised: list[Any] = []
-        for item in items:
-            if self._image(item, mime):
-                revised.append(item.get("revised_prompt"))
+        told_items = data if is_array(data) else []
+        items = [item for item in told_items if is_object(item)]
+        images = [_image(item, mime) for item in items]
+        if len(items) < len(told_items) or not all(images):
+            # The others are not worth having: whoever asked for n images would not learn that one is lost.
+            self.failed("malformed_response", "an image of the answer cannot be read")
+            return
+        for image in images:
+            if image is not None:
+                self.build.whole(ImagePart(image))
+        revised = [item.get("revised_prompt") for item in items]
         told = {"revised_prompts": revised} if any(isinstance(text, str) for text in revised) else {}
         rest = [{name: value for name, value in item.items() if name != "b64_json"} for item in items]
         self.done(_usage(body.get("usage")), {**body, "data": rest}, **told)
 
-    def _image(self, item: dict[str, Any], mime: str | None) -> bool:
-        url = item.get("url")
-        if not isinstance(url, str) or not url:
-            return self.base64(item.get("b64_json"), mime) or self.base64(item.get("b64_json"), "image/png")
-        try:
-            self.build.whole(ImagePart(Image.from_url(url)))
-        except ValidationError:
-            return False
-        return True
+
+def _image(item: dict[str, Any], mime: str | None) -> Image | None:
+    """An image of the answer; None for what is none."""
+    url, text = item.get("url"), item.get("b64_json")
+    try:
+        if isinstance(url, str) and url:
+            return Image.from_url(url)
+        image = Image.from_base64(text) if isinstance(text, str) else None  # the bytes must be an image's, whatever is told of them
+    except ValidationError:
+        return None
+    return image if image is None or mime is None else Image(data=image.data, mime=mime)
 
 
 def _usage(told: Any) -> Usage:

@@ -35,6 +35,10 @@ class OpenAIResponses:
             key_prefix="Bearer ",
         )
 
+    def left_out(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """This wire has no stop words and no seed."""
+        return (*(("stop",) if request.stop else ()), *(("seed",) if request.seed is not None else ()))
+
     def decoder(self, engine: Engine, context: CallContext) -> ResponsesDecoder:
         """A decoder for one attempt."""
         return ResponsesDecoder(context)

@@ -30,6 +30,7 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )
+from allm.providers.file_types import mime_of_file
 from allm.providers.ids import wire_id
 from allm.providers.openai_responses_items import MAKER
 from allm.wire_json import MalformedJson, decode, encode, is_object
@@ -281,17 +282,23 @@ def _image(part: ImagePart, path: str) -> Item:
 
 
 def _file(part: FilePart, path: str) -> Item:
-    kind = (part.mime or "").partition("/")[0]
-    if kind in ("audio", "video"):
-        raise ValidationError.at(f"{path}.mime", f"this wire takes no {kind}")
+    _check_kind(part.mime, path)
     if part.data is None:
         _check_address(part.url or "", f"{path}.url")
         return {"type": "input_file", "file_url": part.url}
     _check_size(part.data, f"{path}.data")
-    data = f"data:{part.mime or 'application/pdf'};base64,{base64.b64encode(part.data).decode('ascii')}"
-    if part.mime in IMAGES:
+    mime = mime_of_file(part, path)
+    _check_kind(mime, path)
+    data = f"data:{mime};base64,{base64.b64encode(part.data).decode('ascii')}"
+    if mime in IMAGES:
         return {"type": "input_image", "detail": "auto", "image_url": data}
     return {"type": "input_file", "filename": part.name or "file", "file_data": data}
+
+
+def _check_kind(mime: str | None, path: str) -> None:
+    kind = (mime or "").partition("/")[0]
+    if kind in ("audio", "video"):
+        raise ValidationError.at(f"{path}.mime", f"this wire takes no {kind}")
 
 
 def _check_address(url: str, path: str) -> None:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from allm.engine import Engine
-from allm.providers.ids import wire_id
+from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_responses_input import input_of
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 from allm.wire_json import is_object
@@ -48,7 +48,8 @@ def responses_body(engine: Engine, request: Request, stream: bool) -> dict[str, 
         body["stream"] = True
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.tool_choice is not None:
+    choosable = request.tools or request.options.get("tools") or request.tool_choice in ("auto", "none")  # others are refused
+    if request.tool_choice is not None and choosable:
         body["tool_choice"] = _tool_choice(request.tool_choice)
     for name, field in (("temperature", "temperature"), ("top_p", "top_p"), ("max_tokens", "max_output_tokens")):
         if (value := getattr(request, name)) is not None:
@@ -95,5 +96,5 @@ def _effort(reasoning: Reasoning) -> str:
 
 def _format(form: Any) -> dict[str, Any]:
     if isinstance(form, JsonSchema):
-        return {"type": "json_schema", "name": form.name, "schema": form.schema, "strict": form.strict}
+        return {"type": "json_schema", "name": wire_name(form.name), "schema": form.schema, "strict": form.strict}
     return {"type": "json_object" if form == "json" else "text"}

@@ -11,15 +11,15 @@ import json
 from typing import Any
 
 from allm.testing.conformance_calls import CallTests
-from allm.testing.conformance_decoding import DecodingTests
-from allm.testing.conformance_requests import RequestTests
+from allm.testing.conformance_ends import EndTests
+from allm.testing.conformance_fields import FieldTests
 from allm.testing.wires.contract import Ask, Frames
 from allm.testing.wires.script import Failure, Reply
 
 __all__ = ["AdapterConformance", "OwnWire"]
 
 
-class AdapterConformance(DecodingTests, RequestTests, CallTests):
+class AdapterConformance(EndTests, FieldTests, CallTests):
     """Tests that a subclass inherits. What it says of its adapter:
 
     `adapter`    its name, as `Engine(adapter=...)` takes it
@@ -27,8 +27,12 @@ class AdapterConformance(DecodingTests, RequestTests, CallTests):
                  None for an adapter that sends nothing, whose `engine` plays the replies itself
     `model`      the model to ask for
     `unknown`    frames that the wire does not have (yet), each to be passed over
-    `tools`, `reasoning`   False where the wire has none
+    `tools`, `reasoning`, `usage`   False where the wire has none
+    `length`     the wire's word (a `Reply.finish`) for an answer that ended because it grew too long; None where it has none
     `engine(base_url, replies)`   the engine under test; override it where it needs more than its adapter, model and base URL
+
+    What a request says must be sent or refused; of a parameter that the wire has no place for, the adapter may tell instead, by its
+    method `left_out` (see `allm.adapters.Adapter`).
 
     The tests start a `Simulator` with the wire, so faults are real: cut connections, early ends, statuses, waits.
     """
@@ -37,7 +41,8 @@ class AdapterConformance(DecodingTests, RequestTests, CallTests):
 class OwnWire:
     """A provider's side of a wire that the Simulator does not know. Write `stream` and `body`; the rest may stay as it is.
 
-    A `Reply` says what the model says (`text_pieces()`, `reasoning_pieces()`, `tool_calls`, `input_tokens`, `told_tokens()`).
+    A `Reply` says what the model says (`text_pieces()`, `reasoning_pieces()`, `tool_calls`, `input_tokens`, `told_tokens()`),
+    and in `finish`, if that is set, in which word the answer ends.
     `Frames` has a stream's content type, too; `malformed` is a frame that is broken.
     """
 

@@ -56,6 +56,8 @@ class Conformance:
     unknown: tuple[bytes, ...] = ()
     tools: bool = True
     reasoning: bool = True
+    usage: bool = True
+    length: str | None = "length"
 
     def engine(self, base_url: str, replies: Sequence[Reply]) -> Engine:
         """The engine under test, for a server at `base_url` that gives these replies; retries off."""

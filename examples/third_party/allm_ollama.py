@@ -37,11 +37,15 @@ def body_of(request: allm.Request) -> dict[str, Any]:
     body: dict[str, Any] = {"messages": [message_of(message, names) for message in request.messages]}
     limits = {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed, "num_predict": request.max_tokens}
     body["options"] = {name: value for name, value in limits.items() if value is not None} | {"stop": request.stop}
+    if request.tool_choice not in (None, "auto", "none"):
+        raise allm.ValidationError.at("tool_choice", "this wire leaves it to the model whether it calls a tool")
     if request.tools and request.tool_choice != "none":
         functions = ({"name": tool.name, "description": tool.description, "parameters": tool.schema} for tool in request.tools)
         body["tools"] = [{"type": "function", "function": function} for function in functions]
     if (form := request.response_format) and form != "text":
         body["format"] = form.schema if isinstance(form, allm.JsonSchema) else form
+    if request.reasoning is not None:
+        body["think"] = request.reasoning not in ("none", 0)
     return body
 
 

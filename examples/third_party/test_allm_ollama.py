@@ -41,7 +41,7 @@ def calls(reply: Reply) -> list[dict[str, Any]]:
 
 
 def done(reply: Reply) -> dict[str, Any]:
-    return {"done": True, "done_reason": "stop", "prompt_eval_count": reply.input_tokens, "eval_count": reply.told_tokens()}
+    return {"done": True, "done_reason": reply.finish or "stop", "prompt_eval_count": reply.input_tokens, "eval_count": reply.told_tokens()}
 
 
 class TestOllama(AdapterConformance):

@@ -93,7 +93,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         ({"tools": [WEATHER, WEATHER]}, "engine.tools"),
         ({"keys": "sk-secret"}, "engine.keys"),
     ],
-    ids=str,
+    ids=lambda one: one if isinstance(one, str) else "-".join(one),
 )
 def test_an_engine_that_makes_no_sense_is_refused_with_the_path(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(ValidationError) as caught:
@@ -193,10 +193,19 @@ def test_a_handler_that_is_a_lambda_is_named_in_the_error() -> None:
         Engine("fake:any", tools=[Tool(name="t", handler=lambda: 1)]).to_plain()
 
 
-def test_a_context_that_is_no_json_stays_in_its_process() -> None:
-    engine = Engine("fake:any", context={"db": object()})
-    with pytest.raises(ValidationError, match=r"engine\.context\.db"):
-        engine.to_plain()
+def test_the_context_is_plain_data_of_the_engines_own() -> None:
+    given: dict[str, Any] = {"ids": [1]}
+    engine = Engine("fake:any", context=given)
+    given["ids"].append(2)
+    given["more"] = 1
+    assert engine.context == {"ids": (1,)}
+    given["db"] = object()
+    with pytest.raises(ValidationError, match=r"^engine\.context\.db: object is not JSON"):
+        Engine("fake:any", context=given)
+    with pytest.raises(ValidationError, match=r"^engine\.context\.rate: nan"):
+        engine.put_context("rate", float("nan"))
+    with pytest.raises(ValidationError, match=r"^engine\.context: expected an object"):
+        make("fake:any", context="x")
 
 
 def test_pickle_keeps_the_whole_engine() -> None:
@@ -256,3 +265,10 @@ def test_a_response_format_may_be_a_default_parameter() -> None:
     assert allm.Engine("fake:any", params={"response_format": "json"}).params["response_format"] == "json"
     with pytest.raises(ValidationError, match="response_format"):
         Engine("fake:any", params={"response_format": {"type": "object"}})
+
+
+@pytest.mark.parametrize("address", [5, "", " ", b"https://a.example"])
+def test_a_base_url_that_is_no_address_is_refused(address: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make("openai.chat:m", base_url=address)
+    assert caught.value.metadata == {"path": "engine.base_url"}

@@ -1,7 +1,9 @@
 """Images as plain data."""
 
 import base64
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -112,3 +114,34 @@ def test_an_image_has_either_bytes_or_an_address() -> None:
 def test_the_repr_does_not_show_the_bytes() -> None:
     assert repr(Image.from_binary(PNG)) == "Image(12 bytes, image/png)"
     assert repr(Image.from_url("https://example.org/a")) == "Image(https://example.org/a, None)"
+
+
+odd: Any = Image  # for what its types would not let in
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: odd.from_binary(5, "image/png"),
+        lambda: odd.from_binary(None, "image/png"),
+        lambda: odd.from_binary(PNG, 5),
+        lambda: odd.from_url(None),
+        lambda: odd.from_base64(5),
+        lambda: odd.from_data_uri(5),
+        lambda: odd.from_file(5),
+        lambda: odd(data="text", mime="image/png"),
+        lambda: odd(url=b"https://a.example"),
+    ],
+)
+def test_an_image_of_something_else_is_refused(make: Callable[[], Image]) -> None:
+    with pytest.raises(ValidationError):
+        make()
+
+
+def test_schemes_and_words_of_an_address_have_no_case() -> None:
+    assert Image.from_url("HTTPS://Example.org/A.png").url == "https://Example.org/A.png"
+    assert Image.from_url(f"DATA:image/PNG;BASE64,{base64.b64encode(PNG).decode()}") == Image.from_binary(PNG)
+
+
+def test_buffers_are_bytes() -> None:
+    assert odd.from_binary(bytearray(PNG)) == odd.from_binary(memoryview(PNG)) == Image.from_binary(PNG)

@@ -39,6 +39,8 @@ def test_none_is_no_deadline(name: str) -> None:
         ({"headers": {"x-a": "a\r\nx-b: b"}}, "http.headers.x-a"),
         ({"headers": {"x\n": "a"}}, "http.headers.x\n"),
         ({"headers": {"x-a": "a\0"}}, "http.headers.x-a"),
+        ({"headers": {"x-a": "é"}}, "http.headers.x-a"),
+        ({"headers": {"é": "a"}}, "http.headers.é"),
         ({"headers": [("x-a", "b")]}, "http.headers"),
         ({"headers": None}, "http.headers"),
         ({"max_connections": 0}, "http.max_connections"),

@@ -243,3 +243,10 @@ def test_whatever_the_type_encodes_fits_its_schema_and_comes_back(city: City) ->
     text = msgspec.json.encode(city).decode()
     assert problem(msgspec.json.decode(text), format_of(City).schema) is None
     assert answer(text, City).parsed == city
+
+
+def test_a_refusal_says_so_where_an_answer_was_to_be_read() -> None:
+    for text in ("", "I will not."):
+        refused = Response(message=allm.assistant(text), finish_reason="content_filter", refusal="I will not.")
+        with pytest.raises(allm.ValidationError, match=r"parsed: the model refused: I will not\."):
+            _ = refused.parsed

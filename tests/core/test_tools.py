@@ -516,6 +516,32 @@ def test_a_tool_with_a_schema_of_its_own_gets_the_arguments_as_they_are() -> Non
     assert "unexpected keyword argument 'b'" in refused(Tool(name="narrow", handler=narrow), {"a": 1, "b": 2})
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""), ("name", 5), ("name", "\ud800"), ("description", None), ("description", "\ud800"), ("schema", [1]), ("schema", None),
+        ("schema", {"a": object()}), ("handler", 5), ("handler", "no_path"), ("handler", "a b:c"), ("manual", "yes"), ("manual", 1),
+        ("timeout", "5"), ("timeout", 0), ("timeout", -1), ("timeout", True), ("timeout", [1]), ("timeout", float("nan")),
+        ("timeout", float("inf")), ("timeout", 10**400), ("isolation", "bogus"), ("isolation", []), ("on_crash", None),
+        ("max_result", 0), ("max_result", 1.5), ("max_result", True), ("max_result", None),
+    ],
+)  # fmt: skip
+def test_a_tool_that_makes_no_sense_is_refused_with_its_path(field: str, value: Any) -> None:
+    make: Any = Tool
+    with pytest.raises(ValidationError) as caught:
+        make(**{"name": "f", field: value})
+    place = caught.value.metadata["path"]
+    assert place == "tool.name" if field == "name" else place.startswith(f"tools.f.{field}")
+
+
+def test_a_decorator_with_a_wrong_field_is_refused_where_it_stands() -> None:
+    def f() -> None: ...
+
+    with pytest.raises(ValidationError, match=r"^tools\.f\.timeout: expected a positive number of seconds or None, got '5'"):
+        allm.tool(timeout="5")(f)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    assert Tool(name="f", timeout=1, handler=f"{__name__}:f").timeout == 1
+
+
 def test_a_handler_given_by_name_is_found_when_it_is_called() -> None:
     made = as_tool(get_weather)
     assert isinstance(made, Tool)
@@ -567,6 +593,19 @@ def test_asking_and_halting_are_plain_data() -> None:
     assert from_json(to_json(asked)) == asked
     stopped = halt("handed_over", {"to": "sales"})
     assert from_json(to_json(stopped)) == stopped
+
+
+def test_text_that_cannot_be_encoded_is_refused_where_it_is_given() -> None:
+    for make, path in (
+        (lambda: ask_user("\ud800?"), "question"),
+        (lambda: ask_user("Which?", a=["\ud800"]), r"options\.a\[0\]"),
+        (lambda: halt("\ud800"), "reason"),
+        (lambda: halt("sold", "\ud800"), "result"),
+    ):
+        with pytest.raises(ValidationError, match=rf"^{path}: text with a lone surrogate"):
+            make()
+    with pytest.raises(ValidationError, match=r"^question: expected text, got int"):
+        ask_user(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("reason", ["completed", "error", "", None])

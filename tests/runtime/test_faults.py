@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -793,6 +794,15 @@ def test_every_error_of_a_transport_has_a_reason_and_shows_nothing_of_the_reques
         assert "sk-secret" not in message
 
 
+def test_a_decoder_that_raises_has_met_an_answer_that_is_malformed(sim: Simulator, runtime: allm.Runtime) -> None:
+    sim.respond(lambda request: Reply(text=TEXT))
+    engine = allm.Engine(adapter="tests.runtime.adapters:Raising", model="m", base_url=sim.base_url("chat"))
+    with pytest.raises(allm.AdapterError) as raised:
+        allm.generate(engine, "Hi", runtime=runtime, retry=allm.Retry(max_attempts=2, base_delay=0.001))
+    assert (raised.value.reason, raised.value.message) == ("malformed_response", "the answer could not be read: ZeroDivisionError")
+    assert len(sim.requests) == 2
+
+
 def test_a_bug_of_an_adapter_fails_its_own_call_only(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     sim.respond(lambda request: Reply(text=TEXT, delay=0.02) if request.text == "neighbour" else Reply(text=TEXT))
     neighbour = iter(allm.stream_generate(fast(), "neighbour", runtime=runtime))
@@ -807,6 +817,15 @@ def test_a_bug_of_an_adapter_fails_its_own_call_only(sim: Simulator, fast: Make,
         except allm.AllmError as raised:
             error = raised.info
         assert error is not None
-        assert error.reason == "unknown", (kind, error)
+        assert error.reason == ("malformed_response" if kind == "Raising" else "unknown"), (kind, error)
     assert begun.delta + text_of(neighbour) == TEXT
     assert allm.generate(fast(), "neighbour", runtime=runtime).text == TEXT
+
+
+def test_a_date_to_wait_until_is_understood_without_a_date_of_the_answer(raw: Raw, runtime: allm.Runtime) -> None:
+    at = formatdate(time.time() + 300, usegmt=True)
+    server, engine = raw(answers(f"HTTP/1.1 429 Slow\r\nretry-after: {at}\r\ncontent-length: 0\r\n\r\n".encode()))
+    error = failed(engine, runtime=runtime)
+    assert error.retry_after is not None
+    assert 290 < error.retry_after <= 301
+    assert len(server.heads) == 1  # that is longer than anybody waits

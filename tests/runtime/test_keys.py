@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 import allm
-from allm.actors.exchange import scrubbed
+from allm.actors.scrubbing import scrubbed
 from allm.events import TERMINAL, Event
 from allm.testing import Fault, Reply, Simulator
 from tests.runtime.conftest import Make, engines
@@ -158,12 +158,17 @@ def odd_resolver(provider: str, context: allm.KeyContext) -> Any:
     return "two\nlines"
 
 
+async def async_resolver(provider: str, context: allm.KeyContext) -> str:
+    return CANARY
+
+
 @pytest.mark.parametrize(
     ("resolver", "reason", "text"),
     [
         (broken_resolver, "resolver_failed", "LookupError: no such tenant"),
         (leaving_resolver, "resolver_failed", "SystemExit"),
         (odd_resolver, "bad_key", "printable"),
+        (async_resolver, "bad_key", "async function"),
         ("nowhere.at_all:resolver", "not_importable", "nowhere.at_all"),
     ],
 )
@@ -348,13 +353,15 @@ def test_the_vault_does_not_travel_and_shows_nothing(runtime: allm.Runtime) -> N
     assert runtime.vault.take(handle) is None
 
 
-@pytest.mark.parametrize("where", ["message", "cut in its midst", "page", "type"])
+@pytest.mark.parametrize("where", ["message", "cut in its midst", "page", "type", "deep"])
 def test_a_key_that_the_server_echoes_is_struck_out(where: str, raw: Raw, runtime: allm.Runtime) -> None:
     error: dict[str, Any] = {"message": "no", "type": "x"}
     if where == "page":
         body = f"<html>Who is {CANARY}?</html>".encode()
     elif where == "cut in its midst":  # an error page is shown by its first 500 bytes
         body = b"x" * 490 + CANARY.encode() + b" is no key"
+    elif where == "deep":
+        body = f'{"[" * 480}"{CANARY}"{"]" * 480}'.encode()
     else:
         error[where] = f"the key {CANARY} is not known"
         body = json.dumps({"error": error}).encode()
@@ -364,6 +371,34 @@ def test_a_key_that_the_server_echoes_is_struck_out(where: str, raw: Raw, runtim
     assert raised.value.reason == "authentication"
     assert CANARY[:10] not in repr(raised.value.info)
     assert "***" in repr(raised.value.info)
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "param"),
+    [
+        ("e", "The model 'llama' does not exist", "model"),
+        ("llam", "The model 'llama' does not exist", "model"),
+        ("llama", "The model '***' does not exist", "model"),
+        ("error", "The model 'llama' does not exist", "model"),
+        ("message", "The model 'llama' does not exist", "model"),
+        ("model", "The *** 'llama' does not exist", "***"),
+    ],
+)
+def test_a_key_that_is_an_ordinary_word_spoils_no_error(key: str, message: str, param: str, raw: Raw, runtime: allm.Runtime) -> None:
+    error = {"message": "The model 'llama' does not exist", "type": "invalid_request_error", "param": "model"}
+    _, engine = raw(answers(http(json.dumps({"error": error}).encode(), "application/json", "404 Not Found")))
+    with pytest.raises(allm.AdapterError) as raised:
+        allm.generate(engine, "Hi", runtime=runtime, api_key=key)
+    info = raised.value.info
+    assert (info.reason, info.message) == ("not_found", message)
+    assert info.metadata == {"type": "invalid_request_error", "param": param}
+
+
+def test_a_text_of_our_own_is_shown_whole(raw: Raw, runtime: allm.Runtime) -> None:
+    _, engine = raw(answers(http(b"", "text/event-stream")))
+    with pytest.raises(allm.AdapterError) as raised:
+        allm.generate(engine, "Hi", runtime=runtime, api_key="stream", retry=allm.Retry.none())
+    assert raised.value.message == "the stream ended without the provider's end marker"
 
 
 def test_a_key_that_an_adapter_tells_deep_in_its_error_is_struck_out() -> None:

@@ -6,6 +6,8 @@
 import asyncio
 import contextlib
 import ctypes
+import dataclasses
+import enum
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import pytest
 
@@ -25,7 +27,7 @@ from allm.actors.toolprocess import pickled
 from allm.actors.toolwork import Work
 from allm.errors import ErrorInfo, ToolError
 from allm.messages import ToolCallPart
-from allm.tools import Tool, ToolContext, ask_user, halt
+from allm.tools import Tool, ToolContext, as_tool, ask_user, halt
 from tests.conftest import Say
 from tests.runtime.process_tools import hold, pid_of, sleep, spin
 from tests.runtime.support import WAIT, eventually
@@ -34,6 +36,8 @@ from tests.runtime.tooling import Bench, Handler, gone, pulse, until
 psutil = pytest.importorskip("psutil")
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,6 +92,41 @@ def test_lambdas_closures_and_functions_by_name_travel(bench: Processes) -> None
         assert result[1] == 7
 
 
+def test_classes_that_cannot_be_imported_travel_with_their_handler(bench: Processes) -> None:
+    class Kind(enum.Enum):
+        SMALL = "small"
+
+    class Size(NamedTuple):
+        width: int = 1
+
+    class Where(TypedDict):
+        city: str
+
+    @dataclasses.dataclass
+    class Inner:
+        kind: Kind
+
+    @dataclasses.dataclass
+    class Order(Generic[T]):
+        inner: Inner
+        item: T
+        count: int = dataclasses.field(default=2, kw_only=True)
+
+    def handler(order: Order[int], kind: Kind, size: Size, where: Where, inner: list[Inner]) -> Any:
+        assert isinstance(order, Order)
+        return [order, kind is Kind.SMALL, size.width, where["city"], inner[0] == Inner(Kind.SMALL)]
+
+    tool = as_tool(allm.tool(isolation="process")(handler))
+    assert isinstance(tool, Tool)
+    small = {"kind": "small"}
+    arguments = {"order": {"inner": small, "item": 1}, "kind": "small", "size": [3], "where": {"city": "Oslo"}, "inner": [small]}
+    for _ in range(2):  # of which the first may be what makes msgspec keep something on the classes
+        made = bench.run(handler, arguments, schema=tool.schema)
+        assert made.result == [{"inner": {"kind": "small"}, "item": 1, "count": 2}, True, 3, "Oslo", True]
+    engine = allm.handoff.loads(allm.handoff.dumps(allm.Engine("fake:any", tools=[tool])))
+    assert engine.tools[0].schema == tool.schema
+
+
 def test_what_is_in_the_process_is_the_core_alone(bench: Processes) -> None:
     loaded = bench.run(lambda: sorted(sys.modules), context=ToolContext(engine=allm.Engine("fake:any"))).result
     assert not {"pykka", "asyncio", "httpx", "allm.actors.runtime", "ssl", "subprocess"}.intersection(loaded)
@@ -117,6 +156,11 @@ def test_executor_and_encoder_run_where_the_handler_does(bench: Processes) -> No
     assert outcome.content == f"{outcome.result['inner']} {outcome.result['inner']}"
 
 
+class Exits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no words")
+
+
 OUTCOMES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "an object": lambda: {"a": [1, 2.5, None, True], "ü": "ü"},
@@ -125,6 +169,8 @@ OUTCOMES: dict[str, Callable[[], Any]] = {
     "not JSON": lambda: {"a": object()},
     "an exception": lambda: 1 / 0,
     "SystemExit": lambda: sys.exit(3),
+    "one that exits when it is read": lambda: (_ for _ in ()).throw(Exits),
+    "two keys that are one": lambda: {1: 2, "1": 3},
     "KeyboardInterrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt),
     "too large": lambda: "x" * 101,
 }

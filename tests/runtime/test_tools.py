@@ -119,6 +119,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "not a number": (lambda: [float("nan")], "result[0]: nan"),
     "bytes": (lambda: {"data": b"abc"}, "result.data: bytes"),
     "a surrogate": (lambda: {"text": "\ud800"}, "result.text: "),
+    "two keys that are one": (lambda: {"a": {1: 2, "1": 3}}, "are one in JSON"),
     "a circle": (circle, "nested deeper"),
     "a generator": (lambda: (n for n in range(3)), "generator"),
     "a huge number": (lambda: 1 << 70, "64 bits"),
@@ -196,10 +197,16 @@ class Unreadable(Exception):
         raise RuntimeError("no words")
 
 
+class Exits(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no words")
+
+
 RAISED: dict[str, tuple[Callable[[], BaseException], str]] = {
     "an exception": (lambda: ValueError("no such city"), "ValueError: no such city"),
     "one without words": (KeyError, "KeyError"),
     "one that cannot be read": (Unreadable, "Unreadable: (its message cannot be read)"),
+    "one that exits when it is read": (Exits, "Exits: (its message cannot be read)"),
     "SystemExit": (lambda: SystemExit(3), "SystemExit: 3"),
     "KeyboardInterrupt": (KeyboardInterrupt, "KeyboardInterrupt"),
     "GeneratorExit": (GeneratorExit, "GeneratorExit"),
@@ -375,6 +382,19 @@ def test_a_failure_does_not_disturb_its_siblings(bench: Bench) -> None:
 
     several = [bench.start(handler, {"n": n}) for n in range(30)]
     assert [each.outcome().result for each in several] == [None if n % 3 == 0 else n for n in range(30)]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_job_that_cannot_be_started_fails_alone(isolation: str, bench: Bench, release: threading.Event) -> None:
+    other = bench.start(release.wait)
+    broken = bench.start(lambda: 1, isolation=isolation, timeout="5")  # past the checks of `Tool`
+    assert broken.error() == "crashed"
+    assert "was not started: TypeError" in str(broken.outcome().error)
+    eventually(lambda: not any(broken.id in name for name in bench.names()), "the job has left the tree")
+    assert bench.run(lambda: 2).result == 2
+    release.set()
+    assert other.outcome().error is None
+    assert bench.stats["stuck"] == 0
 
 
 def test_the_tree_shows_the_tool_that_runs(bench: Bench, release: threading.Event) -> None:
@@ -675,6 +695,75 @@ def test_one_that_blocks_its_loop_is_abandoned_and_others_get_another_loop(bench
     release.set()
     eventually(lambda: bench.stats["stuck"] == 0, "it has come back")
     eventually(lambda: len([t for t in threading.enumerate() if t.name == "allm-tools-loop"]) == 1, "the loop that was blocked has ended")
+
+
+async def _exit() -> None:
+    raise SystemExit(3)
+
+
+async def exits_in_a_task() -> str:
+    await asyncio.wait({asyncio.create_task(_exit())})
+    return "unharmed"
+
+
+async def exits_in_a_group() -> None:
+    await asyncio.gather(_exit())
+
+
+async def interrupts() -> str:
+    asyncio.get_running_loop().call_soon(_interrupt)
+    await asyncio.sleep(0.02)
+    return "unharmed"
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+async def stops_the_loop() -> str:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.02)
+    return "unharmed"
+
+
+@pytest.mark.parametrize("harm", [exits_in_a_task, exits_in_a_group, interrupts, stops_the_loop])
+def test_the_loop_of_tools_survives_what_handlers_do_to_it(harm: Callable[..., Any], bench: Bench, release: threading.Event) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def innocent() -> str:
+        loops.append(asyncio.get_running_loop())
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        return "whole"
+
+    other = bench.start(innocent)
+    eventually(lambda: loops, "it runs")
+    for _ in range(2):
+        outcome = bench.run(harm)
+        assert outcome.result == "unharmed" or "SystemExit: 3" in str(outcome.error)
+    release.set()
+    assert other.outcome().result == "whole"
+    assert bench.run(innocent).result == "whole"
+    assert len(set(loops)) == 1
+
+
+def test_a_loop_of_tools_that_is_broken_is_replaced_and_its_jobs_are_reported(bench: Bench) -> None:
+    def broken(timeout: float | None = None) -> None:
+        raise OSError("no such selector")
+
+    async def breaks() -> None:
+        asyncio.get_running_loop()._selector.select = broken  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        await asyncio.sleep(WAIT)
+
+    async def waits() -> None:
+        await asyncio.sleep(WAIT * 10)
+
+    innocent = bench.start(waits)
+    eventually(lambda: bench.runtime.workshop.running, "it runs")
+    assert bench.error(breaks) == "cancelled"  # and none of them has a timeout
+    assert innocent.error() == "cancelled"
+    assert bench.run(asyncio.sleep, {"delay": 0}).error is None
+    assert bench.runtime.workshop.running == {}
 
 
 def test_what_else_ran_on_a_blocked_loop_ends_in_its_own_time(bench: Bench, release: threading.Event) -> None:

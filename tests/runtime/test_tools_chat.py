@@ -56,6 +56,23 @@ def test_two_hundred_calls_of_one_message_give_their_results_in_call_order(isola
     assert result.text == "done"
 
 
+def test_a_handler_may_block_its_loop_for_a_conversation_whose_tools_are_asynchronous_too(runtime: allm.Runtime) -> None:
+    def nested(depth: int) -> str:
+        async def lower() -> str:
+            await asyncio.sleep(0)
+            return nested(depth - 1) if depth else "the bottom"
+
+        result = allm.chat(
+            scripted([("lower", {}), ("lower", {})], [lower]), "Go down.", runtime=runtime, timeouts=allm.Timeouts(tool=None)
+        )
+        first, second = told(result)
+        assert first == second
+        return first
+
+    assert nested(3) == "the bottom"
+    assert len([thread for thread in runtime.workshop.threads() if thread.is_alive()]) == 4  # a loop for each level
+
+
 def leaves() -> None:
     raise SystemExit(3)
 

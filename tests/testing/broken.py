@@ -1,8 +1,6 @@
-"""Adapters with one bug each, which the conformance suite must find: every test of the suite fails for one of them."""
+"""Adapters with one bug each in what they make of an answer: every test of the conformance suite fails for one here or beside."""
 
-import itertools
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,12 +10,10 @@ from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
 from allm.events import ErrorOccurred, Event, MessageCompleted, MessageStarted, RawChunk, TextCompleted
-from allm.messages import Message
-from allm.providers.adapter import HttpRequest
 from allm.providers.openai_chat import ChatDecoder, OpenAIChat
-from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import SseDecoder
+from allm.usage import Usage
 
 NOTHING = Response(finish_reason="stop")
 
@@ -77,6 +73,13 @@ class Strict(ChatDecoder):
         return super().feed(data)
 
 
+class OthersBreak(ChatDecoder):
+    """Tells its errors of another provider."""
+
+    def fail(self, error: ErrorInfo) -> None:
+        super().fail(replace(error, provider="somebody"))
+
+
 class Lenient(ChatDecoder):
     def fail(self, error: ErrorInfo) -> None:
         pass
@@ -102,52 +105,9 @@ class NoData(ChatDecoder):
         return [MessageStarted(odd) if isinstance(event, MessageStarted) else event for event in super().feed(data)]
 
 
-class Sends(OpenAIChat):
-    """Sends what it was told by `spoil`."""
-
-    def request(self, engine: Engine, request: Request, base_url: str, stream: bool) -> HttpRequest:
-        made = super().request(engine, self.other(request), base_url, stream)
-        body = json.loads(made.body)
-        self.spoil(body, engine, request)
-        return replace(made, body=json.dumps(body).encode())
-
-    def other(self, request: Request) -> Request:
-        return request
-
-    def spoil(self, body: dict[str, Any], engine: Engine, request: Request) -> None:
-        """Changes the body."""
-
-
-class NoSystem(Sends):
-    def other(self, request: Request) -> Request:
-        return replace(request, messages=tuple(message for message in request.messages if message.role != "system"))
-
-
-class NoResults(Sends):
-    def other(self, request: Request) -> Request:
-        return replace(request, messages=tuple(message if message.role != "tool" else Message("user", "?") for message in request.messages))
-
-
-class Numbers(Sends):
-    numbers = itertools.count()
-
-    def spoil(self, body: dict[str, Any], engine: Engine, request: Request) -> None:
-        body["user"] = str(next(self.numbers))
-
-
-class NoOptions(Sends):
-    def other(self, request: Request) -> Request:
-        return replace(request, options={})
-
-
-class TellsAll(Sends):
-    def spoil(self, body: dict[str, Any], engine: Engine, request: Request) -> None:
-        body["metadata"] = repr(request.messages)
-
-
-class SendsTheKey(Sends):
-    def spoil(self, body: dict[str, Any], engine: Engine, request: Request) -> None:
-        body["user"] = str(engine.keys)
+class OthersFail(OpenAIChat):
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
+        return replace(super().failure(status, headers, body), provider="somebody")
 
 
 class Nameless(OpenAIChat):
@@ -170,7 +130,37 @@ def with_decoder(decoder: type[ChatDecoder]) -> OpenAIChat:
     return adapter
 
 
-never_closes, other_body, forgets, same_ids, hasty, loses_the_partial, never_ends, strict, lenient, babbles, raw_only, no_data = map(
-    with_decoder,
-    (NeverCloses, OtherBody, Forgets, SameIds, Hasty, LosesThePartial, NeverEnds, Strict, Lenient, Babbles, RawOnly, NoData),
-)
+def told_otherwise(change: Callable[[Response], Response]) -> OpenAIChat:
+    """The Chat wire, whose answers are changed at their end."""
+
+    class Changed(ChatDecoder):
+        def feed(self, data: bytes) -> list[Event]:
+            return [changed(event) for event in super().feed(data)]
+
+        def body(self, data: bytes) -> list[Event]:
+            return [changed(event) for event in super().body(data)]
+
+    def changed(event: Event) -> Event:
+        return MessageCompleted(change(event.response)) if isinstance(event, MessageCompleted) else event
+
+    return with_decoder(Changed)
+
+
+def always_stops(response: Response) -> Response:
+    return replace(response, finish_reason="stop")
+
+
+def loses_the_word(response: Response) -> Response:
+    return replace(response, raw_finish_reason=None)
+
+
+def counts_nothing(response: Response) -> Response:
+    return replace(response, usage=Usage())
+
+
+_DECODERS = (
+    NeverCloses, OtherBody, Forgets, SameIds, Hasty, LosesThePartial, NeverEnds, Strict, Lenient, Babbles, RawOnly, NoData, OthersBreak,
+)  # fmt: skip
+never_closes, other_body, forgets, same_ids, hasty, loses_the_partial, never_ends, *others = map(with_decoder, _DECODERS)
+strict, lenient, babbles, raw_only, no_data, others_break = others
+only_stops, no_word, uncounted = map(told_otherwise, (always_stops, loses_the_word, counts_nothing))

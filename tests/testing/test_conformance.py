@@ -13,6 +13,7 @@ from allm.adapters import BaseDecoder, CallContext
 from allm.providers.openai_chat import OpenAIChat
 from allm.testing import AdapterConformance, OwnWire, Reply, Simulator
 from allm.testing.wires.contract import Ask, Frames, sse
+from tests.testing import broken
 
 
 class TestChat(AdapterConformance):
@@ -30,6 +31,7 @@ class TestChat(AdapterConformance):
 class TestResponses(AdapterConformance):
     adapter = "openai.responses"
     wire = "responses"
+    length = "incomplete:max_output_tokens"
     unknown = (
         sse(b'{"type": "response.hologram.delta", "delta": "x", "sequence_number": 50}', event="response.hologram.delta"),
         sse(
@@ -43,6 +45,7 @@ class TestResponses(AdapterConformance):
 class TestAnthropic(AdapterConformance):
     adapter = "anthropic"
     wire = "messages"
+    length = "max_tokens"
     unknown = (
         sse(b'{"type": "hologram", "x": 1}', event="hologram"),
         sse(b'{"type": "content_block_start", "index": 90, "content_block": {"type": "hologram"}}')
@@ -55,6 +58,7 @@ class TestAnthropic(AdapterConformance):
 class TestGemini(AdapterConformance):
     adapter = "gemini"
     wire = "gemini"
+    length = "MAX_TOKENS"
     unknown = (
         sse(b'{"hologram": {"x": 1}}'),
         sse(b'{"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"hologram": {"x": 1}}]}}]}'),
@@ -69,13 +73,22 @@ class TestFake(AdapterConformance):
         return allm.Engine("fake:any", adapter_opts={"scripts": [_script(reply) for reply in replies]}, retry=allm.Retry.none())
 
 
+class TestWithoutTools(AdapterConformance):
+    """A wire that has no tools, no reasoning and no word for its end, and in which a seed has no place."""
+
+    adapter = "tests.testing.broken_requests:Plain"
+    wire = "chat"
+    tools = reasoning = usage = False
+    length = None
+
+
 def _script(reply: Reply) -> list[tuple[Any, ...]]:
     return [
         *(("reasoning", piece) for piece in reply.reasoning_pieces()),
         *(("text", piece) for piece in reply.text_pieces()),
         *(("tool_call", *call) for call in reply.tool_calls),
         ("usage", {"input_tokens": reply.input_tokens, "output_tokens": reply.told_tokens()}),
-        ("finish", "tool_calls" if reply.tool_calls else "stop"),
+        ("finish", reply.finish or ("tool_calls" if reply.tool_calls else "stop")),
     ]
 
 
@@ -113,8 +126,17 @@ BUGS = {
     "test_a_connection_that_breaks_is_no_success": "hasty",
     "test_an_error_answer_is_raised_with_its_reason_status_and_wait": "Vague",
     "test_the_key_is_sent_and_stays_nowhere": "babbles",
+    "test_every_field_of_a_request_is_sent_refused_or_told_to_be_left_out": (
+        "no_temperature no_top_p no_limit no_seed no_stops no_effort no_format no_choice no_tools lost_images one_of_the_images "
+        "lost_arguments lost_names lost_zeros mixes_results_up calls_anyway calls_any ForgetsTheAsker RefusesNamelessly SaysItLeavesOut"
+    ),
+    "test_the_model_of_a_request_wins_over_that_of_the_engine": "EngineDecides OneModel",
+    "test_a_stream_is_asked_for_only_where_one_is_wanted": "AlwaysStreams NeverStreams",
+    "test_it_is_told_why_an_answer_ended": "only_stops no_word",
+    "test_it_is_told_what_an_answer_used": "uncounted",
+    "test_errors_are_told_of_the_provider_and_of_no_other": "OthersFail others_break",
 }
-"""A test of the suite: an adapter in `broken.py` that it must fail."""
+"""A test of the suite: the adapters in `broken.py` and `broken_requests.py` that it must fail."""
 
 REFUSALS = "test_bad_requests_are_refused_before_anything_is_sent"  # no adapter can break it: the library refuses
 
@@ -123,10 +145,10 @@ def test_there_is_a_bug_for_every_test_of_the_suite() -> None:
     assert {*BUGS, REFUSALS} == {name for name in dir(AdapterConformance) if name.startswith("test_")}
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_the_suite_finds(name: str) -> None:
+@pytest.mark.parametrize(("name", "bug"), [(name, bug) for name, bugs in BUGS.items() for bug in bugs.split()])
+def test_the_suite_finds(name: str, bug: str) -> None:
     suite = TestChat()
-    suite.adapter = f"tests.testing.broken:{BUGS[name]}"
+    suite.adapter = f"tests.testing.{'broken' if hasattr(broken, bug) else 'broken_requests'}:{bug}"
     with pytest.raises(AssertionError, match=r"\w"):
         getattr(suite, name)()
 

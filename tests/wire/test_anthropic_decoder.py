@@ -571,3 +571,8 @@ def test_any_framing_gives_the_same_events(places: list[int], end: bytes) -> Non
         return joined(streamed(*pieces))
 
     assert events(*cut(RICH.replace(b"\n", end), places)) == events(RICH)
+
+
+def test_an_event_whose_type_is_no_text_is_malformed() -> None:
+    assert failure(streamed(b'data: {"type": []}\n\n'))[0] == "malformed_response"
+    assert failure(streamed(begin(), text(0, "a"), b'data: {"type": {}}\n\n', STOP))[0] == "malformed_response"

@@ -714,7 +714,7 @@ BIG = b"\x89PNG\r\n\x1a\n" + bytes(MAX_IMAGE // 4 * 3)
         (ImagePart(Image.from_url("http://example.org/a.png")), r"\.image: this wire takes https addresses only, not http"),
         (ImagePart(Image.from_url("gs://b/a.png")), r"\.image: this wire takes https addresses only, not gs"),
         (FilePart(data=b"w", mime="audio/wav"), r": this wire takes PDFs, texts and images, not audio/wav"),
-        (FilePart(data=b"w"), r": this wire takes PDFs, texts and images, not a file whose mime is not named"),
+        (FilePart(data=b"w"), r": this wire takes PDFs, texts and images, not a file of unknown type; give mime="),
         (FilePart(url="https://a.example/a.txt", mime="text/plain"), r": this wire takes addresses of PDFs and images, not text/plain"),
         (FilePart(data=b"\xff", mime="text/plain"), r": the text is not UTF-8"),
         (FilePart(data=b"BM", mime="image/bmp"), r"\.image: this wire takes JPEG"),
@@ -726,6 +726,21 @@ def test_what_the_wire_cannot_carry_is_refused_with_its_path(content: Any, probl
     for message in (Message("user", (TextPart("a"), content)), Message("tool", (TextPart("a"), content), tool_call_id="c1")):
         with pytest.raises(allm.ValidationError, match=r"messages\[1\]\.content\[1\]" + problem):
             sent(Case("", said(*HI, message)), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (FilePart(data=b"%PDF"), "this wire takes text only in a system message"),
+        (ImagePart(Image.from_url("https://a.example/a.png")), "this wire takes text only in a system message"),
+        (ToolCallPart("c", "f"), "a tool call belongs into an assistant's message"),
+    ],
+    ids=str,
+)
+def test_an_instruction_that_the_wire_cannot_carry_is_refused_and_not_left_out(content: Any, problem: str) -> None:
+    for before in ((), HI):
+        with pytest.raises(allm.ValidationError, match=rf"messages\[{len(before)}\]\.content\[1\]: {problem}"):
+            sent(Case("", said(*before, Message("system", (TextPart("a"), content)), *HI)), True)
 
 
 @pytest.mark.parametrize(

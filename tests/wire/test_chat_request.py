@@ -274,8 +274,8 @@ CASES = [
     ),
     Case(
         "a schema that is not strict",
-        asked(response_format=allm.json_schema("answer", SCHEMA, strict=False)),
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": False}}},
+        asked(response_format=allm.json_schema("my answer.é", SCHEMA, strict=False)),
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "my_answer__", "schema": SCHEMA, "strict": False}}},
     ),
     Case("any JSON", asked(response_format="json"), {"response_format": {"type": "json_object"}}),
     Case("plain text", asked(response_format="text"), {"response_format": {"type": "text"}}),

@@ -297,10 +297,6 @@ def test_the_media_type_is_the_one_told_or_read_from_the_bytes(form: str | None,
     assert read({"data": [{"b64_json": TEXT}], **({"output_format": form} if form else {})}).images[0].mime == mime
 
 
-def test_bytes_of_no_known_kind_are_kept_as_what_the_wire_makes_by_default() -> None:
-    assert read({"data": [{"b64_json": base64.b64encode(b"other").decode()}]}).images[0].mime == "image/png"
-
-
 @pytest.mark.parametrize(
     "answer",
     [b"<html>", b"[]", b"3", {}, {"data": []}, {"data": "no"}, {"data": [3]}, {"data": [{"b64_json": "***"}]}, {"data": [{"url": "ftp://a"}]}],
@@ -313,8 +309,12 @@ def test_an_error_in_an_answer_that_began_well_is_told() -> None:
     assert failed({"error": {"message": "busy", "code": "rate_limit_exceeded"}}) == ("rate_limited", "busy")
 
 
-def test_one_image_that_cannot_be_read_does_not_cost_the_others() -> None:
-    assert read({"data": [{"b64_json": "***"}, {"b64_json": TEXT}]}).images == (PNG,)
+@pytest.mark.parametrize(
+    "lost", [{"b64_json": TEXT[:-3]}, {"b64_json": base64.b64encode(b"<html>").decode()}, {"url": "ftp://a"}, {}, 3], ids=str
+)
+def test_an_image_that_cannot_be_read_is_not_left_out_unsaid(lost: Any) -> None:
+    for data in ([{"b64_json": TEXT}, lost], [lost]):
+        assert failed({"data": data, "output_format": "png"})[0] == "malformed_response"
 
 
 def test_a_stream_is_not_what_was_asked_for() -> None:

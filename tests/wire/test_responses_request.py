@@ -322,8 +322,8 @@ CASES = [
     *(
         Case(
             f"a schema for the answer, strict {strict}",
-            asked(response_format=allm.json_schema("answer", SCHEMA, strict=strict)),
-            {"text": {"format": {"type": "json_schema", "name": "answer", "schema": SCHEMA, "strict": strict}}},
+            asked(response_format=allm.json_schema("my answer", SCHEMA, strict=strict)),
+            {"text": {"format": {"type": "json_schema", "name": "my_answer", "schema": SCHEMA, "strict": strict}}},
         )
         for strict in (True, False)
     ),
