@@ -155,8 +155,9 @@ def _no_results(i: int, pairs: _Pairs) -> list[Item]:
 
 
 def _assistant(message: Message, i: int, path: str, pairs: _Pairs) -> list[Item]:
-    """An item for each thing that the model did, in order."""
+    """An item for each thing that the model did, in order; what the user shows of it stands behind, so that its turn stays one."""
     items: list[Item] = []
+    shown: list[Item] = []
     text: list[str] = []
     for j, part in enumerate(message.parts):
         if isinstance(part, TextPart):
@@ -167,11 +168,12 @@ def _assistant(message: Message, i: int, path: str, pairs: _Pairs) -> list[Item]
         if isinstance(part, ToolCallPart):
             items.append(_call(part, pairs.calls[i, j], pairs))
         else:
-            items += _made(message.parts, j, f"{path}.content[{j}]")
+            for item in _made(message.parts, j, f"{path}.content[{j}]"):
+                (shown if item.get("role") == "user" else items).append(item)
     items += _answered(text, None)
     while items and items[-1].get("type") == "reasoning":
         items.pop()
-    return items
+    return items + shown
 
 
 def _answered(text: list[str], phase: Any) -> list[Item]:

@@ -239,8 +239,9 @@ CASES = [
         "an image of another maker is shown by the user",
         answered(TextPart("A cat:"), ImagePart(Image.from_binary(PNG)), TextPart("Nice?"), FilePart(url="https://example.org/a.pdf")),
         input=[
-            spoken("A cat:"), *user({"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{b64(PNG)}"}),
-            spoken("Nice?"), *user({"type": "input_file", "file_url": "https://example.org/a.pdf"}), *SAID,
+            spoken("A cat:"), spoken("Nice?"),
+            *user({"type": "input_image", "detail": "auto", "image_url": f"data:image/png;base64,{b64(PNG)}"}),
+            *user({"type": "input_file", "file_url": "https://example.org/a.pdf"}), *SAID,
         ],
     ),
     Case(
