@@ -72,6 +72,7 @@ class Exchange:
         self.reused = False
         self.answered = False
         self._told_end = False
+        self._failed = False
         self._resolved: KeyHandle | None = None
 
     # what the transport's hooks tell
@@ -164,7 +165,7 @@ class Exchange:
         pipe = self._call.pipe
         async for chunk in body:
             if self._deliver(_read(decoder.feed, chunk), decoder):
-                return await _drain(body)
+                return None if self._failed else await _drain(body)  # what failed is cut off at once
             if pipe.full:
                 await self._room()
         self._finish(decoder)
@@ -263,6 +264,7 @@ class Exchange:
         last = events[-1]
         if isinstance(last, ErrorOccurred):
             events[-1] = ErrorOccurred(self._complete_error(last.error))
+            self._failed = True
         over = isinstance(last, TERMINAL)
         self._told_end = self._told_end or over
         self._tell(Read(events, progress))

@@ -92,6 +92,7 @@ class Kept:
         self._max_redeliver = max_redeliver
         self._poison: tuple[Envelope[Any], int] | None = None
         self._buried: Exit | None = None
+        self._opened = 0  # incarnations so far
 
     @property
     def buried(self) -> bool:
@@ -123,6 +124,7 @@ class Kept:
             cell.user.extend(self._held)
             self._held.clear()
             self.current = cell
+            self._opened = cell.opened = self._opened + 1
 
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
         """An incarnation ended: keep what waits, and the message it failed on while that may be tried again."""
@@ -150,16 +152,18 @@ class Kept:
         return True
 
     def give_back(self, cell: KeptCell, envelope: Envelope[Any]) -> None:
-        """Taken out at the very moment of a kill: first in line again, unless the killer has seen it as in work."""
+        """Taken out at the very moment of a kill: first in line again, unless the killer has seen it as in work.
+
+        Once another incarnation has taken over, its place in the line is gone: it counts as the message that was in work.
+        """
         with self._lock:
             if cell.taken is envelope:
                 return
             cell.envelope = None
-            if self._buried is None:
-                line = self.current.user if self.current is not None else self._held
-                line.appendleft(envelope)
+            if self._buried is None and self._opened == cell.opened:
+                self._held.appendleft(envelope)
                 return
-        _lost(cell.name, envelope, self._buried)
+        _lost(cell.name, envelope, self._buried or cell.exit or NOPROC)
 
     def bury(self, exit: Exit) -> None:
         """The child will not come back: asks fail, tells become dead letters."""
@@ -175,12 +179,13 @@ class Kept:
 class KeptCell(Cell):
     """An incarnation whose mailbox outlives it."""
 
-    __slots__ = ("kept", "taken")
+    __slots__ = ("kept", "opened", "taken")
 
     def __init__(self, name: str, body: Body, kept: Kept) -> None:
         super().__init__(name, body, kept.stopped)
         self.kept = kept
         self.taken: Envelope[Any] | None = None  # in work when it was closed
+        self.opened = 0  # which incarnation it is
         kept.open(self)
 
     def post(self, envelope: Envelope[Any], /) -> None:

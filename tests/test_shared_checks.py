@@ -7,6 +7,8 @@ import pytest
 
 from tests.corpus import folder, requires_recordings
 
+pytestmark = pytest.mark.alone
+
 CHECKS = folder().parent / "checks"
 
 

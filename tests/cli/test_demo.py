@@ -16,6 +16,8 @@ from allm.cli.demo_view import Board, render
 from allm.cli.scenario import DRAFT, FAULTS, SLOW, Conversation, Loss, Pace, Provider, Turn, draw, losses
 from allm.testing import Fault, Reply, SimRequest
 
+pytestmark = pytest.mark.alone
+
 Allm = Callable[..., "subprocess.CompletedProcess[str]"]
 Env = Callable[[Mapping[str, str]], dict[str, str]]
 

@@ -203,6 +203,8 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 import sys
 sys.modules["mcp"] = None
 import allm
+
+pytestmark = pytest.mark.alone
 try:
     allm.mcp.Server.stdio("x").connect().open()
 except allm.EngineError as error:

@@ -21,7 +21,7 @@ WEATHER = allm.ToolSpec(
     "get_weather", "The weather of a city.", {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 )
 
-pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def script(name: str) -> Path:

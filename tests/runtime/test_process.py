@@ -286,7 +286,7 @@ except allm.AdapterError as error:
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 def test_a_proxy_that_the_environment_names_is_used(variable: str, serve: Serve) -> None:
     server = serve(proxy)
-    assert run(PROXIED, "", env={variable: server.url}, dev=False) == (0, "Hello\n", "")
+    assert run(PROXIED, "http://provider.invalid/v1", env={variable: server.url}, dev=False) == (0, "Hello\n", "")
     assert server.heads[0].startswith("POST http://provider.invalid/v1/chat/completions HTTP/1.1")
     assert server.header("authorization") == ["Bearer sk-1"]
 
@@ -294,13 +294,17 @@ def test_a_proxy_that_the_environment_names_is_used(variable: str, serve: Serve)
 @pytest.mark.parametrize("exception", ["provider.invalid", ".invalid", "*"])
 def test_an_exception_from_the_proxy_is_honoured(exception: str, serve: Serve) -> None:
     server = serve(proxy)
-    assert run(PROXIED, "", env={"HTTP_PROXY": server.url, "NO_PROXY": exception}, dev=False) == (0, "connection_closed\n", "")
+    assert run(PROXIED, "http://provider.invalid/v1", env={"HTTP_PROXY": server.url, "NO_PROXY": exception}, dev=False) == (
+        0,
+        "connection_closed\n",
+        "",
+    )
     assert not server.heads
 
 
 def test_a_proxy_for_https_only_is_not_for_http(serve: Serve) -> None:
     server = serve(proxy)
-    assert run(PROXIED, "", env={"HTTPS_PROXY": server.url}, dev=False)[1] == "connection_closed\n"
+    assert run(PROXIED, "http://provider.invalid/v1", env={"HTTPS_PROXY": server.url}, dev=False)[1] == "connection_closed\n"
     assert not server.heads
 
 

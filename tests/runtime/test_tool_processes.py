@@ -35,7 +35,7 @@ from tests.runtime.tooling import Bench, Handler, gone, pulse, until
 
 psutil = pytest.importorskip("psutil")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
 
 T = TypeVar("T")
 

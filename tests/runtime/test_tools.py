@@ -32,6 +32,8 @@ from allm.tools import ToolContext, ask_user, halt
 from tests.runtime.support import WAIT, eventually
 from tests.runtime.tooling import Bench, Pending, pulse
 
+pytestmark = pytest.mark.alone
+
 SOON = 1.0
 """Seconds within which something happens that happens at once; the machine may be busy."""
 

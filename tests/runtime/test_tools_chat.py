@@ -16,6 +16,8 @@ from tests.runtime.process_tools import sleep, spin
 from tests.runtime.support import WAIT, eventually
 from tests.runtime.tooling import pulse, until
 
+pytestmark = pytest.mark.alone
+
 psutil = pytest.importorskip("psutil")
 
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
