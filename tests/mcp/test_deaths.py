@@ -16,6 +16,8 @@ from allm.supervisors import kill, subscribe
 from tests.mcp.support import Tooled, environment, is_alive, little
 from tests.runtime.support import eventually, node
 
+pytestmark = pytest.mark.alone
+
 
 def restarts(runtime: allm.Runtime) -> int:
     return int(node(runtime.tree(), "mcp little", "server")["restarts"])
@@ -203,8 +205,6 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 import sys
 sys.modules["mcp"] = None
 import allm
-
-pytestmark = pytest.mark.alone
 try:
     allm.mcp.Server.stdio("x").connect().open()
 except allm.EngineError as error:

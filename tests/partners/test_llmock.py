@@ -33,7 +33,7 @@ WEATHER = allm.ToolSpec(
     "get_weather", "The weather of a city.", {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 )
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.slow]
 
 _numbers = itertools.count(1)
 
