@@ -81,7 +81,7 @@ class Stream(Generic[R]):
         return self._drain().__await__()
 
     async def _drain(self) -> R:
-        self._serve()
+        self._serve(awaits=True)
         call = self._start(fold=True)
         try:
             while not call.pipe.done:
@@ -193,6 +193,7 @@ class Stream(Generic[R]):
                 "would_block",
                 "a blocking call on the runtime's own loop would wait for itself; user code does not run there",
             )
+        self._serve(awaits=False)
 
     def _events(self) -> Iterator[Event]:
         self._may_block()
@@ -213,14 +214,15 @@ class Stream(Generic[R]):
         finally:
             self._leave()
 
-    def _serve(self) -> None:
-        """Asynchronous tools run on the loop of the task that waits for them."""
+    def _serve(self, awaits: bool) -> None:
+        """Asynchronous tools run on the loop of the task that awaits them, else on the runtime's `loop`, unless it is what waits here."""
         if self._call is None and not isinstance(self._plan, Plan):
-            self._plan.loop = asyncio.get_running_loop()
+            here, own = _loop_here(), self._on().user_loop
+            self._plan.loop = here if awaits else own if own is not here else None
 
     async def _pull(self) -> list[Event]:
         """The next batch for an asyncio cursor."""
-        self._serve()
+        self._serve(awaits=True)
         call = self._start(fold=False)
         pipe = call.pipe
         while True:
@@ -251,6 +253,13 @@ class Stream(Generic[R]):
         if call.pipe.error is not None:
             raise call.pipe.error
         return cast(R, call.pipe.response)
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class _AsyncCursor:

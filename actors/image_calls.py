@@ -4,7 +4,6 @@ What an `Engine` serves them with: its `image_adapter` (`"openai.images:gpt-imag
 the one of the same provider.
 """
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
@@ -13,7 +12,7 @@ from msgspec.structs import replace
 from allm.actors.addresses import addresses_of, with_images
 from allm.actors.call import Options, Plan
 from allm.actors.handle import Stream
-from allm.actors.request_plan import base_url_of, call_options, callback_of, refuse_unknown, with_key
+from allm.actors.request_plan import base_url_of, call_options, callback_of, checked_engine, refuse_unknown, with_key
 from allm.engine import Engine
 from allm.errors import AdapterError, EngineError, StreamError, ValidationError, error_from
 from allm.freezing import freeze_dict
@@ -21,7 +20,7 @@ from allm.image_requests import ImageOperation, ImageRequest, ImageResponse, ima
 from allm.images import Image
 from allm.providers.adapter import HttpRequest, Script
 from allm.providers.image_adapter import ImageAdapter
-from allm.providers.registry import BUILT_IN, GROUP, adapter_for
+from allm.providers.registry import BUILT_IN, adapter_and_model, adapter_for
 from allm.requests import Request
 from allm.responses import Response
 
@@ -164,8 +163,8 @@ class _ImagePlan(Plan):
 
 
 def _plan(engine: Engine, request: ImageRequest, opts: Mapping[str, Any]) -> Plan:
-    refuse_unknown(engine, opts, _KNOWN)
-    service = _service_of(engine, opts.get("model") or request.model)
+    refuse_unknown(opts, _KNOWN)
+    service = _service_of(checked_engine(engine), opts.get("model") or request.model)
     asked = replace(
         request,
         model=service.engine.model,
@@ -204,7 +203,7 @@ def _service_of(engine: Engine, model: Any) -> _Service:
 def _named(engine: Engine) -> tuple[str, str | None]:
     """(adapter, model) that the engine names for images, or that follow from its own adapter."""
     if engine.image_adapter is not None:
-        return _split(engine.image_adapter)
+        return adapter_and_model(engine.image_adapter)
     family = engine.adapter.partition(".")[0]
     if engine.adapter not in BUILT_IN or engine.adapter.endswith(".images"):
         return engine.adapter, engine.model or None  # one that makes images itself, or a third party's, which may
@@ -213,15 +212,6 @@ def _named(engine: Engine) -> tuple[str, str | None]:
     raise EngineError(
         "no_adapter", f"{engine.adapter!r} makes no images: name an adapter that does, Engine(..., image_adapter='openai.images')"
     )
-
-
-def _split(text: str) -> tuple[str, str | None]:
-    """(adapter, model) of `adapter`, `adapter:model`, `module:Class` or `module:Class:model`."""
-    name, _, model = text.partition(":")
-    if model and name not in BUILT_IN and not importlib.metadata.entry_points(group=GROUP, name=name):
-        module, _, rest = text.partition(":")
-        name, model = f"{module}:{rest.partition(':')[0]}", rest.partition(":")[2]
-    return name, model or None
 
 
 def _draws(model: str) -> bool:

@@ -1,26 +1,22 @@
 """What calls that are no conversation have in common: which adapter and model serve them, their options, and how they are made."""
 
-import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from msgspec.structs import replace
 
-from allm.actors.call import Options, Plan
+from allm.actors.call import Plan
 from allm.actors.fleet import Fleet
+from allm.actors.request_plan import call_options, callback_of, checked_base_url, checked_engine, refuse_unknown
 from allm.actors.runtime import Runtime, default_runtime
 from allm.actors.vault import KeyHandle
 from allm.engine import Engine
-from allm.environment import environment
 from allm.errors import AdapterError, AllmError, EngineError, ValidationError, error_from
 from allm.freezing import freeze_dict
-from allm.providers.one_body import Bound, OneBody, one_body_for, registered
-from allm.providers.registry import adapter_for
+from allm.providers.one_body import Bound, OneBody
+from allm.providers.registry import adapter_and_model, adapter_for, one_body_for
 from allm.requests import Request
 from allm.responses import Response
-from allm.retry import Retry
-from allm.settings import Timeouts
 
 __all__ = ["EMBEDDINGS", "MODERATION", "Job", "Kind", "Service", "plan_job", "service_of"]
 
@@ -54,17 +50,13 @@ class Service(NamedTuple):
 
 def service_of(engine: Engine, kind: Kind, model: str | None) -> Service:
     """Raises EngineError for an engine that has nothing for this, naming what to set."""
-    if not isinstance(engine, Engine):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValidationError.at("engine", f"expected an allm.Engine, got {type(engine).__name__}")
-    name, named = _split(engine, kind)
+    name, named = _split(checked_engine(engine), kind)
     adapter: OneBody[Any, Any] = one_body_for(name, f"engine.{kind.field}")
     chosen = model or named or adapter.default_model
     if not isinstance(chosen, str) or not chosen:
         raise ValidationError.at("model", f"expected the name of a model, got {chosen!r}")
     own = engine.adapter == name or adapter_for(engine.adapter).provider == adapter.provider
-    base_url = environment.base_url(adapter.provider, engine.base_url if own else None)
-    if any(mark in base_url for mark in "?#@ "):
-        raise ValidationError.at("engine.base_url", "an address without user name, query or fragment is expected")
+    base_url = checked_base_url(adapter.provider, engine.base_url if own else None)
     return Service(replace(engine, adapter=name, model=chosen), adapter, chosen, base_url)
 
 
@@ -82,11 +74,7 @@ def _split(engine: Engine, kind: Kind) -> tuple[str, str | None]:
             "no_adapter",
             f"the adapter {engine.adapter!r} has no {kind.suffix}: name one that has, Engine(..., {kind.field}={likely!r})",
         )
-    name, _, model = given.partition(":")
-    if model and not registered(name):  # package.module:Class, perhaps with a model
-        module, _, rest = given.partition(":")
-        name, model = f"{module}:{rest.partition(':')[0]}", rest.partition(":")[2]
-    return name, model or None
+    return adapter_and_model(given)
 
 
 class Job(Generic[ResultT]):
@@ -132,8 +120,7 @@ def plan_job(kind: Kind, opts: dict[str, Any], prepare: Callable[[], tuple[Servi
         runtime = runtime or default_runtime()
         handles.append(runtime.vault.put(opts.pop("api_key")))
     try:
-        if unknown := opts.keys() - _KNOWN:
-            raise TypeError(f"unknown options {sorted(unknown)}; what only the provider knows goes into options={{...}}")
+        refuse_unknown(opts, _KNOWN)
         plans, request_id = _plans(*prepare(), opts)
         runtime = runtime or default_runtime()
         if handles:
@@ -149,32 +136,13 @@ def plan_job(kind: Kind, opts: dict[str, Any], prepare: Callable[[], tuple[Servi
 
 
 def _plans(service: Service, asks: Sequence[Any], opts: Mapping[str, Any]) -> tuple[list[Plan], str]:
-    request_id: Any = opts.get("request_id") or f"req-{os.urandom(8).hex()}"
-    if not isinstance(request_id, str):
-        raise ValidationError.at("request_id", f"expected text, got {type(request_id).__name__}")
-    on_event: Any = opts.get("on_event")
-    if on_event is not None and (not callable(on_event) or inspect.iscoroutinefunction(on_event)):
-        raise ValidationError.at("on_event", "expected a function that takes an event (no coroutine function)")
     engine = service.engine
     metadata = {**engine.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")}
-    retry = _typed(opts.get("retry"), Retry, "retry") or engine.retry
-    timeouts = _typed(opts.get("timeouts"), Timeouts, "timeouts") or engine.timeouts
+    request = Request((), model=service.model, metadata=metadata)
+    options = call_options(engine, request, {**opts, "wire": "json"}, folding=True)
+    on_event = callback_of(opts.get("on_event"))
     plans: list[Plan] = []
     for i, ask in enumerate(asks):
-        options = Options(
-            request_id=request_id if len(asks) == 1 else f"{request_id}/{i + 1}",
-            retry=retry,
-            timeouts=timeouts,
-            folding=True,
-            one_body=True,
-            metadata=metadata,
-        )
-        adapter = Bound(service.adapter, ask).as_adapter()
-        plans.append(Plan(engine, adapter, service.base_url, Request((), model=service.model, metadata=metadata), options, on_event))
-    return plans, request_id
-
-
-def _typed(value: Any, kind: type[Any], path: str) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise ValidationError.at(path, f"expected allm.{kind.__name__}(...), got {type(value).__name__}")
-    return value
+        own = options if len(asks) == 1 else replace(options, request_id=f"{options.request_id}/{i + 1}")
+        plans.append(Plan(engine, Bound(service.adapter, ask).as_adapter(), service.base_url, request, own, on_event))
+    return plans, options.request_id

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from allm.actors.turn_plan import TurnPlan
 
 __all__ = [
-    "KNOWN", "Ask", "as_request", "base_url_of", "call_options", "callback_of", "merge", "own_tools", "plan_call",
-    "refuse_unknown", "with_key",
+    "KNOWN", "Ask", "as_request", "base_url_of", "call_options", "callback_of", "checked_base_url", "checked_engine", "merge",
+    "own_tools", "plan_call", "refuse_unknown", "with_key",
 ]  # fmt: skip
 
 Ask: TypeAlias = "str | Message | Sequence[Message] | Thread | Request"
@@ -69,8 +69,8 @@ def with_key(opts: dict[str, Any], make: Callable[[], AnyPlan]) -> tuple[AnyPlan
 
 
 def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> Plan:
-    refuse_unknown(engine, opts, KNOWN)
-    merged = merge(engine, as_request(request), opts)
+    refuse_unknown(opts, KNOWN)
+    merged = merge(checked_engine(engine), as_request(request), opts)
     validate(merged)
     options = call_options(engine, merged, opts, folding)
     plan = Plan(engine, adapter_for(engine.adapter), base_url_of(engine), merged, options, callback_of(opts.get("on_event")))
@@ -79,10 +79,15 @@ def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> 
     return plan
 
 
-def refuse_unknown(engine: Any, opts: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raises for what is no engine, and for options that there are not."""
+def checked_engine(engine: Any) -> Engine:
+    """The engine, if it is one."""
     if not isinstance(engine, Engine):
         raise ValidationError.at("engine", f"expected an allm.Engine, got {type(engine).__name__}")
+    return engine
+
+
+def refuse_unknown(opts: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raises TypeError for options that there are not."""
     if unknown := opts.keys() - known:
         raise TypeError(f"unknown options {sorted(unknown)}; what only the provider knows goes into options={{...}}")
 
@@ -107,8 +112,13 @@ def call_options(engine: Engine, request: Request, opts: Mapping[str, Any], fold
 
 
 def base_url_of(engine: Engine) -> str:
-    """Where calls go. Paths are appended to it, so that nothing may follow its own."""
-    url = environment.base_url(adapter_for(engine.adapter).provider, engine.base_url)
+    """Where the engine's calls go."""
+    return checked_base_url(adapter_for(engine.adapter).provider, engine.base_url)
+
+
+def checked_base_url(provider: str, given: str | None) -> str:
+    """`given`, else the provider's own address. Paths are appended to it, so that nothing may follow its own."""
+    url = environment.base_url(provider, given)
     if any(mark in url for mark in "?#@ "):
         raise ValidationError.at("engine.base_url", "an address without user name, query or fragment is expected")
     return url

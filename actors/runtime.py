@@ -10,22 +10,20 @@
 """
 
 import asyncio
-import atexit
-import hashlib
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from pykka import ActorDeadError, ActorRef
 
-from allm.actors import io
+from allm.actors import io, lifetime
 from allm.actors.call import Call, Plan
-from allm.actors.directory import Directory, EngineKey
+from allm.actors.directory import Directory
 from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall, put
+from allm.actors.engine_keys import EngineKeys
 from allm.actors.listener import Errand, Listener, Listening
 from allm.actors.tools import Tools
 from allm.actors.turn_plan import TurnPlan
@@ -36,7 +34,6 @@ from allm.actors.workshop import Workshop
 from allm.errors import EngineError, ErrorInfo, StreamError, ValidationError
 from allm.events import Event
 from allm.freezing import freeze_dict
-from allm.settings import Http
 from allm.supervisors import (
     CallTimeout,
     ChildSpec,
@@ -88,15 +85,13 @@ class Runtime:
         self._directory = Directory(self._dispatcher.timers)
         self.workshop = Workshop(self._loop)
         self._dropped: deque[str] = deque()
-        self._keys: dict[tuple[str, str, int], tuple[Http, EngineKey, str]] = {}
+        self._engine_keys = EngineKeys()
         self._stopped = False
         self._lock = threading.Lock()
         self._thread.start()
         self._root: ActorRef[Any] = Root.start_on(self._dispatcher, self._directory, self._specs())
         wait_started(self._root, 10)
-        _alive.add(self)
-        atexit.unregister(_drain)  # what is registered last runs first: before the drain of all actors, which knows of no calls
-        atexit.register(_drain)
+        lifetime.enter(self)
 
     def _specs(self) -> list[ChildSpec]:
         # It keeps its mailbox: an attempt that is handed to it in its last moment is made by the next one.
@@ -135,7 +130,7 @@ class Runtime:
         except BaseException:
             self.forget(plan)
             raise
-        key, name = self._key(plan)
+        key, name = self._engine_keys.of(plan)
         return Call(plan, key, name, self._listening(plan.on_event))
 
     def _listening(self, on_event: Callable[[Event], object] | None) -> Listening | None:
@@ -230,21 +225,6 @@ class Runtime:
     def on_loop(self) -> bool:
         """Whether the calling thread is the loop's own: nothing may block there."""
         return threading.current_thread() is self._thread
-
-    def _key(self, plan: Plan) -> tuple[EngineKey, str]:
-        """What serves this plan, and its name in the tree; remembered, as an engine makes many calls."""
-        http = plan.engine.http
-        known = self._keys.get((plan.engine.adapter, plan.base_url, id(http)))
-        if known is not None:  # it holds `http`, so that the id is its own
-            return known[1], known[2]
-        key = (plan.engine.adapter, plan.base_url, http.kind, http.proxy, str(http.verify), str(http.cert), http.max_connections)
-        name = " ".join(part for part in key[:2] if part)
-        if http != _PLAIN:
-            name += " " + hashlib.sha256(repr(key).encode()).hexdigest()[:6]
-        if len(self._keys) >= 1000:
-            self._keys.clear()
-        self._keys[plan.engine.adapter, plan.base_url, id(http)] = (http, key, name)
-        return key, name
 
     async def _off_loop(self, function: Callable[..., Any], *args: Any, reason: str = "resolver_failed") -> Any:
         """Runs user code on a thread of the pool. Raises EngineError(reason) for whatever it raises."""
@@ -343,7 +323,7 @@ class Runtime:
             finish()
         for call in self._running():
             call.pipe.finish(None, StreamError("cancelled", "the runtime was stopped"))
-        _alive.discard(self)
+        lifetime.leave(self)
 
     async def _rest(self) -> None:
         """On the loop: transports that are being closed, callbacks that still run."""
@@ -380,10 +360,7 @@ class Runtime:
         return f"<Runtime {'stopped' if self._stopped else 'running'}, {len(self._directory.calls)} calls>"
 
 
-_PLAIN = Http()
 _CODE = {"resolver_failed": "the key resolver", "history_failed": "the history policy"}
-_alive: "weakref.WeakSet[Runtime]" = weakref.WeakSet()
-_inherited: list[Runtime] = []
 _default: Runtime | None = None
 _default_lock = threading.Lock()
 
@@ -397,19 +374,9 @@ def default_runtime() -> Runtime:
         return _default
 
 
-def _drain() -> None:
-    """At exit: cuts what still runs, within a deadline. Starts no thread and opens no connection."""
-    for runtime in list(_alive):
-        runtime.cut(2)
-
-
 def _after_fork() -> None:
     global _default, _default_lock
     _default_lock = threading.Lock()
-    _inherited.extend(_alive)
-    for runtime in list(_alive):
-        runtime.inherited()
-    _alive.clear()
     _default = None
 
 

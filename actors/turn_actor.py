@@ -185,7 +185,7 @@ class TurnActor(Actor):
                     timeout=tool.timeout if tool.timeout is not None else plan.options.timeouts.tool,
                     executor=plan.functions.executor,
                     encoder=plan.functions.encoder,
-                    loop=plan.loop or self._turn.runtime.user_loop,
+                    loop=plan.loop,
                     contextvars=plan.contextvars,
                     report=partial(_tool_ended, ref),
                 )

@@ -13,6 +13,7 @@ from allm.actors.request_plan import (
     base_url_of,
     call_options,
     callback_of,
+    checked_engine,
     merge,
     own_tools,
     refuse_unknown,
@@ -46,7 +47,8 @@ def plan_turn(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool,
 
 
 def _plan(engine: Engine, request: Request, opts: Mapping[str, Any], folding: bool, single: bool) -> TurnPlan:
-    refuse_unknown(engine, opts, KNOWN | _LOOP)
+    checked_engine(engine)
+    refuse_unknown(opts, KNOWN | _LOOP)
     merged = merge(engine, request, opts)
     tools = {tool.name: tool for tool in (*engine.tools, *own_tools(opts)) if isinstance(tool, Tool) and tool.handler is not None}
     specs = tuple(spec if spec.name in tools or spec.manual else replace(spec, manual=True) for spec in merged.tools)

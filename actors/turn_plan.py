@@ -65,7 +65,7 @@ class TurnPlan:
         self.key: KeyHandle | None = None
         self.contextvars = contextvars.copy_context()
         self.loop: asyncio.AbstractEventLoop | None = None
-        """The caller's, for asynchronous handlers, if he waits as a task."""
+        """Where asynchronous handlers run; None for a loop of the tools' own."""
 
     def prepare(self, runtime: Any) -> Any:
         """The slot of the turn, with its first call made ready in the caller's thread."""

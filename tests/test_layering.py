@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -74,7 +75,13 @@ def is_standard(module: str) -> bool:
     return module.split(".")[0] in sys.stdlib_module_names
 
 
-def imports(source: str, known: frozenset[str] = frozenset()) -> Iterator[Import]:
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+@cache
+def imports(source: str, known: frozenset[str] = frozenset()) -> tuple[Import, ...]:
     """Every import of a source. `from package import name` is an import of `package.name` where that is `known`."""
 
     def walk(node: ast.AST, runs: bool) -> Iterator[Import]:
@@ -97,7 +104,7 @@ def imports(source: str, known: frozenset[str] = frozenset()) -> Iterator[Import
                 for child in ast.iter_child_nodes(node):
                     yield from walk(child, runs)
 
-    yield from walk(ast.parse(source), True)
+    return tuple(walk(parsed(source), True))
 
 
 def every_import(sources: Sources) -> Iterator[tuple[str, Import]]:
@@ -132,7 +139,7 @@ def core_asks_a_clock(sources: Sources) -> list[str]:
         f"{module}:{node.lineno} asks {ast.unparse(node)}"
         for module, source in sources.items()
         if floor_of(module) == "core"
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.Attribute) and node.attr in asked and ast.unparse(node.value).endswith(("datetime", "date"))
     ]
 
@@ -153,7 +160,7 @@ def environment_is_read_elsewhere(sources: Sources) -> list[str]:
         f"{module}:{getattr(node, 'lineno', 0)} reads the environment"
         for module, source in sources.items()
         if module != "allm.environment"
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if touched(node)
     ]
 
@@ -195,7 +202,7 @@ def imports_are_relative(sources: Sources) -> list[str]:
     return [
         f"{module}:{node.lineno} imports relatively"
         for module, source in sources.items()
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
         if isinstance(node, ast.ImportFrom) and node.level
     ]
 

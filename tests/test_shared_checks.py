@@ -1,34 +1,58 @@
 """The acceptance checks that stand beside the recordings, run as a user would run them. Skipped where these are absent."""
 
+import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.corpus import folder, requires_recordings
 
-pytestmark = pytest.mark.alone
+pytestmark = [requires_recordings, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CHECKS = folder().parent / "checks"
+WIRES = ("chat", "responses", "messages", "gemini")
+BUSY = "3"
+"""By how much the bounds on times are widened: they are meant for a machine that does nothing else."""
 
 
-def run(*argv: str) -> str:
-    done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+NOT_AS_EXPECTED = {
+    # Its body is a Chat completion; and one whose keeper left out the middle of the text.
+    "openai.responses": {"azure-deepseek-reasoning-1-29aa16-0", "openai-shell-container-1-chunks-739034-0"},
+    # Arguments in pieces: they are listed there as calls without names, and are joined here, as the fields mean.
+    "gemini.stream": {
+        "google-vertex-stream-tool-call-arguments-nested-1-chunks-67684b-0", "google-stream-no-args-tool-call-chunks-d93159-0",
+        "google-stream-tool-call-arguments-chunks-38ea44-0",
+    },
+}  # fmt: skip
+PROVIDERS = ("openai.chat", "compat.chat", "anthropic.messages", "gemini.generate", *NOT_AS_EXPECTED)
 
 
-@requires_recordings
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("provider", ["openai.chat", "compat.chat"])
-def test_every_scored_exchange_of_the_chat_wire_is_read_as_the_vendors_clients_read_it(provider: str) -> None:
-    assert ", 0 failed," in run(str(CHECKS / "replay.py"), "--provider", provider)
+def run(*argv: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, *argv], capture_output=True, text=True, timeout=280, check=False)
 
 
-@requires_recordings
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_every_fault_on_the_chat_wire_ends_as_promised() -> None:
-    # The machine that runs the suite is busy: the bounds on times are widened.
-    assert ", 0 failed" in run(str(CHECKS / "faults.py"), "--wire", "chat", "--load-factor", "3")
+def failing(provider: str) -> set[str]:
+    """Ends of the ids of the exchanges that are not read as expected."""
+    done = run(str(CHECKS / "replay.py"), "--provider", provider)
+    told = [line for line in done.stdout.splitlines() if re.fullmatch(r"  \S+", line)]
+    assert f" {len(told)} failed," in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    known = NOT_AS_EXPECTED.get(provider, set())
+    return {next((end for end in known if line.endswith(end)), line) for line in told}
+
+
+def test_every_scored_exchange_is_read_as_the_vendors_clients_read_it() -> None:
+    with ThreadPoolExecutor(len(PROVIDERS)) as providers:  # most of it is waiting
+        told = dict(zip(PROVIDERS, providers.map(failing, PROVIDERS), strict=True))
+    assert told == {provider: NOT_AS_EXPECTED.get(provider, set()) for provider in PROVIDERS}
+
+
+@pytest.mark.alone
+def test_every_fault_on_every_wire_ends_as_promised() -> None:
+    def faults(wire: str) -> str:
+        done = run(str(CHECKS / "faults.py"), "--wire", wire, "--load-factor", BUSY)
+        return "" if ", 0 failed" in done.stdout and not done.returncode else done.stdout[-3000:] + done.stderr[-3000:]
+
+    with ThreadPoolExecutor(len(WIRES)) as wires:
+        assert list(wires.map(faults, WIRES)) == [""] * len(WIRES)

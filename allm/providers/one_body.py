@@ -6,34 +6,22 @@ tell how the call went (`MessageCompleted` with its usage); what it was made for
 `Bound.outcome` and is in no event.
 """
 
-import importlib.metadata
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from allm.blocks import CallContext
-from allm.callables import resolve
 from allm.embeddings import Limit
 from allm.engine import Engine
-from allm.errors import EngineError, ErrorInfo
+from allm.errors import ErrorInfo
 from allm.events import ErrorOccurred, Event, MessageCompleted
 from allm.providers.adapter import Adapter, Decoder, HttpRequest, Script
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 
-__all__ = ["BUILT_IN", "GROUP", "Answer", "Bound", "EmbeddingAdapter", "OneBody", "malformed", "one_body_for", "registered", "told_by"]
-
-GROUP: Final = "allm.adapters"
-
-BUILT_IN: Final[dict[str, str]] = {
-    "openai.embeddings": "allm.providers.openai_embeddings:OpenAIEmbeddings",
-    "gemini.embeddings": "allm.providers.gemini_embeddings:GeminiEmbeddings",
-    "fake.embeddings": "allm.providers.fake_embeddings:FakeEmbeddingsAdapter",
-    "openai.moderation": "allm.providers.openai_moderation:OpenAIModeration",
-    "fake.moderation": "allm.providers.fake_moderation:FakeModerationAdapter",
-}
+__all__ = ["Answer", "Bound", "EmbeddingAdapter", "OneBody", "malformed", "told_by"]
 
 AskT = TypeVar("AskT")
 AskT_contra = TypeVar("AskT_contra", contravariant=True)
@@ -155,30 +143,3 @@ def told_by(headers: Mapping[str, str]) -> dict[str, Any]:
 def malformed(provider: str, problem: str) -> ErrorInfo:
     """The error for an answer that is not what was asked for."""
     return ErrorInfo("adapter", "malformed_response", problem, provider=provider)
-
-
-_made: dict[str, Any] = {}
-
-
-def registered(name: str) -> bool:
-    """Whether an adapter of this name is built in or registered by an entry point."""
-    return name in BUILT_IN or bool(importlib.metadata.entry_points(group=GROUP, name=name))
-
-
-def one_body_for(name: str, field: str) -> Any:
-    """The adapter `name`, imported at its first use; `field` is where the engine names it. Raises EngineError("unknown_adapter")."""
-    made = _made.get(name)
-    if made is None:
-        found = _find(name, field)
-        made = _made[name] = found() if isinstance(found, type) else found
-    return made
-
-
-def _find(name: str, field: str) -> Any:
-    if path := BUILT_IN.get(name) or (name if ":" in name else None):
-        found = resolve(path, field)
-    else:
-        found = next((point.load() for point in importlib.metadata.entry_points(group=GROUP, name=name)), None)
-    if found is None or not hasattr(found, "read"):
-        raise EngineError("unknown_adapter", f"{field}: {name!r} is no adapter for this; known are {', '.join(sorted(BUILT_IN))}")
-    return found

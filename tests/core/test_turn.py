@@ -244,6 +244,7 @@ def check_the_end(player: Player) -> None:
     assert result.thread.messages[0] == user("Hi")
 
 
+@pytest.mark.slow
 def test_every_row_of_the_table_was_taken(say: Say) -> None:
     """At least 100 times each; what the property above did not bring, more random turns do."""
     seen = Counter(SEEN)

@@ -18,8 +18,11 @@ PATHS = {"openai.chat": "/v1", "openai.responses": "/v1", "anthropic": "/anthrop
 ANSWER = "It rains in Bergen, as it does on most days of the year."
 RETRY = allm.Retry(max_attempts=3, base_delay=0.2, jitter=0)
 """Its delays are far enough from one another, and from nothing, for the mock to see that they grow on a busy machine."""
+LONG = " ".join(["It rains."] * 300)
+PACE = "--stream-chunk-delay-ms=10"
+"""After a malformed chunk the mock writes on, and takes as a retry only what comes after an answer that it could not end: a long one,
+with a pause behind each word, so that it meets the closed connection however busy the machine is."""
 PATIENT = allm.Retry(max_attempts=3, base_delay=1, jitter=0, mid_stream="restart")
-"""After a malformed chunk the mock writes on: it takes as a retry only what comes when it has ended that, too."""
 IMPATIENT = allm.Timeouts(first_event=0.8, idle=0.8, total=20)
 RETRIED = {
     408: "timeout", 409: "server_error", 429: "rate_limited", 500: "server_error", 502: "server_error", 503: "service_unavailable",
@@ -80,7 +83,7 @@ def reason(wire: str, status: int) -> str:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from started(tmp_path_factory.mktemp("llmock"))
+    yield from started(tmp_path_factory.mktemp("llmock"), PACE)
 
 
 def started(folder: Path, *options: str) -> Iterator[str]:
@@ -163,7 +166,8 @@ def test_the_wait_that_is_asked_for_is_waited(mock: Mock, status: int) -> None:
 @pytest.mark.parametrize("after", [0, 4])
 @pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed", "stall"])
 def test_a_stream_that_breaks_is_made_whole_by_a_fold(mock: Mock, kind: str, after: int) -> None:
-    mock.answers(times=3)
+    mock.answers(text=LONG)
+    mock.answers()
     mock.queue({"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": 20})
     response = mock.generate(engine=mock.engine(timeouts=IMPATIENT, retry=RETRY if kind != "malformed" else PATIENT))
     assert (response.text, response.finish_reason) == (ANSWER, "stop")
@@ -172,7 +176,8 @@ def test_a_stream_that_breaks_is_made_whole_by_a_fold(mock: Mock, kind: str, aft
 
 @pytest.mark.parametrize("kind", ["disconnect", "truncate", "malformed", "stall"])
 def test_a_stream_that_is_watched_is_made_whole_where_that_is_asked_for(mock: Mock, kind: str) -> None:
-    mock.answers(times=3)
+    mock.answers(text=LONG)
+    mock.answers()
     mock.queue({"type": "stream_fault", "kind": kind, "after_chunks": 5, "stall_seconds": 20})
     engine = mock.engine(retry=PATIENT, timeouts=IMPATIENT)
     events = list(allm.stream_generate(engine, "Watch.", api_key="a-key", runtime=mock.runtime))

@@ -111,6 +111,18 @@ def test_a_hundred_endless_loops_end_at_their_timeout_and_the_conversation_goes_
     assert until(lambda: len(psutil.Process().children(recursive=True)) == 1, WAIT) < 1  # the nursery
 
 
+def test_a_blocking_conversation_on_the_loop_of_the_runtime_does_not_wait_for_itself() -> None:
+    async def handler() -> str:
+        await asyncio.sleep(0)
+        return "async"
+
+    async def main() -> allm.ChatResult:
+        with allm.Runtime(loop=asyncio.get_running_loop()) as runtime:
+            return allm.chat(scripted([("t", {})], [Tool(name="t", handler=handler)]), "Go.", runtime=runtime)
+
+    assert told(asyncio.run(main())) == ["async"]
+
+
 def test_an_asynchronous_tool_runs_on_the_loop_that_awaits_the_conversation(runtime: allm.Runtime) -> None:
     found: list[asyncio.AbstractEventLoop] = []
 

@@ -16,9 +16,10 @@ from allm.embeddings import LIMITS, EmbeddingRequest, EmbeddingResponse, Limit, 
 from allm.errors import ErrorInfo
 from allm.moderation import ModerationRequest, ModerationResult, read_input
 from allm.providers.gemini_embeddings import GeminiEmbeddings
-from allm.providers.one_body import BUILT_IN, Answer, one_body_for
+from allm.providers.one_body import Answer
 from allm.providers.openai_embeddings import OpenAIEmbeddings
 from allm.providers.openai_moderation import OpenAIModeration
+from allm.providers.registry import ONE_BODY, one_body_for
 from allm.responses import Response
 from tests import corpus
 from tests.corpus import Exchange, requires_recordings
@@ -432,7 +433,7 @@ def test_recorded_requests_are_written_again_equal_in_meaning() -> None:
 # names
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", ONE_BODY)
 def test_every_built_in_adapter_has_its_name_and_a_default_model(name: str) -> None:
     adapter = one_body_for(name, "engine.embed_adapter")
     assert adapter.name == name
@@ -442,7 +443,7 @@ def test_every_built_in_adapter_has_its_name_and_a_default_model(name: str) -> N
 
 
 def test_the_default_models_are_those_that_are_told() -> None:
-    defaults = {name: one_body_for(name, "f").default_model for name in BUILT_IN if not name.startswith("fake")}
+    defaults = {name: one_body_for(name, "f").default_model for name in ONE_BODY if not name.startswith("fake")}
     assert defaults == {
         "openai.embeddings": "text-embedding-3-small", "gemini.embeddings": "gemini-embedding-001",
         "openai.moderation": "omni-moderation-latest",

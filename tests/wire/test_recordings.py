@@ -8,6 +8,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -166,6 +167,7 @@ def test_every_seeded_framing_gives_the_same_events() -> None:
             assert joined(stream(*pieces)) == expected, (read.id, seed)
 
 
+@pytest.mark.slow
 def test_a_framing_of_single_bytes_gives_the_same_events() -> None:
     short = [read for read in of(stream=True) if len(read.body) < SHORT]
     assert len(short) > 90

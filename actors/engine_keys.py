@@ -1,0 +1,36 @@
+"""Which engine actor serves a call: one for each adapter, address and transport."""
+
+import hashlib
+from typing import Final
+
+from allm.actors.call import Plan
+from allm.actors.directory import EngineKey
+from allm.settings import Http
+
+__all__ = ["EngineKeys"]
+
+_PLAIN: Final = Http()
+_MOST: Final = 1000
+
+
+class EngineKeys:
+    """Of one runtime. Remembers what it worked out, as an engine makes many calls."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, int], tuple[Http, EngineKey, str]] = {}
+
+    def of(self, plan: Plan) -> tuple[EngineKey, str]:
+        """What serves this plan, and its name in the tree."""
+        engine, http = plan.engine, plan.engine.http
+        known = self._known.get((engine.adapter, plan.base_url, id(http)))
+        if known is not None:  # it holds `http`, so that the id is its own
+            return known[1], known[2]
+        transport = http.kind, http.proxy, str(http.verify), str(http.cert), http.max_connections
+        key: EngineKey = (engine.adapter, plan.base_url, *transport)
+        name = " ".join(part for part in key[:2] if part)
+        if http != _PLAIN:
+            name += " " + hashlib.sha256(repr(key).encode()).hexdigest()[:6]
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[engine.adapter, plan.base_url, id(http)] = (http, key, name)
+        return key, name
