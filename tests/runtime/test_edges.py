@@ -125,7 +125,7 @@ def test_thousands_of_addresses_are_not_all_remembered(
         io._url(f"http://127.0.0.1:9/{number}")  # pyright: ignore[reportPrivateUsage]
     assert len(io._urls) <= 1_001  # pyright: ignore[reportPrivateUsage]
     keys: dict[Any, Any] = dict.fromkeys(range(1_001), ())
-    monkeypatch.setattr(runtime._engine_keys, "_known", keys)
+    monkeypatch.setattr(runtime._engine_keys, "_known", keys)  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(io, "_made_headers", dict.fromkeys(range(1_001)))
     assert allm.generate(fast(), "Hi", runtime=runtime).finish_reason == "stop"
     assert len(keys) == 1
