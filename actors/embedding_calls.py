@@ -10,9 +10,10 @@ from functools import reduce
 from itertools import chain
 from operator import add
 from struct import unpack
-from typing import Any
+from typing import Any, Unpack
 
 from allm.actors.one_body_calls import EMBEDDINGS, MODERATION, Job, Service, plan_job, service_of
+from allm.actors.options import ServiceOptions
 from allm.embeddings import EmbeddingRequest, EmbeddingResponse, Limit, chunks, read_texts
 from allm.engine import Engine
 from allm.errors import EmbeddingAdapterError, ValidationError
@@ -29,7 +30,7 @@ def embed(
     model: str | None = None,
     dimensions: int | None = None,
     task_type: str | None = None,
-    **opts: Any,
+    **opts: Unpack[ServiceOptions],
 ) -> EmbeddingResponse:
     """A vector for each text, in their order. Blocks; see `allm.aio.embed` for asyncio.
 
@@ -51,7 +52,7 @@ async def embed_async(
     model: str | None = None,
     dimensions: int | None = None,
     task_type: str | None = None,
-    **opts: Any,
+    **opts: Unpack[ServiceOptions],
 ) -> EmbeddingResponse:
     """A vector for each text, in their order. Cancelling the task ends its HTTP requests at once. See `allm.embed`."""
     job = _plan_embedding(engine, text_or_texts, model, dimensions, task_type, opts)
@@ -59,7 +60,7 @@ async def embed_async(
     return _embedded(await job.run_async(), job.request_id)
 
 
-def moderate(engine: Engine, input: ModerationInput, model: str | None = None, **opts: Any) -> ModerationResponse:
+def moderate(engine: Engine, input: ModerationInput, model: str | None = None, **opts: Unpack[ServiceOptions]) -> ModerationResponse:
     """Verdicts: one for each text, or one for parts (texts and images) together. Blocks; see `allm.aio.moderate` for asyncio.
 
     The adapter is the engine's `moderation_adapter`, or follows from its own. `opts` as `allm.embed` has them. Raises ValidationError,
@@ -69,7 +70,9 @@ def moderate(engine: Engine, input: ModerationInput, model: str | None = None, *
     return _moderated(job.run(), job.request_id)
 
 
-async def moderate_async(engine: Engine, input: ModerationInput, model: str | None = None, **opts: Any) -> ModerationResponse:
+async def moderate_async(
+    engine: Engine, input: ModerationInput, model: str | None = None, **opts: Unpack[ServiceOptions]
+) -> ModerationResponse:
     """Verdicts. Cancelling the task ends the HTTP request at once. See `allm.moderate`."""
     job = _plan_moderation(engine, input, model, opts)
     del opts
@@ -77,7 +80,7 @@ async def moderate_async(engine: Engine, input: ModerationInput, model: str | No
 
 
 def _plan_embedding(
-    engine: Engine, given: Any, model: str | None, dimensions: int | None, task_type: str | None, opts: dict[str, Any]
+    engine: Engine, given: Any, model: str | None, dimensions: int | None, task_type: str | None, opts: ServiceOptions
 ) -> Job[list[Any]]:
     def prepare() -> tuple[Service, list[EmbeddingRequest]]:
         texts = read_texts(given)
@@ -105,7 +108,7 @@ def _limit(adapter: Any, engine: Engine) -> Limit:
     return limit._replace(texts=min(most, limit.texts))
 
 
-def _plan_moderation(engine: Engine, given: Any, model: str | None, opts: dict[str, Any]) -> Job[tuple[ModerationResult, ...]]:
+def _plan_moderation(engine: Engine, given: Any, model: str | None, opts: ServiceOptions) -> Job[tuple[ModerationResult, ...]]:
     def prepare() -> tuple[Service, list[ModerationRequest]]:
         service = service_of(engine, MODERATION, model)
         return service, [read_input(given, service.model, freeze_dict(opts.get("options") or {}, "options"))]

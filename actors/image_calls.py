@@ -5,13 +5,14 @@ the one of the same provider.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, NoReturn, cast
+from typing import Any, Final, NamedTuple, NoReturn, Unpack, cast
 
 from msgspec.structs import replace
 
 from allm.actors.addresses import addresses_of, with_images
 from allm.actors.call import Options, Plan
 from allm.actors.handle import Stream
+from allm.actors.options import ImageOptions
 from allm.actors.request_plan import base_url_of, call_options, callback_of, checked_engine, refuse_unknown, with_key
 from allm.engine import Engine
 from allm.errors import AdapterError, EngineError, StreamError, ValidationError, error_from
@@ -26,7 +27,6 @@ from allm.responses import Response
 
 __all__ = ["ImageCall", "asked", "edit_image", "generate_image", "generation", "image_call", "image_variations"]
 
-_KNOWN: Final = frozenset({"model", "options", "api_key", "retry", "timeouts", "request_id", "runtime", "on_event", "metadata"})
 _DEFAULTS: Final = ImageRequest()
 _FAMILIES: Final = ("openai", "gemini", "fake")
 
@@ -40,7 +40,7 @@ def generate_image(
     background: str | None = None,
     style: str | None = None,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images made from a prompt. Blocks; see `allm.aio.generate_image` for asyncio.
 
@@ -66,7 +66,7 @@ def edit_image(
     background: str | None = None,
     style: str | None = None,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images made from others as the prompt says. A `mask` is transparent where the first one is to change. See `generate_image`.
 
@@ -82,7 +82,7 @@ def image_variations(
     size: str | None = None,
     n: int = 1,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images like this one. See `generate_image`."""
     fields = {"size": size, "n": n, "response_format": response_format}
@@ -137,7 +137,7 @@ def _fail(error: AdapterError) -> NoReturn:
     raise error_from(replace(error.info, kind="image_adapter")) from None
 
 
-def image_call(engine: Engine, request: ImageRequest, opts: dict[str, Any]) -> ImageCall:
+def image_call(engine: Engine, request: ImageRequest, opts: ImageOptions) -> ImageCall:
     """The call, checked and planned. Takes the key out of `opts`, so that no frame of a traceback holds it."""
     made, runtime = with_key(opts, lambda: _plan(engine, request, opts))
     plan = cast("_ImagePlan", made)
@@ -163,7 +163,7 @@ class _ImagePlan(Plan):
 
 
 def _plan(engine: Engine, request: ImageRequest, opts: Mapping[str, Any]) -> Plan:
-    refuse_unknown(opts, _KNOWN)
+    refuse_unknown(opts, ImageOptions.__optional_keys__)
     service = _service_of(checked_engine(engine), opts.get("model") or request.model)
     asked = replace(
         request,

@@ -1,9 +1,10 @@
 """The image calls as coroutines, for `allm.aio`: the same signatures, any event loop. Cancelling the task ends the HTTP request at once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 from allm.actors.image_calls import asked, generation, image_call
+from allm.actors.options import ImageOptions
 from allm.engine import Engine
 from allm.image_requests import ImageRequest, ImageResponse
 from allm.images import Image
@@ -20,7 +21,7 @@ async def generate_image(
     background: str | None = None,
     style: str | None = None,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images made from a prompt. See `allm.generate_image`."""
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
@@ -40,7 +41,7 @@ async def edit_image(
     background: str | None = None,
     style: str | None = None,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images made from others as the prompt says. See `allm.edit_image`."""
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
@@ -55,7 +56,7 @@ async def image_variations(
     size: str | None = None,
     n: int = 1,
     response_format: str = "binary",
-    **opts: Any,
+    **opts: Unpack[ImageOptions],
 ) -> ImageResponse:
     """Images like this one. See `allm.image_variations`."""
     fields = {"size": size, "n": n, "response_format": response_format}

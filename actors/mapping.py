@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Unpack
 
 from allm.actors.bridge import bridge_of
 from allm.actors.call import Call
+from allm.actors.options import CallOptions
 from allm.actors.request_plan import Ask, plan_call
 from allm.actors.runtime import Runtime, default_runtime
 from allm.engine import Engine
@@ -21,7 +22,7 @@ __all__ = ["map", "map_async"]
 class _Flow:
     """The calls under way, and what is still to come."""
 
-    def __init__(self, engine: Engine, requests: Iterable[Ask], concurrency: int, opts: dict[str, Any]) -> None:
+    def __init__(self, engine: Engine, requests: Iterable[Ask], concurrency: int, opts: CallOptions) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise ValidationError.at("concurrency", f"expected a whole number of at least 1, got {concurrency!r}")
         if isinstance(requests, str):
@@ -75,7 +76,9 @@ class _Flow:
             self.runtime.vault.drop(self._key)
 
 
-def map(engine: Engine, requests: Iterable[Ask], concurrency: int = 50, **opts: Any) -> Iterator[tuple[int, Response | AllmError]]:
+def map(
+    engine: Engine, requests: Iterable[Ask], concurrency: int = 50, **opts: Unpack[CallOptions]
+) -> Iterator[tuple[int, Response | AllmError]]:
     """`generate` for each of `requests`, at most `concurrency` at a time: (index, response or error) as they finish.
 
     `requests` may be endless: it is read as room comes. An error is given, not raised. Leaving the iterator ends the calls that run.
@@ -104,7 +107,7 @@ def _sync(flow: _Flow) -> Iterator[tuple[int, Response | AllmError]]:
 
 
 async def map_async(
-    engine: Engine, requests: Iterable[Ask], concurrency: int = 50, **opts: Any
+    engine: Engine, requests: Iterable[Ask], concurrency: int = 50, **opts: Unpack[CallOptions]
 ) -> AsyncIterator[tuple[int, Response | AllmError]]:
     """The same as an asynchronous iterator. Leaving it early: use `contextlib.aclosing`, or the calls end when it is collected."""
     flow = _Flow(engine, requests, concurrency, opts)

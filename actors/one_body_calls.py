@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from allm.actors.call import Plan
 from allm.actors.fleet import Fleet
+from allm.actors.options import ServiceOptions
 from allm.actors.request_plan import call_options, callback_of, checked_base_url, checked_engine, refuse_unknown
 from allm.actors.runtime import Runtime, default_runtime
 from allm.actors.vault import KeyHandle
@@ -35,8 +36,6 @@ class Kind(NamedTuple):
 
 EMBEDDINGS: Final = Kind("embeddings", "embed_adapter", "embedding_adapter", ("openai", "gemini", "fake"))
 MODERATION: Final = Kind("moderation", "moderation_adapter", "moderation_adapter", ("openai", "fake"))
-
-_KNOWN: Final = frozenset({"options", "api_key", "retry", "timeouts", "request_id", "runtime", "on_event", "metadata"})
 
 
 class Service(NamedTuple):
@@ -111,16 +110,16 @@ class Job(Generic[ResultT]):
         return cast("list[tuple[Response, ResultT]]", outcomes)  # a call that ended well has one
 
 
-def plan_job(kind: Kind, opts: dict[str, Any], prepare: Callable[[], tuple[Service, Sequence[Any]]]) -> Job[Any]:
+def plan_job(kind: Kind, opts: ServiceOptions, prepare: Callable[[], tuple[Service, Sequence[Any]]]) -> Job[Any]:
     """The calls for the asks that `prepare` gives. Takes the key out of `opts` before anything else, so that no frame of a traceback
     holds it. Raises TypeError for an option that these calls do not have."""
     runtime: Runtime | None = opts.get("runtime")
     handles: list[KeyHandle] = []
     if opts.get("api_key") is not None:
         runtime = runtime or default_runtime()
-        handles.append(runtime.vault.put(opts.pop("api_key")))
+        handles.append(runtime.vault.put(cast("str", opts.pop("api_key"))))
     try:
-        refuse_unknown(opts, _KNOWN)
+        refuse_unknown(opts, ServiceOptions.__optional_keys__)
         plans, request_id = _plans(*prepare(), opts)
         runtime = runtime or default_runtime()
         if handles:

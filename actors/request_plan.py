@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from allm.actors.call import Options, Plan
+from allm.actors.options import CallOptions, ServiceOptions
 from allm.actors.outgoing import outgoing
 from allm.actors.runtime import Runtime, default_runtime
 from allm.engine import Engine, merge_tools
@@ -27,37 +28,33 @@ if TYPE_CHECKING:
     from allm.actors.turn_plan import TurnPlan
 
 __all__ = [
-    "KNOWN", "Ask", "as_request", "base_url_of", "call_options", "callback_of", "checked_base_url", "checked_engine", "merge",
+    "Ask", "as_request", "base_url_of", "call_options", "callback_of", "checked_base_url", "checked_engine", "merge",
     "own_tools", "plan_call", "refuse_unknown", "with_key",
 ]  # fmt: skip
 
-Ask: TypeAlias = "str | Message | Sequence[Message] | Thread | Request"
+Ask: TypeAlias = str | Message | Sequence[Message] | Thread | Request
 """What a call takes: a text, a message, messages, a thread or a request."""
 
 _FIELDS = (
     "model", "tool_choice", "temperature", "top_p", "max_tokens", "stop", "seed", "reasoning", "response_format", "prompt_cache",
 )  # fmt: skip
-KNOWN = frozenset({
-    *_FIELDS, "tools", "options", "api_key", "retry", "timeouts", "request_id", "runtime", "on_event", "wire", "emit_text_deltas",
-    "emit_tool_deltas", "include_raw_chunks", "metadata",
-})  # fmt: skip
 
 
 AnyPlan = TypeVar("AnyPlan", Plan, "TurnPlan")
 
 
-def plan_call(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> tuple[Plan, Runtime | None]:
+def plan_call(engine: Engine, request: Ask, opts: CallOptions, folding: bool) -> tuple[Plan, Runtime | None]:
     """(plan, runtime) of one round trip. Takes the key out of `opts`, so that no frame of a traceback holds it."""
     return with_key(opts, lambda: _plan(engine, request, opts, folding))
 
 
-def with_key(opts: dict[str, Any], make: Callable[[], AnyPlan]) -> tuple[AnyPlan, Runtime | None]:
+def with_key(opts: ServiceOptions, make: Callable[[], AnyPlan]) -> tuple[AnyPlan, Runtime | None]:
     """The plan that `make` gives, with the call's own key in the vault of its runtime."""
     runtime: Runtime | None = opts.get("runtime")
     handle = None
     if opts.get("api_key") is not None:
         runtime = runtime or default_runtime()
-        handle = runtime.vault.put(opts.pop("api_key"))
+        handle = runtime.vault.put(cast("str", opts.pop("api_key")))
     try:
         plan = make()
     except BaseException:
@@ -68,8 +65,8 @@ def with_key(opts: dict[str, Any], make: Callable[[], AnyPlan]) -> tuple[AnyPlan
     return plan, runtime
 
 
-def _plan(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool) -> Plan:
-    refuse_unknown(opts, KNOWN)
+def _plan(engine: Engine, request: Ask, opts: Mapping[str, Any], folding: bool) -> Plan:
+    refuse_unknown(opts, CallOptions.__optional_keys__)
     merged = merge(checked_engine(engine), as_request(request), opts)
     validate(merged)
     options = call_options(engine, merged, opts, folding)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from allm.actors.call import Options
+from allm.actors.options import LoopOptions
 from allm.actors.request_plan import (
-    KNOWN,
     Ask,
     as_request,
     base_url_of,
@@ -35,20 +35,17 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_turn"]
 
-_LOOP = frozenset({
-    "mode", "max_turns", "halt_when", "on_tool_error", "structured_finalize", "structured_finalize_nudge", "max_reasks", "context",
-})  # fmt: skip
 _POLICIES = ("continue", "halt")
 
 
-def plan_turn(engine: Engine, request: Ask, opts: dict[str, Any], folding: bool, single: bool) -> "tuple[TurnPlan, Runtime | None]":
+def plan_turn(engine: Engine, request: Ask, opts: LoopOptions, folding: bool, single: bool) -> "tuple[TurnPlan, Runtime | None]":
     """(plan, runtime) of a step or a loop. Takes the key out of `opts`, so that no frame of a traceback holds it."""
     return with_key(opts, lambda: _plan(engine, as_request(request), opts, folding, single))
 
 
 def _plan(engine: Engine, request: Request, opts: Mapping[str, Any], folding: bool, single: bool) -> TurnPlan:
     checked_engine(engine)
-    refuse_unknown(opts, KNOWN | _LOOP)
+    refuse_unknown(opts, LoopOptions.__optional_keys__)
     merged = merge(engine, request, opts)
     tools = {tool.name: tool for tool in (*engine.tools, *own_tools(opts)) if isinstance(tool, Tool) and tool.handler is not None}
     specs = tuple(spec if spec.name in tools or spec.manual else replace(spec, manual=True) for spec in merged.tools)

@@ -1,10 +1,14 @@
 """Writes docs/reference.md from the code; `--check` says whether it is up to date."""
 
+import ast
+import inspect
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
 from allm import errors, events, order, turn
+from allm.actors import options
 from allm.providers import adapter, openai_chat, openai_image_limits
 from allm.retry import RETRIED
 from allm.turn_table import TABLE
@@ -63,12 +67,30 @@ def image_table() -> list[str]:
     return rows
 
 
+def option_tables() -> list[str]:
+    """The options of each kind of call, with the text that stands under each."""
+    lines: list[str] = []
+    for cls in ast.parse(Path(inspect.getfile(options)).read_text("utf-8")).body:
+        if isinstance(cls, ast.ClassDef):
+            rows = [
+                f"| `{name}` | `{ast.unparse(of).replace('|', chr(92) + '|')}` | {text} |"
+                for entry, meaning in pairwise(cls.body)
+                if (name := getattr(getattr(entry, "target", None), "id", None)) and (of := getattr(entry, "annotation", None))
+                for text in [ast.literal_eval(meaning.value) if isinstance(meaning, ast.Expr) else ""]
+            ]
+            lines += [first_line(getattr(options, cls.name)), "", "| option | | |", "|---|---|---|", *rows, ""]
+    return lines
+
+
 def document() -> str:
     """The whole page."""
     progress = ", ".join(sorted(f"`{kind.__name__}`" for kind in adapter.PROGRESS))
     tree = (errors.__doc__ or "").split("\n\n")[1]
     lines = [
         "# Reference", "", "Generated from the code by `python docs/generate.py`.", "",
+        "## Options of the calls", "",
+        "`TypedDict`s in `allm.actors.options`, for type checkers. They win over the fields of a request, these over the engine's.", "",
+        *option_tables(),
         "## Events", "", first_line(events), "", *event_table(), "",
         "## Legal order", "", "Of one round trip; checked on every stream. A block goes `*Started`, its deltas, `*Completed`.", "",
         *order_table(order.ORDER), "", "Of a step (it ends in `stepped`) and of a loop:", "", *order_table(order.LOOP), "",

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_nothing_may_follow_the_path_of_a_base_url(url: str) -> None:
 
 
 @pytest.mark.parametrize("on_event", [5, "x"])
-def test_a_callback_must_be_callable(on_event: object) -> None:
+def test_a_callback_must_be_callable(on_event: Any) -> None:
     with pytest.raises(allm.ValidationError, match="on_event"):
         allm.stream_generate(allm.Engine("fake:x"), "Hi", on_event=on_event)
 

@@ -67,7 +67,8 @@ def engine_of(server: str, wire: str) -> allm.Engine:
 
 
 def ask(engine: allm.Engine, request: Any, runtime: allm.Runtime, **opts: Any) -> allm.Response:
-    return allm.generate(engine, request, **{"api_key": KEY, **opts}, runtime=runtime).raise_for_error()
+    given: dict[str, Any] = {"api_key": KEY, **opts}
+    return allm.generate(engine, request, **given, runtime=runtime).raise_for_error()
 
 
 def test_the_stream_its_fold_and_one_body_say_the_same(engine: allm.Engine, runtime: allm.Runtime) -> None:

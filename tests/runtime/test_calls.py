@@ -258,7 +258,7 @@ def test_a_call_id_that_the_thread_has_is_not_given_twice(sim: Simulator, fast: 
 
 
 @pytest.mark.parametrize("wire", ["sse", "json"])
-def test_on_event_sees_every_event_in_order_on_folds_too(wire: str, sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
+def test_on_event_sees_every_event_in_order_on_folds_too(wire: Any, sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     sim.reply(REPLY, REPLY)
     watched: list[Event] = []
     ended = threading.Event()

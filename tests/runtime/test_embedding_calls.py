@@ -317,7 +317,8 @@ def test_a_batch_that_is_no_count_is_refused(batch: Any, make: Make) -> None:
 
 
 def test_an_unknown_option_is_a_type_error_that_says_where_it_belongs(make: Make) -> None:
-    for call in (allm.embed, allm.moderate):
+    calls: list[Callable[..., Any]] = [allm.embed, allm.moderate]
+    for call in calls:
         with pytest.raises(TypeError, match=r"temperature.*options="):
             call(make(), "a", temperature=1)
 

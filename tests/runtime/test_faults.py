@@ -612,7 +612,7 @@ def test_a_full_buffer_suspends_idle_and_not_total(sim: Simulator, make: Make, r
 
 
 @pytest.mark.parametrize("wire", ["sse", "json"])
-def test_a_compressed_answer_is_read_though_none_was_asked_for(wire: str, raw: Raw, runtime: allm.Runtime) -> None:
+def test_a_compressed_answer_is_read_though_none_was_asked_for(wire: Any, raw: Raw, runtime: allm.Runtime) -> None:
     plain, kind = (chat_stream("Hel", "lo"), "text/event-stream") if wire == "sse" else (chat_body("Hello"), "application/json")
     server, engine = raw(answers(http(gzip.compress(plain), kind, "200 OK", "content-encoding: gzip")))
     assert allm.generate(engine, "Hi", runtime=runtime, wire=wire, retry=allm.Retry.none()).text == "Hello"

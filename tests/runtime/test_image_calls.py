@@ -193,12 +193,12 @@ WRONG: list[tuple[str, Callable[[Engine], Any]]] = [
     ("images", lambda engine: allm.edit_image(engine, [], "a hat")),
     ("operation", lambda engine: allm.image_variations(engine, PNG)),
     ("size", lambda engine: allm.generate_image(engine, "a fox", size="1x1")),
-    ("retry", lambda engine: allm.generate_image(engine, "a fox", retry=3)),
-    ("timeouts", lambda engine: allm.generate_image(engine, "a fox", timeouts=3)),
-    ("request_id", lambda engine: allm.generate_image(engine, "a fox", request_id=3)),
-    ("on_event", lambda engine: allm.generate_image(engine, "a fox", on_event=3)),
-    ("model", lambda engine: allm.generate_image(engine, "a fox", model=3)),
-    ("options", lambda engine: allm.generate_image(engine, "a fox", options=[3])),
+    ("retry", lambda engine: allm.generate_image(engine, "a fox", retry=3)),  # type: ignore[arg-type]
+    ("timeouts", lambda engine: allm.generate_image(engine, "a fox", timeouts=3)),  # type: ignore[arg-type]
+    ("request_id", lambda engine: allm.generate_image(engine, "a fox", request_id=3)),  # type: ignore[arg-type]
+    ("on_event", lambda engine: allm.generate_image(engine, "a fox", on_event=3)),  # type: ignore[arg-type]
+    ("model", lambda engine: allm.generate_image(engine, "a fox", model=3)),  # type: ignore[arg-type]
+    ("options", lambda engine: allm.generate_image(engine, "a fox", options=[3])),  # type: ignore[arg-type]
     ("engine", lambda engine: allm.generate_image("openai:m", "a fox")),  # type: ignore[arg-type]
 ]
 

@@ -419,7 +419,7 @@ def test_keys_are_forgotten_whatever_becomes_of_the_stream(sim: Simulator, fast:
     del left
     eventually(lambda: repr(runtime.vault) == "<Vault of 0>", "forgotten")
     with pytest.raises(TypeError):
-        allm.generate(fast(), "Hi", runtime=runtime, api_key=CANARY, nonsense=1)
+        allm.generate(fast(), "Hi", runtime=runtime, api_key=CANARY, nonsense=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert repr(runtime.vault) == "<Vault of 0>"
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_what_is_no_key_is_refused_without_being_shown(key: object, level: str) 
         return  # the same as no key
     with Simulator() as sim, allm.Runtime() as runtime:
         engine = engine_of(sim, **({"keys": {"openai": key}} if level == "engine" else {}))
-        more = {"api_key": key} if level == "call" else {}
+        more: dict[str, Any] = {"api_key": key} if level == "call" else {}
         with pytest.raises(allm.EngineError) as raised:
             allm.generate(engine, "Hi", runtime=runtime, **more)
     assert raised.value.reason == "bad_key"

@@ -436,13 +436,16 @@ def test_many_parallel_calls_in_one_message(sim: Simulator, engine: allm.Engine)
 
 
 def test_bad_options_are_refused_before_anything_is_sent(sim: Simulator, engine: allm.Engine) -> None:
-    for bad in ({"max_turns": 0}, {"mode": "x"}, {"halt_when": 3}, {"on_tool_error": 3}, {"max_reasks": -1}, {"structured_finalize": True}):
+    wrong: list[dict[str, Any]] = [
+        {"max_turns": 0}, {"mode": "x"}, {"halt_when": 3}, {"on_tool_error": 3}, {"max_reasks": -1}, {"structured_finalize": True},
+    ]  # fmt: skip
+    for bad in wrong:
         with pytest.raises(allm.ValidationError):
             allm.chat(engine, "Go.", **bad)
     with pytest.raises(TypeError, match="options="):
-        allm.chat(engine, "Go.", max_turn=3)
+        allm.chat(engine, "Go.", max_turn=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError):
-        allm.generate(engine, "Go.", max_turns=3)
+        allm.generate(engine, "Go.", max_turns=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert not sim.requests
 
 
