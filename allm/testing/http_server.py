@@ -112,7 +112,10 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     async def write(self, data: bytes) -> None:
-        self._made().write(data)
+        transport = self._made()
+        transport.write(data)
+        if transport.is_closing():  # the client has gone: `connection_lost`, which cancels this, comes with the loop's next turn
+            await asyncio.sleep(0)
         await self._writable.wait()
 
     def _made(self) -> asyncio.Transport:

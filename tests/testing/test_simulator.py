@@ -270,6 +270,18 @@ def test_a_client_that_leaves_mid_stream_is_noticed_at_once(sim: Simulator) -> N
     assert outcomes(sim) == ["client closed"]
 
 
+def test_a_client_that_leaves_between_two_writes_is_noticed() -> None:
+    """Whatever the server meets first: that there is nothing more to read, or that it cannot write."""
+    with Simulator(default=Reply(pieces=tuple(f"{number}:".ljust(100_000, ".") for number in range(100)))) as sim:
+        for number in range(200):
+            with socket.create_connection(("127.0.0.1", int(sim.url.rpartition(":")[2])), timeout=TIMEOUT) as raw:
+                raw.sendall(request_bytes())
+                for _ in range(number % 40):
+                    raw.recv(65_536)
+        assert sim.wait_idle(TIMEOUT)
+        assert set(outcomes(sim)) == {"client closed"}
+
+
 def test_a_client_that_vanishes_before_the_answer_is_noticed(sim: Simulator) -> None:
     sim.fault(Fault(slow_first_byte=60.0))
     sim.reply("for the retry")
