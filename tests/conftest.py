@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
 from tests import corpus
 from tests.partners import servers
@@ -69,12 +70,7 @@ class Living:
         return [
             *(f"thread {name}" for thread, name in self.threads.items() if thread not in before.threads and thread not in its_threads),
             *(f"actor {name}" for actor, name in self.actors.items() if actor not in before.actors and _dispatcher(actor) not in its_own),
-            *(
-                f"socket {name}"
-                for inode, name in self.sockets.items()
-                # The wake-up pair of its loop and its kept-alive connections look like anybody else's.
-                if inode not in before.sockets and not (default is not None and not name.endswith("listening"))
-            ),
+            *_left_sockets({inode: name for inode, name in self.sockets.items() if inode not in before.sockets}, default is not None),
             *(f"process {name}" for pid, name in self.processes.items() if pid not in before.processes and pid not in its_processes),
         ]
 
@@ -125,21 +121,28 @@ def _sockets() -> dict[str, str]:
                 target = os.readlink(f"/proc/self/fd/{name}")
                 if target.startswith("socket:"):
                     found[target] = f"fd {name}"
-    if not found:
-        return found
-    for inode in _listening():
-        if inode in found:
-            found[inode] += ", listening"
     return found
 
 
-def _listening() -> Iterator[str]:
+def _left_sockets(new: dict[str, str], beside_default: bool) -> list[str]:
+    """Beside the default runtime only those that listen: its wake-up pair and kept-alive connections look like anybody's."""
+    listening = _listening() if new else set()  # costly where many connections have lately been closed
+    return [
+        f"socket {name}{', listening' if inode in listening else ''}"
+        for inode, name in new.items()
+        if inode in listening or not beside_default
+    ]
+
+
+def _listening() -> set[str]:
+    found: set[str] = set()
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == LISTENING:
-                    yield f"socket:[{fields[9]}]"
+                    found.add(f"socket:[{fields[9]}]")
+    return found
 
 
 def _processes() -> dict[int, str]:
@@ -196,13 +199,24 @@ def _said(terminalreporter: pytest.TerminalReporter) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, so that in the end no process waits for the other; and coverage is measured without it: traced, the
-    heavy tests take three times as long, and show no line that the others do not."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    files = {item.path for item in slow}
+    """What takes long comes first, so that in the end no process waits for the other."""
+    files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in files)
-    for item in slow:
-        item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Coverage is measured without the slow tests: traced they take three times as long, and run no line that the others do not."""
+    stopped: list[Coverage] = []
+    if item.get_closest_marker("slow"):
+        while (running := Coverage.current()) is not None:  # a process of xdist has one within another
+            running.stop()
+            stopped.append(running)
+    try:
+        return (yield)
+    finally:
+        for each in reversed(stopped):
+            each.start()
 
 
 def pytest_sessionfinish() -> None:
