@@ -126,7 +126,7 @@ def _sockets() -> dict[str, str]:
 
 def _left_sockets(new: dict[str, str], beside_default: bool) -> list[str]:
     """Beside the default runtime only those that listen: its wake-up pair and kept-alive connections look like anybody's."""
-    listening = _listening() if new else set()  # costly where many connections have lately been closed
+    listening: set[str] = _listening() if new else set()  # costly where many connections have lately been closed
     return [
         f"socket {name}{', listening' if inode in listening else ''}"
         for inode, name in new.items()
