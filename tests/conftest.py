@@ -2,7 +2,7 @@
 
 The process-wide default runtime is the only exception, since it is meant to live until the process ends: what belongs
 to it is excused while it is alive, and it is stopped when the session finishes. A test with a `Runtime` of its own
-stops it. Workers of a pool that have nothing to do are no leak either: they end by themselves, two seconds later.
+stops it. Threads of pools and timers that have nothing to do are no leak either: they end by themselves, soon after.
 """
 
 import gc
@@ -23,6 +23,7 @@ from tests import corpus
 from tests.partners import servers
 
 GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
+PATIENCE = 0.1  # seconds after which garbage is collected, which takes long where the recordings are in memory
 POLL = 0.01  # seconds; nothing tells when a socket has closed
 POOLS = ("allm-pool", "allm-keys", "allm-handlers")  # the names of the workers of runtimes' pools start so
 NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
@@ -76,12 +77,13 @@ class Living:
 
 
 def _threads() -> dict[threading.Thread, str]:
-    """Threads that somebody has to end; those that Python did not start are nobody's here, idle workers end by themselves."""
-    idle = _idle_workers()
+    """Threads that somebody has to end; those that Python did not start are nobody's here, idle ones end by themselves."""
+    idle: tuple[str, ...] = POOLS if _idle_workers() else ()
+    idle += ("timers",) if _idle_timers() else ()
     return {
         thread: thread.name
         for thread in threading.enumerate()
-        if type(thread).__name__ != "_DummyThread" and not (thread.name.startswith(POOLS) and idle)
+        if type(thread).__name__ != "_DummyThread" and not thread.name.startswith(idle)
     }
 
 
@@ -90,6 +92,12 @@ def _idle_workers() -> bool:
     home = sys.modules.get("allm.supervisors.here")
     pools = [pool for pool in getattr(home, "threaded", ()) if hasattr(pool, "_parked")]
     return all(pool._workers == len(pool._parked) and not pool._ready for pool in pools)
+
+
+def _idle_timers() -> bool:
+    """Whether no timer runs."""
+    home = sys.modules.get("allm.supervisors.here")
+    return not any(getattr(timers, "_heap", ()) for timers in getattr(home, "threaded", ()))
 
 
 def _actors() -> dict[Any, str]:
@@ -158,13 +166,15 @@ def _processes() -> dict[int, str]:
 
 def _still_left(before: Living) -> list[str]:
     """What is left when all that was ending has ended, or the grace is over."""
-    deadline = time.monotonic() + GRACE
-    now = Living.now()
-    if now.left_since(before):
-        gc.collect()  # a socket in a reference cycle closes with it
+    started = time.monotonic()
+    collected = False
     while left := (now := Living.now()).left_since(before):
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - started
+        if waited >= GRACE:
             return left
+        if waited >= PATIENCE and not collected:
+            gc.collect()  # a socket in a reference cycle closes with it
+            collected = True
         for thread in now.threads.keys() - before.threads.keys() - {threading.current_thread()}:
             thread.join(POLL)
         time.sleep(POLL)
@@ -202,6 +212,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first, so that in the end no process waits for the other."""
     files = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in files)
+
+
+def pytest_collection_finish() -> None:
+    """No collection of garbage has to look again at what lives as long as the tests do."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
