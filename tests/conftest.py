@@ -176,7 +176,8 @@ def _still_left(before: Living) -> list[str]:
             gc.collect()  # a socket in a reference cycle closes with it
             collected = True
         for thread in now.threads.keys() - before.threads.keys() - {threading.current_thread()}:
-            thread.join(POLL)
+            with suppress(RuntimeError):  # it has not quite started
+                thread.join(POLL)
         time.sleep(POLL)
     return []
 
