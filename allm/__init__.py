@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from allm.history import KeepLast, TokenBudget, keep_last, token_budget
     from allm.image_requests import ImageRequest, ImageResponse, ImageUsage
     from allm.images import Image
+    from allm.limits import Limits
     from allm.messages import (
         FilePart,
         ImagePart,
@@ -122,6 +123,7 @@ _HOMES = {
     "allm.history": "KeepLast TokenBudget keep_last token_budget",
     "allm.image_requests": "ImageRequest ImageResponse ImageUsage",
     "allm.images": "Image",
+    "allm.limits": "Limits",
     "allm.messages": "FilePart ImagePart Message Part ProviderPart ReasoningPart TextPart Thread ToolCall ToolCallPart Unknown "
     "assistant system tool_result user",
     "allm.moderation": "ModerationResponse ModerationResult",
@@ -163,6 +165,7 @@ __all__ = [
     "JsonSchema",
     "KeepLast",
     "KeyContext",
+    "Limits",
     "Message",
     "MessageCompleted",
     "MessageStarted",

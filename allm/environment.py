@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from allm.errors import EngineError
+from allm.limits import Limits, set_limits
 
 __all__ = ["PROVIDERS", "Environment", "Origin", "configure", "environment"]
 
@@ -179,11 +180,14 @@ def configure(
     keys: Mapping[str, str] | None = None,
     load_dotenv: bool | str | Path = False,
     allow_private_urls: bool | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
 
     The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
     `allow_private_urls=True` lets images be fetched from private addresses too (loopback, a local network), for this whole process:
-    whoever writes the thread can then have this host ask for what only this host can reach.
+    whoever writes the thread can then have this host ask for what only this host can reach. `limits` replaces the process's `Limits`.
     """
+    if limits is not None:
+        set_limits(limits)
     environment.configure(keys, load_dotenv, allow_private_urls)

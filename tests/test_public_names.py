@@ -30,6 +30,7 @@ PUBLIC_NAMES: list[str] = [
     "JsonSchema",
     "KeepLast",
     "KeyContext",
+    "Limits",
     "Message",
     "MessageCompleted",
     "MessageStarted",
