@@ -7,10 +7,14 @@ given by `close()`.
 
 from typing import NamedTuple
 
+from allm.wire_json import too_crowded
+
 __all__ = ["MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
 
 MAX_FRAME = 32 * 1024 * 1024
 """Bytes of one event that are held at most: a base64 image fits, a stream that never ends its line does not."""
+_LARGE = 1 << 20
+"""Bytes of an event from which on it is looked at whether its JSON would take many times as many."""
 
 
 class Frame(NamedTuple):
@@ -21,7 +25,7 @@ class Frame(NamedTuple):
 
 
 class FrameTooLarge(Exception):
-    """An event grew beyond the limit."""
+    """An event grew beyond the limit, or what would be made of it would."""
 
 
 class SseDecoder:
@@ -101,6 +105,8 @@ class SseDecoder:
                 data.append(line[6:])
             elif not line:
                 if data:
+                    if self._held > _LARGE and any(too_crowded(each, 4 * self._limit) for each in data):
+                        raise FrameTooLarge
                     frames.append(Frame(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
                     data.clear()
                     self._held = 0
