@@ -15,7 +15,7 @@ from allm.actors.directory import Directory
 from allm.actors.exchange import Exchange
 from allm.actors.explain import explain
 from allm.actors.fetch import MAX_TIME, SocketGuard, fetch_image, refusal
-from allm.actors.lookups import Resolver, lookups
+from allm.actors.lookups import Resolver, take_over
 from allm.actors.stream import Begin
 from allm.actors.tls import context_of
 from allm.actors.transports import Transports, current, drop_idle, prepare, tells_of_connections, trace
@@ -60,8 +60,7 @@ class IoActor(Actor):
         self._tasks: dict[asyncio.Task[None], Exchange] = {}
 
     def on_start(self) -> None:
-        # Stock httpx looks names up by the loop, and the loop on its default executor.
-        asyncio.get_running_loop().set_default_executor(lookups())
+        take_over(asyncio.get_running_loop())
         self._directory.io = self.actor_ref
 
     def on_receive(self, message: Any) -> None:

@@ -11,13 +11,13 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
 import aiohttp.abc
 
-__all__ = ["Lookups", "Resolver", "lookups"]
+__all__ = ["Lookups", "Resolver", "lookups", "take_over"]
 
 _MOST: Final = 64
 """Look-ups at once; further ones wait."""
@@ -53,11 +53,10 @@ class _Job(Future[Any]):
             self.set_result(result)
 
 
-class Lookups(ThreadPoolExecutor):
-    """An executor of daemon threads. A subclass of asyncio's kind, as a loop takes no other for its default one."""
+class Lookups:
+    """Daemon threads that look names up. No `ThreadPoolExecutor`: that cannot even be imported once the main thread is done."""
 
     def __init__(self, most: int = _MOST) -> None:
-        super().__init__(1)  # which starts nothing: the queue and the threads are our own
         self._most = most
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -65,9 +64,9 @@ class Lookups(ThreadPoolExecutor):
         self._idle = 0
         self._lost = 0
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Has `fn` called by a thread. Where the interpreter ends and starts none any more, it is called here and now."""
-        job = _Job(partial(fn, *args, **kwargs), self._lose)
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+        """Have `work` done by a thread. Where the interpreter ends and starts none any more, it is done here and now."""
+        job = _Job(work, self._lose)
         with self._changed:
             self._jobs.append(job)
             if self._idle >= len(self._jobs):
@@ -82,9 +81,6 @@ class Lookups(ThreadPoolExecutor):
         else:
             job.set_exception(OSError("there is no thread to look up the name"))
         return job
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing: a closed loop leaves the threads to the others, and they end by themselves."""
 
     def _has_room(self) -> bool:
         return self._running - self._lost < self._most and self._lost < _MOST_LOST
@@ -142,6 +138,19 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def take_over(loop: asyncio.AbstractEventLoop) -> None:
+    """Have this loop's own look-ups, by which stock httpx goes, made by `lookups()`."""
+
+    async def getaddrinfo(host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
+        return await asyncio.wrap_future(lookups().submit(partial(socket.getaddrinfo, host, port, family, type, proto, flags)))
+
+    own: Any = loop
+    try:
+        own.getaddrinfo = getaddrinfo
+    except AttributeError:
+        pass  # a loop written in C (uvloop), which has threads of its own for names
+
+
 class Resolver(aiohttp.abc.AbstractResolver):
     """aiohttp's resolver, on `lookups()`. `patience` tells the seconds after which the look-up of the moment is given up."""
 
@@ -150,10 +159,12 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[aiohttp.abc.ResolveResult]:
         patience = self._patience()
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(patience):
-                return await loop.run_in_executor(lookups(), _addresses, host, port, family)
+                found: list[aiohttp.abc.ResolveResult] = await asyncio.wrap_future(
+                    lookups().submit(partial(_addresses, host, port, family))
+                )
+                return found
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, f"the name was not resolved within {patience:g} s") from None
         except UnicodeError:
