@@ -1,7 +1,9 @@
 """What a transport raised, told as an error of ours: the same words for every transport, and nothing of its text or headers."""
 
 import asyncio
+import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any, Final
@@ -21,6 +23,7 @@ _MALFORMED = (aiohttp.ClientResponseError, httpx.RemoteProtocolError, httpx.Deco
 _FAILED = (httpx.TransportError, aiohttp.ClientError, OSError)
 
 _PLACE = re.compile(r"\s*\(_ssl\.c:\d+\)$")
+_NUMBER = re.compile(r"\[Errno ([0-9]{1,4})\]")
 _STATUS = re.compile(r"([1-5][0-9][0-9])(?: |$)")
 _SOCKS = re.compile(r"Proxy Server could not connect: ([A-Za-z ./]{1,60})\Z")
 _DEPTH: Final = 16
@@ -95,6 +98,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _system_text(chain: list[BaseException]) -> str | None:
     """The words of the system, or of OpenSSL, for what went wrong: those of the innermost error that has any."""
     for each in reversed(chain):
-        if isinstance(each, OSError) and each.strerror:
+        if isinstance(each, ssl.SSLError | socket.gaierror) and each.strerror:
             return _PLACE.sub("", str(each.strerror))
+        if isinstance(each, OSError):
+            # asyncio has words of its own, with the address; where several were tried, their texts are one.
+            number = each.errno or next((int(found) for found in _NUMBER.findall(str(each))), None)
+            if number is not None and number > 0:
+                return os.strerror(number)
     return None
