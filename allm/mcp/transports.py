@@ -12,6 +12,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED
 
+from allm.mcp.bodies import bound_body
 from allm.mcp.server import Server
 
 __all__ = ["LOST", "UNREACHABLE", "HttpClient", "SpawningLoop", "open_transport"]
@@ -42,13 +43,27 @@ class HttpClient(httpx2.AsyncClient):
 
     refused: int | None = None
     """The status of the last answer that was an error."""
+    most: int = 64 << 20
+    """Bytes of an answer that is no stream of events."""
 
-    async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **kwargs: Any) -> httpx2.Response:
+        request.headers["accept-encoding"] = "identity"
         try:
-            response = await super().send(request, **kwargs)
+            response = await super().send(request, stream=True, **kwargs)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             return _failure(request, UNREACHABLE)
         except httpx2.TransportError:
+            return _failure(request, LOST)
+        try:
+            bound_body(response, self.most)
+            # A body that is read here and is too large is an answer to this request, too; a stream of events is the SDK's to read.
+            if not stream or "event-stream" not in response.headers.get("content-type", "").lower():
+                await response.aread()
+        except httpx2.DecodingError as error:
+            await response.aclose()
+            return _failure(request, str(error))
+        except httpx2.TransportError:
+            await response.aclose()
             return _failure(request, LOST)
         if response.status_code >= 400:
             self.refused = response.status_code
@@ -96,6 +111,7 @@ async def open_transport(server: Server, http: HttpClient | None, ended: Callabl
     """The streams to and from the server; `ended()` is called when there will be no more messages."""
     if http is not None:
         most = max(1 << 20, 8 * server.max_result)  # bytes of one message: a result is refused by its characters later
+        http.most = most
         async with http, streamable_http_client(server.url, http_client=http, max_sse_event_size=most) as (read, write):
             yield _Watched(read, ended), write
         return
