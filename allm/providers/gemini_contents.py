@@ -282,7 +282,7 @@ def _file(part: FilePart, path: str) -> dict[str, Any]:
 def _inline(data: bytes, mime: str, path: str) -> dict[str, Any]:
     if len(data) > MAX_INLINE:
         raise ValidationError.at(path, f"{len(data)} bytes are more than this wire takes in a request ({MAX_INLINE}); give its address")
-    return {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode("ascii")}}
+    return {"inlineData": {"mimeType": mime, "data": data}}  # which the encoder writes as base64: two copies less
 
 
 def _mime(told: str | None, name: str | None) -> str | None:

@@ -660,7 +660,7 @@ def test_a_neutral_request_has_the_body_that_says_the_same(case: Case) -> None:
 
 
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
-    for stream, accept in ((True, "text/event-stream"), (False, "application/json")):
+    for stream, accept in ((True, "application/json, text/event-stream"), (False, "application/json")):
         request = Anthropic().request(Engine("anthropic:claude-x"), asked(), "http://localhost:8080", stream)
         assert (request.method, request.url) == ("POST", "http://localhost:8080/v1/messages")
         assert dict(request.headers) == {"content-type": "application/json", "accept": accept, "anthropic-version": "2023-06-01"}

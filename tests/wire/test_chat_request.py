@@ -337,7 +337,7 @@ def test_a_host_that_knows_no_stream_options_gets_none() -> None:
 
 
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
-    for stream, accept in ((True, "text/event-stream"), (False, "application/json")):
+    for stream, accept in ((True, "application/json, text/event-stream"), (False, "application/json")):
         request = OpenAIChat().request(engine(), asked(), ELSEWHERE, stream)
         assert (request.method, request.url) == ("POST", "http://localhost:8080/v1/chat/completions")
         assert dict(request.headers) == {"content-type": "application/json", "accept": accept}

@@ -479,7 +479,7 @@ def test_more_words_to_stop_at_than_the_wire_takes_are_refused() -> None:
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
     engine = Engine("gemini:gemini-2.5-flash")
     for stream, accept, verb in (
-        (True, "text/event-stream", "streamGenerateContent?alt=sse"),
+        (True, "application/json, text/event-stream", "streamGenerateContent?alt=sse"),
         (False, "application/json", "generateContent"),
     ):
         request = Gemini().request(engine, asked(), ORIGIN, stream)
