@@ -22,9 +22,10 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import FINISH, KNOWN, Delta, WireEvent, decode_event, obj, usage_of
+from allm.providers.anthropic_terms import KNOWN, Delta, WireEvent, decode_event, obj, usage_of
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.failures import error_of
+from allm.providers.finish_words import finish_of
 from allm.responses import FinishReason, Response
 from allm.sse import Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -323,7 +324,9 @@ class AnthropicDecoder(SseWireDecoder):
         self.ended = True
         for index in list(self._open):
             self._stop(index)
-        finish = FINISH.get(self._stop_reason or "end_turn", "other")
+        finish = finish_of(self._stop_reason)  # `pause_turn` is `other`: the thread, sent back as it is, goes on
+        if self.failed(finish, self._stop_reason):
+            return
         if finish == "tool_calls" and self._answered:
             finish = "stop"  # the builder makes it `tool_calls` where there are others
         self.build.complete(

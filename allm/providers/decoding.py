@@ -9,6 +9,7 @@ from allm.blocks import CallContext, MessageBuilder
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event
 from allm.freezing import freeze
+from allm.providers.failures import error_of
 from allm.responses import FinishReason, Response
 from allm.sse import Frame, FrameTooLarge, SseDecoder
 from allm.wire_json import MalformedJson, decode
@@ -91,6 +92,13 @@ class SseWireDecoder(BaseDecoder):
     def _frames(self, frames: list[Frame]) -> None:
         """Events of the stream, in order; nothing more after the end."""
         raise NotImplementedError
+
+    def failed(self, finish: FinishReason, word: str | None) -> bool:
+        """Fail the attempt if the provider's word for the end means that it failed: then there is no answer. True if it does."""
+        if finish != "error":
+            return False
+        self.fail(error_of(self.PROVIDER, {"code": word, "message": f"the provider ended the answer with {(word or '')[:100]!r}"}))
+        return True
 
     def _malformed(self, message: str) -> None:
         """What came is no answer of this wire."""

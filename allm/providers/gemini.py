@@ -19,9 +19,9 @@ from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.adapter import HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
+from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
-    FINISH,
     Candidate,
     Chunk,
     FunctionCall,
@@ -297,7 +297,9 @@ class GeminiDecoder(SseWireDecoder):
         self._end_call()
         self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
-        finish = FINISH.get(word or "STOP", "other")
+        finish = finish_of(word)
+        if self.failed(finish, word):
+            return
         if self._finish is None and self._blocked is not None:
             finish = "content_filter"
         refused = finish == "content_filter"

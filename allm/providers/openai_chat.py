@@ -20,6 +20,7 @@ from allm.events import Event, RawChunk
 from allm.providers.adapter import HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable, within_limits
 from allm.providers.failures import error_of, failure
+from allm.providers.finish_words import finish_of
 from allm.providers.openai_chat_request import chat_body
 from allm.requests import Request
 from allm.responses import FinishReason, Response
@@ -27,12 +28,6 @@ from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = ["ChatDecoder", "OpenAIChat"]
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "stop": "stop", "eos": "stop", "length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls",
-    "content_filter": "content_filter", "error": "error",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`."""
 
 _LIMIT: Final = 1 << 63
 
@@ -253,10 +248,13 @@ class ChatDecoder(SseWireDecoder):
 
     def _complete(self, raw: Any = None) -> None:
         self.ended = True
+        finish = finish_of(self._finish)
+        if self.failed(finish, self._finish):
+            return
         if self._last is not None:
             self._extras(self._last)
         self.build.complete(
-            FINISH.get(self._finish or "stop", "other"),
+            finish,
             raw_finish=self._finish,
             usage=_usage(self._usage),
             refusal="".join(self._refusal) or None,

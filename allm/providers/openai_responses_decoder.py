@@ -25,7 +25,7 @@ from allm.providers.openai_responses_items import (
     MAKER,
     call_left_over,
     error_in,
-    finish_of,
+    finish_told,
     image_left_over,
     image_of,
     message_left_over,
@@ -327,7 +327,9 @@ class ResponsesDecoder(SseWireDecoder):
         self._output(objects(response.get("output")))
         self.ended = True
         self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
-        finish, word = finish_of(response)
+        finish, word = finish_told(response)
+        if self.failed(finish, word):
+            return
         self.build.complete(
             finish,
             raw_finish=word,

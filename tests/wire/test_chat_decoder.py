@@ -66,7 +66,7 @@ def test_a_stream_of_text_is_one_block_and_a_message() -> None:
     ("word", "reason"),
     [
         ("stop", "stop"), ("eos", "stop"), ("length", "length"), ("tool_calls", "tool_calls"), ("function_call", "tool_calls"),
-        ("content_filter", "content_filter"), ("error", "error"), ("never_heard_of", "other"),
+        ("content_filter", "content_filter"), ("never_heard_of", "other"),
     ],
 )  # fmt: skip
 def test_the_hosts_word_for_the_end_is_kept_beside_ours(word: str, reason: str) -> None:
