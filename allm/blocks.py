@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo, ValidationError
+from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import (
     Event,
     MessageCompleted,
@@ -24,6 +24,7 @@ from allm.events import (
     ToolCallStarted,
 )  # fmt: skip
 from allm.freezing import freeze_dict
+from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
@@ -35,7 +36,8 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
-    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place."""
+    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
+    where the request goes: some of what a host says goes back to that host alone."""
 
     request_id: str
     generation: int = 1
@@ -44,6 +46,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     block_prefix: str = "b"
     response_type: str | None = None
     left_out: tuple[str, ...] = ()
+    base_url: str = ""
 
 
 class _Block:
@@ -108,11 +111,13 @@ class MessageBuilder:
 
     __slots__ = (
         "_blocks",
+        "_called",
         "_calls",
         "_context",
         "_count",
         "_current",
         "_ids",
+        "_most_calls",
         "events",
         "id",
         "model",
@@ -131,6 +136,8 @@ class MessageBuilder:
         self._calls: dict[Any, _Call] = {}
         self._current: _Block | None = None
         self._count = 0
+        self._called = 0
+        self._most_calls = limits().calls
         self._ids = set(context.used_ids)
 
     def take(self) -> list[Event]:
@@ -175,7 +182,8 @@ class MessageBuilder:
             self.events.append(block.completed())
 
     def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
+        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0. Raises
+        AdapterError for more calls than `Limits.calls`."""
         call = self._calls.get(key)
         if call is None or (call_id and name and call.call_id and call.call_id != call_id):
             call = self._open_call(key)
@@ -202,11 +210,12 @@ class MessageBuilder:
         """The tool call `key` has this proof of origin."""
         self._calls[key].signature = signature
 
-    def end_call(self, key: Any) -> None:
-        """The tool call `key` is complete; without a word of it, it is when the message is."""
+    def end_call(self, key: Any) -> str | None:
+        """The tool call `key` is complete; without a word of it, it is when the message is. Gives its id, None if it never got a name."""
         call = self._calls.pop(key, None)
         if call is not None:
             self._end_call(call)
+        return call.call_id if call is not None and call.part_ is not None else None
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -293,6 +302,9 @@ class MessageBuilder:
 
     def _open_call(self, key: Any) -> _Call:
         self.close_block()
+        if self._called >= self._most_calls:
+            raise AdapterError("malformed_response", f"more than {self._most_calls} tool calls in one answer")
+        self._called += 1
         call = _Call(self._next_id())
         replaced = self._calls.pop(key, None)
         if replaced is not None:
@@ -346,10 +358,15 @@ def message_of(parts: list[Part]) -> Message:
 
 
 def _arguments(raw: str) -> dict[str, Any]:
-    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
+    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells). A host may
+    encode them twice, a model may fence them."""
+    text = raw.strip()
+    if not text or len(raw) > _MOST_ARGUMENTS:
         return {}
+    if text.startswith("```") and text.endswith("```"):
+        text = text.strip("`").removeprefix("json")
     try:
-        return freeze_dict(decode(raw.encode()), "arguments")
+        told = decode(text.encode())
+        return freeze_dict(decode(told.encode()) if isinstance(told, str) else told, "arguments")
     except (MalformedJson, ValidationError, UnicodeEncodeError):
         return {}
