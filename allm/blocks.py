@@ -49,7 +49,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
 class _Block:
     """One block: text or reasoning, with what it consists of so far."""
 
-    __slots__ = ("data", "id", "open", "pieces", "provider", "reasoning", "signature")
+    __slots__ = ("data", "id", "pieces", "provider", "reasoning", "signature")
 
     def __init__(self, name: str, reasoning: bool) -> None:
         self.id = name
@@ -58,7 +58,6 @@ class _Block:
         self.signature: str | None = None
         self.data: str | None = None
         self.provider: str | None = None
-        self.open = True
 
     def part(self) -> Part | None:
         text = "".join(self.pieces)
@@ -104,7 +103,11 @@ class _Whole:
 
 
 class MessageBuilder:
-    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe."""
+    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe.
+
+    Text and reasoning go to the current block. A wire whose blocks interleave names the one that it goes on with (`turn_to`); the others
+    stay open. On a wire that never does, a block ends where one of the other kind, a call or a whole part begins.
+    """
 
     __slots__ = (
         "_blocks",
@@ -113,6 +116,8 @@ class MessageBuilder:
         "_count",
         "_current",
         "_ids",
+        "_key",
+        "_open_blocks",
         "events",
         "id",
         "model",
@@ -130,6 +135,8 @@ class MessageBuilder:
         self._blocks: list[_Block | _Call | _Whole] = []
         self._calls: dict[Any, _Call] = {}
         self._current: _Block | None = None
+        self._key: Any = None
+        self._open_blocks: dict[Any, _Block] = {}
         self._count = 0
         self._ids = set(context.used_ids)
 
@@ -166,13 +173,25 @@ class MessageBuilder:
         self._blocks.append(_Whole(part))
         self.events.append(PartCompleted(self._next_id(), part))
 
+    def turn_to(self, key: Any) -> None:
+        """What follows belongs to the block `key`, which is begun if it is not open; the others stay open."""
+        if key != self._key:
+            self._key = key
+            self._current = self._open_blocks.get(key)
+
     def close_block(self) -> None:
-        """Ends the open block of text or reasoning, if there is one."""
+        """Ends the current block of text or reasoning, if it is open."""
         block = self._current
         if block is not None:
-            block.open = False
             self._current = None
+            del self._open_blocks[self._key]
             self.events.append(block.completed())
+
+    def close_blocks(self) -> None:
+        """Ends all open blocks of text and reasoning, in the order in which they began."""
+        self.events += [block.completed() for block in self._open_blocks.values()]
+        self._open_blocks.clear()
+        self._current = None
 
     def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
         """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
@@ -190,7 +209,7 @@ class MessageBuilder:
                 self.events.append(ToolCallDelta(call.id, arguments))
 
     def sign(self, signature: str | None = None, *, data: str | None = None, provider: str | None = None, reasoning: bool = False) -> None:
-        """The open block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
+        """The current block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
         block = self._current
         if block is None or block.reasoning is not reasoning:
             block = self._open(reasoning)
@@ -225,7 +244,7 @@ class MessageBuilder:
         """The answer is complete: closes what is open and appends the terminal event."""
         if not self.started:
             self.start(self.id, self.model)
-        self.close_block()
+        self.close_blocks()
         for call in self._calls_in_order():
             self._end_call(call)
         if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
@@ -255,8 +274,8 @@ class MessageBuilder:
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
-        """The response so far, for an attempt that ends here; closes the open block. Half a tool call is no tool call."""
-        self.close_block()
+        """The response so far, for an attempt that ends here; closes the open blocks. Half a tool call is no tool call."""
+        self.close_blocks()
         return Response(
             id=self.id,
             request_id=self._context.request_id,
@@ -286,7 +305,7 @@ class MessageBuilder:
 
     def _open(self, reasoning: bool) -> _Block:
         self.close_block()
-        block = self._current = _Block(self._next_id(), reasoning)
+        block = self._current = self._open_blocks[self._key] = _Block(self._next_id(), reasoning)
         self._blocks.append(block)
         self.events.append(ReasoningStarted(block.id) if reasoning else TextStarted(block.id))
         return block
