@@ -27,7 +27,7 @@ from allm.freezing import freeze_dict
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode
+from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
@@ -221,11 +221,12 @@ class MessageBuilder:
         """The tool call `key` has this proof of origin."""
         self._calls[key].signature = signature
 
-    def end_call(self, key: Any) -> None:
-        """The tool call `key` is complete; without a word of it, it is when the message is."""
+    def end_call(self, key: Any, *, whole: bool = False) -> None:
+        """The tool call `key` is complete; without a word of it, it is when the message is. `whole`: the provider says that nothing was
+        cut from it, so that no arguments at all are `{}`."""
         call = self._calls.pop(key, None)
         if call is not None:
-            self._end_call(call)
+            self._end_call(call, whole)
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -329,14 +330,13 @@ class MessageBuilder:
     def _calls_in_order(self) -> list[_Call]:
         return [block for block in self._blocks if isinstance(block, _Call)]
 
-    def _end_call(self, call: _Call) -> None:
+    def _end_call(self, call: _Call, whole: bool = False) -> None:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
-        raw = "".join(call.pieces)
-        arguments = _arguments(raw)
+        raw, arguments = _arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
@@ -364,11 +364,15 @@ def message_of(parts: list[Part]) -> Message:
     return Message("assistant", tuple(parts))
 
 
-def _arguments(raw: str) -> dict[str, Any]:
-    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
+def _arguments(raw: str) -> tuple[str, dict[str, Any]]:
+    """(what the model wrote, the arguments as an object). An object that a host encoded twice is read; `{}` stands for none, and for
+    what is no JSON object or beyond the limits (the raw text tells)."""
     if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
-        return {}
+        return raw, {}
     try:
-        return freeze_dict(decode(raw.encode()), "arguments")
+        told = decode(raw.encode())
+        if isinstance(told, str) and is_object(inner := decode(told.encode())):
+            raw, told = told, inner
+        return raw, freeze_dict(told, "arguments")
     except (MalformedJson, ValidationError, UnicodeEncodeError):
-        return {}
+        return raw, {}

@@ -392,10 +392,10 @@ class ResponsesDecoder(SseWireDecoder):
             return
         self._begin(response)
         self.build.model = self.build.model or text_of(response.get("model")) or None
-        finish, word = finish_of(response)
-        self._output(objects(response.get("output")), finish)
+        self._output(objects(response.get("output")))
         self.ended = True
         self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
+        finish, word = finish_of(response)
         self.build.complete(
             finish,
             raw_finish=word,
@@ -405,16 +405,15 @@ class ResponsesDecoder(SseWireDecoder):
             raw=raw,
         )
 
-    def _output(self, output: list[dict[str, Any]], finish: FinishReason) -> None:
+    def _output(self, output: list[dict[str, Any]]) -> None:
         """The whole list: what the stream did not tell to its end, or not at all, is told now."""
         for data, known in zip(output, self._items.of_output(output), strict=True):
             self._finish(known or self._open(text_of(data.get("type")), None, ""), data)
         for item in self._items.open("reasoning"):
             self._release(item)
         for item in self._items.open("function_call"):
-            # Without arguments, and known to be complete: an answer that was cut elsewhere is no reason not to run it.
-            if item.whole and not item.told and finish == "length":
-                self.build.call(item.key, None, None, "{}")
+            if item.whole and not item.told:
+                self.build.end_call(item.key, whole=True)
 
 
 def _loosely(told: dict[str, Any]) -> _Event:
