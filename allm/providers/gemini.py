@@ -203,12 +203,11 @@ class GeminiDecoder(SseWireDecoder):
         content = candidate.content
         if content is not None and content.parts:
             for number, part in enumerate(content.parts):
-                if part.text is not None:
-                    self._text(part.text, part)
-                elif part.functionCall is not None:
-                    self._call(part.functionCall, part.thoughtSignature)
+                text = part.text
+                if text and part.functionCall is None and part.is_plain():
+                    self._text(text, part)
                 else:
-                    self._other(part, data, place, number)
+                    self._mixed(part, data, place, number)
         if candidate.finishReason is not None:
             self._finish = finish_word(candidate.finishReason) or self._finish
         if candidate.finishMessage:
@@ -217,6 +216,18 @@ class GeminiDecoder(SseWireDecoder):
             for name in EXTRAS:
                 if (raw := getattr(candidate, name)) and bytes(raw) not in _EMPTY:
                     self._extras[name] = raw
+
+    def _mixed(self, part: Part, data: bytes, place: int, number: int) -> None:
+        """A part that is no text alone: the text in it comes first, and its signature belongs to what stands beside the text."""
+        call = part.functionCall
+        if part.text and part.thought:
+            self.build.reasoning(part.text)
+        elif part.text:
+            self.build.text(part.text)
+        if call is not None:
+            self._call(call, part.thoughtSignature)
+        if call is None or not part.is_plain():
+            self._other(part, data, place, number)
 
     def _text(self, text: str, part: Part) -> None:
         build = self.build
@@ -260,16 +271,18 @@ class GeminiDecoder(SseWireDecoder):
         self.build.call(key, None, None, text)
         if signature:
             self.build.sign_call(key, signature)
-        self.build.end_call(key)
+        self.build.end_call(key, whole=True)
 
-    def _end_call(self) -> None:
+    def _end_call(self, cut: bool = False) -> None:
+        """The arguments that came in pieces are all there; or not (`cut`), and then what there is of them is no whole object."""
         call, self._open = self._open, None
         if call is None:
             return
+        text = call.arguments.text()
         if call.key is None:
-            self.build.text(call.arguments.text())
+            self.build.text(text)
         else:
-            self.build.call(call.key, None, None, call.arguments.text())
+            self.build.call(call.key, None, None, text[:-1] if cut else text)
             self.build.end_call(call.key)
 
     def _other(self, part: Part, data: bytes, place: int, number: int) -> None:
@@ -280,8 +293,8 @@ class GeminiDecoder(SseWireDecoder):
             if part.thoughtSignature:
                 self._provider_part(SIGNATURE, {SIGNATURE: part.thoughtSignature})
             return
-        told = loose_part(data, place, number)
-        kind = next((name for name in told if name not in ("thought", SIGNATURE)), None)
+        told = {name: value for name, value in loose_part(data, place, number).items() if name not in ("text", "functionCall")}
+        kind = next((name for name, value in told.items() if name not in ("thought", SIGNATURE) and value is not None), None)
         if kind is None:
             self._text("", part)
         else:
@@ -293,13 +306,20 @@ class GeminiDecoder(SseWireDecoder):
         except ValidationError:
             return  # beyond the limits of a value of ours
 
+    def _malformed(self, message: str) -> None:
+        """What came is no chunk of this wire. Behind a finished answer it fails nothing: that is at its end then."""
+        if self._finish is None and self._blocked is None:
+            super()._malformed(message)
+        elif not self.ended:
+            self._complete()
+
     def _complete(self, raw: Any = None) -> None:
-        self._end_call()
         self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
         finish = FINISH.get(word or "STOP", "other")
         if self._finish is None and self._blocked is not None:
             finish = "content_filter"
+        self._end_call(cut=finish not in ("stop", "tool_calls"))
         refused = finish == "content_filter"
         metadata = {**self._metadata, **within_limits(self._extras)}
         if self._refusal and not refused:
