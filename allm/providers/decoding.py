@@ -124,6 +124,19 @@ class SseWireDecoder(BaseDecoder):
         elif is_object(told) and ("type" in told or self.ANSWER in told):
             self._frames([Frame(b"", data)])
 
+    def _error_event(self, data: bytes) -> None:
+        """An event that is named an error is one, whatever stands in it."""
+        try:
+            told = decode_answer(data)
+        except MalformedJson:
+            told = data.decode("utf-8", "replace").strip()
+        self._refused(error_told(told) or told)
+
+    def _unnamed(self, data: bytes) -> None:
+        """An event that does not say what it is: an error, or nothing that is known."""
+        if (error := error_told(decode_answer(data))) is not None:
+            self._refused(error)
+
     def _is_answer(self, told: dict[str, Any]) -> bool:
         """Whether a document is an answer, and no event of one."""
         return self.ANSWER in told

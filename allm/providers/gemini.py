@@ -19,7 +19,7 @@ from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.adapter import HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
-from allm.providers.error_bodies import says_something
+from allm.providers.error_bodies import error_told, says_something
 from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
@@ -41,6 +41,7 @@ from allm.providers.gemini_arguments import StreamedArguments
 from allm.providers.gemini_contents import SIGNATURE
 from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
+from allm.providers.loose import decode_answer
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
@@ -173,6 +174,8 @@ class GeminiDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         if says_something(chunk.error):
             return self._refused(chunk.error)
+        if not chunk.candidates and not chunk.promptFeedback and (error := error_told(decode_answer(data))) is not None:
+            return self._refused(error)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:
@@ -200,12 +203,11 @@ class GeminiDecoder(SseWireDecoder):
         content = candidate.content
         if content is not None and content.parts:
             for number, part in enumerate(content.parts):
-                if part.text is not None:
-                    self._text(part.text, part)
-                elif part.functionCall is not None:
-                    self._call(part.functionCall, part.thoughtSignature)
+                text = part.text
+                if text and part.functionCall is None and part.is_plain():
+                    self._text(text, part)
                 else:
-                    self._other(part, data, place, number)
+                    self._mixed(part, data, place, number)
         if candidate.finishReason is not None:
             self._finish = finish_word(candidate.finishReason) or self._finish
         if candidate.finishMessage:
@@ -214,6 +216,18 @@ class GeminiDecoder(SseWireDecoder):
             for name in EXTRAS:
                 if (raw := getattr(candidate, name)) and bytes(raw) not in _EMPTY:
                     self._extras[name] = raw
+
+    def _mixed(self, part: Part, data: bytes, place: int, number: int) -> None:
+        """A part that is no text alone: the text in it comes first, and its signature belongs to what stands beside the text."""
+        call = part.functionCall
+        if part.text and part.thought:
+            self.build.reasoning(part.text)
+        elif part.text:
+            self.build.text(part.text)
+        if call is not None:
+            self._call(call, part.thoughtSignature)
+        if call is None or not part.is_plain():
+            self._other(part, data, place, number)
 
     def _text(self, text: str, part: Part) -> None:
         build = self.build
@@ -257,16 +271,18 @@ class GeminiDecoder(SseWireDecoder):
         self.build.call(key, None, None, text)
         if signature:
             self.build.sign_call(key, signature)
-        self.build.end_call(key)
+        self.build.end_call(key, whole=True)
 
-    def _end_call(self) -> None:
+    def _end_call(self, cut: bool = False) -> None:
+        """The arguments that came in pieces are all there; or not (`cut`), and then what there is of them is no whole object."""
         call, self._open = self._open, None
         if call is None:
             return
+        text = call.arguments.text()
         if call.key is None:
-            self.build.text(call.arguments.text())
+            self.build.text(text)
         else:
-            self.build.call(call.key, None, None, call.arguments.text())
+            self.build.call(call.key, None, None, text[:-1] if cut else text)
             self.build.end_call(call.key)
 
     def _other(self, part: Part, data: bytes, place: int, number: int) -> None:
@@ -277,8 +293,8 @@ class GeminiDecoder(SseWireDecoder):
             if part.thoughtSignature:
                 self._provider_part(SIGNATURE, {SIGNATURE: part.thoughtSignature})
             return
-        told = loose_part(data, place, number)
-        kind = next((name for name in told if name not in ("thought", SIGNATURE)), None)
+        told = {name: value for name, value in loose_part(data, place, number).items() if name not in ("text", "functionCall")}
+        kind = next((name for name, value in told.items() if name not in ("thought", SIGNATURE) and value is not None), None)
         if kind is None:
             self._text("", part)
         else:
@@ -290,8 +306,14 @@ class GeminiDecoder(SseWireDecoder):
         except ValidationError:
             return  # beyond the limits of a value of ours
 
+    def _malformed(self, message: str) -> None:
+        """What came is no chunk of this wire. Behind a finished answer it fails nothing: that is at its end then."""
+        if self._finish is None and self._blocked is None:
+            super()._malformed(message)
+        elif not self.ended:
+            self._complete()
+
     def _complete(self, raw: Any = None) -> None:
-        self._end_call()
         self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
         finish = finish_of(word)
@@ -299,6 +321,7 @@ class GeminiDecoder(SseWireDecoder):
             return
         if self._finish is None and self._blocked is not None:
             finish = "content_filter"
+        self._end_call(cut=finish not in ("stop", "tool_calls"))
         refused = finish == "content_filter"
         metadata = {**self._metadata, **within_limits(self._extras)}
         if self._refusal and not refused:

@@ -64,6 +64,8 @@ def _as(value: Any, wanted: Any) -> Any:
         return value
     if wanted is msgspec.Raw:
         return msgspec.Raw(msgspec.json.encode(value))
+    if wanted is msgspec.UnsetType:
+        return _MISFIT
     if wanted is _NONE:
         return None if value is None else _MISFIT
     if wanted is str:

@@ -92,9 +92,12 @@ class ChatCalls:
             self._legacy = self._legacy or self._begin(None)
             self._add(self._legacy, None, None, name, _text(arguments), None)
 
-    def end(self) -> dict[str, Any]:
-        """All calls are complete. Gives what stood beside them: their ids -> `extra_content`."""
-        ended = [(self._build.end_call(known.key), known.extra) for known in self._all]
+    def end(self, whole: bool) -> dict[str, Any]:
+        """All calls are complete. `whole`: nothing was cut from them, so that no arguments at all are `{}`.
+
+        Gives what stood beside them: their ids -> `extra_content`.
+        """
+        ended = [(self._build.end_call(known.key, whole=whole), known.extra) for known in self._all]
         return {name: extra for name, extra in ended if name is not None and extra is not None}
 
     def __bool__(self) -> bool:

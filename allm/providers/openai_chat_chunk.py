@@ -54,7 +54,7 @@ class Delta(msgspec.Struct):
     error: Any = None
 
 
-_Word: TypeAlias = str | None | msgspec.UnsetType
+_Word: TypeAlias = str | msgspec.UnsetType | None
 
 
 class Choice(msgspec.Struct):

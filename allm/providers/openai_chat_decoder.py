@@ -100,14 +100,6 @@ class ChatDecoder(SseWireDecoder):
         if self._finish is not None or (self._chosen and not self._may_finish):
             self._complete()
 
-    def _error_event(self, data: bytes) -> None:
-        """An event that is named an error is one, whatever stands in it."""
-        try:
-            told = decode_answer(data)
-        except MalformedJson:
-            told = data.decode("utf-8", "replace").strip()
-        self._refused(error_told(told) or told)
-
     def _is_answer(self, told: dict[str, Any]) -> bool:
         choices = told.get("choices")
         return is_array(choices) and any(is_object(choice) and is_object(choice.get("message")) for choice in choices)
@@ -266,7 +258,7 @@ class ChatDecoder(SseWireDecoder):
         if not self.build.started:
             self.build.start(None, None)
         self.build.close_block()
-        beside_calls = self._calls.end()
+        beside_calls = self._calls.end(whole=finish != "length")
         for part in self._kept.parts():
             self.build.whole(part)
         if self._calls and self._told_back is not None:
