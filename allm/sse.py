@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from allm.limits import limits
 from allm.wire_json import MalformedJson, decode
 
-__all__ = ["BARE", "MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder", "is_event_stream"]
+__all__ = ["BARE", "MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
 
 MAX_FRAME: Final = 32 * 1024 * 1024
 """Bytes of one event that are held by default: a base64 image fits, a stream that never ends its line does not."""
@@ -23,22 +23,8 @@ MAX_FRAME: Final = 32 * 1024 * 1024
 BARE: Final = b"\n"
 """The name of a frame that is JSON without `data:`. No event has it: a name ends with its line."""
 
-_FIELDS: Final = (b"data", b"event", b"id", b"retry")
 _SMALL: Final = 64
 """Bytes that a held line costs beside its own."""
-
-
-def is_event_stream(start: bytes) -> bool | None:
-    """Whether a body that begins so is an event stream, whatever its content type says; None while that cannot be told yet."""
-    line = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not line or b"\xef\xbb\xbf".startswith(start):
-        return None
-    if line[:1] == b":":
-        return True
-    name, ended, _ = line.partition(b":")
-    if ended or b"\n" in name or b"\r" in name:
-        return name.split(maxsplit=1)[0] in _FIELDS
-    return None if any(field.startswith(name) for field in _FIELDS) else False
 
 
 class Frame(NamedTuple):

@@ -140,7 +140,11 @@ class ChatDecoder(SseWireDecoder):
         if not is_object(told):
             self._malformed(f"a chunk of the answer is not of this wire: {type(told).__name__} in place of an object")
             return None
-        return read_loosely(told, Chunk)
+        chunk = read_loosely(told, Chunk)
+        if told.get("choices") and not chunk.choices:
+            self._malformed("a chunk of the answer is not of this wire: its choices cannot be read")
+            return None
+        return chunk
 
     def _is_error(self, data: bytes) -> bool:
         """Whether the host tells of an error in place of an answer."""
@@ -218,9 +222,9 @@ class ChatDecoder(SseWireDecoder):
                 for piece in inner if is_array(inner) else [{"text": inner}]:
                     if is_object(piece) and isinstance(piece.get("text"), str) and piece["text"]:
                         self.build.reasoning(piece["text"])
-            elif isinstance(part.get("text"), str):
-                if part["text"]:
-                    self.build.text(part["text"])
+            elif isinstance(part.get("text"), str) or part.get("type") == "text":
+                if text := part.get("text"):
+                    self.build.text(text)
             elif (made := image_of(part) or other_part(str(part.get("type", "unknown")), part)) is not None:
                 self.build.whole(made)
 
