@@ -13,7 +13,7 @@ that fails not before the document has doubled: all tries together read less tha
 from typing import Final, NamedTuple
 
 from allm.limits import limits
-from allm.wire_json import MalformedJson, decode
+from allm.wire_json import MalformedJson, decode, too_crowded
 
 __all__ = ["BARE", "MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
 
@@ -25,6 +25,8 @@ BARE: Final = b"\n"
 
 _SMALL: Final = 64
 """Bytes that a held line costs beside its own."""
+_LARGE: Final = 1 << 20
+"""Bytes of an event from which on it is looked at whether its JSON would take many times as many."""
 
 
 class Frame(NamedTuple):
@@ -35,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class FrameTooLarge(Exception):
-    """An event grew beyond the limit."""
+    """An event grew beyond the limit, or what would be made of it would."""
 
 
 class SseDecoder:
@@ -144,6 +146,9 @@ class SseDecoder:
                 if data:
                     if self._bare:
                         self._bare_ends(frames)
+                    if self._held > _LARGE and any(too_crowded(each, 4 * self._limit) for each in data):
+                        self._drop()
+                        raise FrameTooLarge
                     frames.append(Frame(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
                     data.clear()
                     self._held = 0
@@ -186,6 +191,9 @@ class SseDecoder:
 
     def _try(self, frames: list[Frame]) -> None:
         document = b"\n".join(self._bare)
+        if too_crowded(document, 4 * self._limit):
+            self._drop()
+            raise FrameTooLarge
         self._bare_tried = self._bare_size
         try:
             decode(document)

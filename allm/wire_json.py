@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
-__all__ = ["MalformedJson", "decode", "encode", "is_array", "is_object"]
+__all__ = ["MalformedJson", "decode", "encode", "is_array", "is_object", "too_crowded"]
 
 encode = msgspec.json.Encoder().encode
 """Anything made of plain data -> bytes."""
+
+_CONTAINER: Final = 64
+_ITEM: Final = 32
+"""Bytes that a small list or dict, and a number or text in one, take at least."""
 
 
 class MalformedJson(Exception):
@@ -39,6 +43,16 @@ def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
 def is_array(value: Any) -> TypeGuard[list[Any]]:
     """Whether decoded JSON is an array."""
     return isinstance(value, list)
+
+
+def too_crowded(data: bytes, most: int) -> bool:
+    """Whether objects made of this JSON might take more than `most` bytes: `[],` thirteen million times is 39 MB, and a gigabyte then.
+
+    A rough count that is too high for JSON with much punctuation in its texts.
+    """
+    if len(data) * _CONTAINER <= most:
+        return False
+    return (data.count(b"[") + data.count(b"{")) * _CONTAINER + data.count(b",") * _ITEM > most
 
 
 def _forgiving(data: bytes, constant: Callable[[str], Any]) -> Any:

@@ -17,7 +17,7 @@ from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
 from allm.providers.error_bodies import error_told, says_something
 from allm.providers.finish_words import finish_of
@@ -64,7 +64,7 @@ class Gemini:
             url=base_url + gemini_path(request.model or engine.model, base_url, stream),
             headers=(
                 ("content-type", "application/json"),
-                ("accept", "text/event-stream" if stream else "application/json"),
+                ("accept", EITHER if stream else "application/json"),
             ),
             body=encode(gemini_body(engine, request)),
             key_header="x-goog-api-key",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.failures import failure
 from allm.providers.openai_chat_decoder import ChatDecoder
 from allm.providers.openai_chat_request import chat_body
@@ -30,7 +30,7 @@ class OpenAIChat:
             url=f"{base_url}/chat/completions",
             headers=(
                 ("content-type", "application/json"),
-                ("accept", "text/event-stream" if stream else "application/json"),
+                ("accept", EITHER if stream else "application/json"),
             ),
             body=encode(chat_body(engine, request, base_url, stream)),
             key_header="authorization",
