@@ -21,6 +21,7 @@ from allm.events import Event
 from allm.providers.adapter import HttpRequest
 from allm.providers.decoding import SseWireDecoder, is_whole
 from allm.providers.openai_chat import OpenAIChat
+from allm.providers.openai_chat_hosts import host_of, is_vendor
 from allm.providers.openai_responses import OpenAIResponses
 from allm.requests import Request
 from allm.responses import FinishReason, Response
@@ -44,8 +45,7 @@ ROUTES: Final[tuple[tuple[str, Wire], ...]] = (
 
 def wire_of(model: str, base_url: str) -> Wire:
     """The wire for this model at this address."""
-    host = base_url.lower().partition("://")[2].partition("/")[0].partition(":")[0]
-    if host != "api.openai.com" and not host.endswith(".api.openai.com"):
+    if not is_vendor(host_of(base_url)):
         return "chat"
     name = model.lower().removeprefix("ft:")
     return next(wire for pattern, wire in ROUTES if fnmatchcase(name, pattern))

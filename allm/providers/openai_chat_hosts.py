@@ -9,7 +9,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["NINE", "host_of", "is_google", "is_vendor", "nine_letters", "tells_back", "wants_nine"]
+__all__ = ["NINE", "has_vendors_models", "host_of", "is_google", "is_vendor", "nine_letters", "tells_back", "wants_nine"]
 
 NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
 """What Mistral takes for a call id."""
@@ -28,6 +28,11 @@ def host_of(base_url: str) -> str:
 def is_vendor(host: str) -> bool:
     """Whether this is the vendor's own service."""
     return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def has_vendors_models(host: str) -> bool:
+    """Whether the vendor's models answer here, at the vendor or at Azure."""
+    return is_vendor(host) or host.endswith(".azure.com")
 
 
 def is_google(host: str) -> bool:
