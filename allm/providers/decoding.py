@@ -10,7 +10,7 @@ from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event
 from allm.freezing import freeze
 from allm.limits import limits
-from allm.providers.error_bodies import error_told
+from allm.providers.error_bodies import error_in_json, error_told
 from allm.providers.failures import error_of
 from allm.providers.loose import decode_answer
 from allm.responses import FinishReason, Response
@@ -133,8 +133,8 @@ class SseWireDecoder(BaseDecoder):
         self._refused(error_told(told) or told)
 
     def _unnamed(self, data: bytes) -> None:
-        """An event that does not say what it is: an error, or nothing that is known."""
-        if (error := error_told(decode_answer(data))) is not None:
+        """An event that is none of this wire's: an error, or nothing that is known."""
+        if (error := error_in_json(data)) is not None:
             self._refused(error)
 
     def _is_answer(self, told: dict[str, Any]) -> bool:
