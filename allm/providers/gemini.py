@@ -174,8 +174,8 @@ class GeminiDecoder(SseWireDecoder):
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
         silent = not chunk.candidates and not chunk.promptFeedback
-        if (silent or says_something(chunk.error)) and (error := error_in_json(data)) is not None:
-            return self._refused(error)
+        if (silent or says_something(chunk.error)) and (told := error_in_json(data)) is not None:
+            return self._refused(told)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:

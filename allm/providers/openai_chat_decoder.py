@@ -173,7 +173,7 @@ class ChatDecoder(SseWireDecoder):
         if delta.reasoning_content or delta.reasoning or delta.reasoning_details is not None:
             self._reasoning(delta)
         if content:
-            if type(content) is str:
+            if isinstance(content, str):
                 self.build.text(content)
             else:
                 self._parts(content)

@@ -10,20 +10,19 @@ from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
 from allm.events import ErrorOccurred, Event, MessageCompleted
-from allm.providers.adapter import Decoder
 from allm.providers.error_bodies import error_told
 from allm.providers.failures import failure
-from allm.providers.openai import OpenAI
+from allm.providers.openai import OpenAI, RoutedDecoder
 from tests.wire import anthropic, chat, gemini, responses
 
 SAID = {"code": 429, "message": "slow down"}
 
 
-def routed() -> Decoder:
+def routed() -> RoutedDecoder:
     return OpenAI().decoder(Engine("openai:m"), CallContext(request_id="req"))
 
 
-DECODERS: dict[str, Callable[[], Decoder]] = {
+DECODERS: dict[str, Callable[[], Any]] = {
     "openai.chat": chat.decoder, "openai.responses": responses.decoder, "openai": routed, "anthropic": anthropic.decoder,
     "gemini": gemini.decoder,
 }  # fmt: skip
@@ -128,7 +127,7 @@ def test_bare_json_that_says_nothing_is_passed_over(wire: str) -> None:
     assert decoder.has_content
 
 
-CHOICE = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
+CHOICE: dict[str, Any] = {"index": 0, "delta": {"content": ""}, "finish_reason": None}
 
 
 @pytest.mark.parametrize(
