@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo, ValidationError
+from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import (
     Event,
     MessageCompleted,
@@ -24,10 +24,11 @@ from allm.events import (
     ToolCallStarted,
 )  # fmt: skip
 from allm.freezing import freeze_dict
+from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode
+from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
@@ -35,7 +36,8 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
-    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place."""
+    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
+    where the request goes: some of what a host says goes back to that host alone."""
 
     request_id: str
     generation: int = 1
@@ -44,12 +46,13 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     block_prefix: str = "b"
     response_type: str | None = None
     left_out: tuple[str, ...] = ()
+    base_url: str = ""
 
 
 class _Block:
     """One block: text or reasoning, with what it consists of so far."""
 
-    __slots__ = ("data", "id", "open", "pieces", "provider", "reasoning", "signature")
+    __slots__ = ("data", "id", "pieces", "provider", "reasoning", "signature")
 
     def __init__(self, name: str, reasoning: bool) -> None:
         self.id = name
@@ -58,7 +61,6 @@ class _Block:
         self.signature: str | None = None
         self.data: str | None = None
         self.provider: str | None = None
-        self.open = True
 
     def part(self) -> Part | None:
         text = "".join(self.pieces)
@@ -104,15 +106,23 @@ class _Whole:
 
 
 class MessageBuilder:
-    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe."""
+    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe.
+
+    Text and reasoning go to the current block. A wire whose blocks interleave names the one that it goes on with (`turn_to`); the others
+    stay open. On a wire that never does, a block ends where one of the other kind, a call or a whole part begins.
+    """
 
     __slots__ = (
         "_blocks",
+        "_called",
         "_calls",
         "_context",
         "_count",
         "_current",
         "_ids",
+        "_key",
+        "_most_calls",
+        "_open_blocks",
         "events",
         "id",
         "model",
@@ -130,7 +140,11 @@ class MessageBuilder:
         self._blocks: list[_Block | _Call | _Whole] = []
         self._calls: dict[Any, _Call] = {}
         self._current: _Block | None = None
+        self._key: Any = None
+        self._open_blocks: dict[Any, _Block] = {}
         self._count = 0
+        self._called = 0
+        self._most_calls = limits().calls
         self._ids = set(context.used_ids)
 
     def take(self) -> list[Event]:
@@ -166,16 +180,29 @@ class MessageBuilder:
         self._blocks.append(_Whole(part))
         self.events.append(PartCompleted(self._next_id(), part))
 
+    def turn_to(self, key: Any) -> None:
+        """What follows belongs to the block `key`, which is begun if it is not open; the others stay open."""
+        if key != self._key:
+            self._key = key
+            self._current = self._open_blocks.get(key)
+
     def close_block(self) -> None:
-        """Ends the open block of text or reasoning, if there is one."""
+        """Ends the current block of text or reasoning, if it is open."""
         block = self._current
         if block is not None:
-            block.open = False
             self._current = None
+            del self._open_blocks[self._key]
             self.events.append(block.completed())
 
+    def close_blocks(self) -> None:
+        """Ends all open blocks of text and reasoning, in the order in which they began."""
+        self.events += [block.completed() for block in self._open_blocks.values()]
+        self._open_blocks.clear()
+        self._current = None
+
     def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
+        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0. Raises
+        AdapterError for more calls than `Limits.calls`."""
         call = self._calls.get(key)
         if call is None or (call_id and name and call.call_id and call.call_id != call_id):
             call = self._open_call(key)
@@ -190,7 +217,7 @@ class MessageBuilder:
                 self.events.append(ToolCallDelta(call.id, arguments))
 
     def sign(self, signature: str | None = None, *, data: str | None = None, provider: str | None = None, reasoning: bool = False) -> None:
-        """The open block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
+        """The current block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
         block = self._current
         if block is None or block.reasoning is not reasoning:
             block = self._open(reasoning)
@@ -202,11 +229,13 @@ class MessageBuilder:
         """The tool call `key` has this proof of origin."""
         self._calls[key].signature = signature
 
-    def end_call(self, key: Any) -> None:
-        """The tool call `key` is complete; without a word of it, it is when the message is."""
+    def end_call(self, key: Any, *, whole: bool = False) -> str | None:
+        """The tool call `key` is complete; without a word of it, it is when the message is. `whole`: the provider says that nothing was
+        cut from it, so that no arguments at all are `{}`. Gives the id that the call has, None if it never got a name."""
         call = self._calls.pop(key, None)
         if call is not None:
-            self._end_call(call)
+            self._end_call(call, whole)
+        return call.call_id if call is not None and call.part_ is not None else None
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -225,7 +254,7 @@ class MessageBuilder:
         """The answer is complete: closes what is open and appends the terminal event."""
         if not self.started:
             self.start(self.id, self.model)
-        self.close_block()
+        self.close_blocks()
         for call in self._calls_in_order():
             self._end_call(call)
         if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
@@ -255,8 +284,8 @@ class MessageBuilder:
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
-        """The response so far, for an attempt that ends here; closes the open block. Half a tool call is no tool call."""
-        self.close_block()
+        """The response so far, for an attempt that ends here; closes the open blocks. Half a tool call is no tool call."""
+        self.close_blocks()
         return Response(
             id=self.id,
             request_id=self._context.request_id,
@@ -286,13 +315,16 @@ class MessageBuilder:
 
     def _open(self, reasoning: bool) -> _Block:
         self.close_block()
-        block = self._current = _Block(self._next_id(), reasoning)
+        block = self._current = self._open_blocks[self._key] = _Block(self._next_id(), reasoning)
         self._blocks.append(block)
         self.events.append(ReasoningStarted(block.id) if reasoning else TextStarted(block.id))
         return block
 
     def _open_call(self, key: Any) -> _Call:
         self.close_block()
+        if self._called >= self._most_calls:
+            raise AdapterError("malformed_response", f"more than {self._most_calls} tool calls in one answer")
+        self._called += 1
         call = _Call(self._next_id())
         replaced = self._calls.pop(key, None)
         if replaced is not None:
@@ -310,14 +342,13 @@ class MessageBuilder:
     def _calls_in_order(self) -> list[_Call]:
         return [block for block in self._blocks if isinstance(block, _Call)]
 
-    def _end_call(self, call: _Call) -> None:
+    def _end_call(self, call: _Call, whole: bool = False) -> None:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
-        raw = "".join(call.pieces)
-        arguments = _arguments(raw)
+        raw, arguments = _arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
@@ -345,11 +376,18 @@ def message_of(parts: list[Part]) -> Message:
     return Message("assistant", tuple(parts))
 
 
-def _arguments(raw: str) -> dict[str, Any]:
-    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
-        return {}
+def _arguments(raw: str) -> tuple[str, dict[str, Any]]:
+    """(what the model wrote, the arguments as an object). An object that a host encoded twice, or a model fenced, is read; `{}` stands
+    for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
+    text = raw.strip()
+    if not text or len(raw) > _MOST_ARGUMENTS:
+        return raw, {}
+    if text.startswith("```") and text.endswith("```"):
+        raw = text.strip("`").removeprefix("json").strip()
     try:
-        return freeze_dict(decode(raw.encode()), "arguments")
+        told = decode(raw.encode())
+        if isinstance(told, str) and is_object(inner := decode(told.encode())):
+            raw, told = told, inner
+        return raw, freeze_dict(told, "arguments")
     except (MalformedJson, ValidationError, UnicodeEncodeError):
-        return {}
+        return raw, {}

@@ -1,21 +1,14 @@
 """Anthropic Messages: the words of the wire, and what they are called here."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from allm.providers.decoding import within_limits
-from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["FINISH", "KNOWN", "Delta", "WireEvent", "decode_event", "obj", "usage_of"]
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls", "refusal": "content_filter",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`. `pause_turn` is one: the thread, sent back as it is, goes on."""
+__all__ = ["Delta", "WireEvent", "decode_event", "loosely", "obj", "usage_of"]
 
 _LIMIT: Final = 1 << 63
 
@@ -36,10 +29,10 @@ class Delta(msgspec.Struct):
 
 
 class WireEvent(msgspec.Struct):
-    """One event of a stream."""
+    """One event of a stream; `index` is -1 where it is not told."""
 
     type: str = ""
-    index: int = 0
+    index: int = -1
     delta: Delta | None = None
     content_block: Any = None
     message: Any = None
@@ -49,10 +42,28 @@ class WireEvent(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
-KNOWN = frozenset({
-    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error",
-})  # fmt: skip
-"""Events that must be readable; of any other nothing is expected."""
+_TEXTS: Final = ("text", "thinking", "partial_json", "signature", "stop_reason")
+
+
+def loosely(told: dict[str, Any]) -> WireEvent:
+    """The event that the typed decoder refused, without the fields that are of another type than this wire's."""
+    index, delta = told.get("index"), told.get("delta")
+    if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
+        index = int(index)
+    event = WireEvent(
+        type=told["type"] if isinstance(told.get("type"), str) else "",
+        index=index if isinstance(index, int) and not isinstance(index, bool) else -1,
+        content_block=told.get("content_block"),
+        message=told.get("message"),
+        usage=obj(told.get("usage")),
+        error=told.get("error"),
+        context_management=told.get("context_management"),
+    )
+    if is_object(delta):
+        right = {name: value for name, value in delta.items() if name in Delta.__struct_fields__}
+        event.delta = Delta(**{**right, **{name: None for name in _TEXTS if not isinstance(right.get(name), str)}})
+        event.delta.type = event.delta.type if isinstance(cast("Any", event.delta.type), str) else ""
+    return event
 
 
 def obj(value: Any) -> dict[str, Any]:

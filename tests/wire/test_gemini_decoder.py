@@ -250,7 +250,7 @@ def test_pieces_that_contradict_each_other_do_no_harm() -> None:
     arguments.add([piece("$.list[999999999]", 1), piece("$.list[1]", 2), piece("$.list[1][0]", 3)])
     told = json.loads(arguments.text())
     assert told["a"] == {"c": 4}
-    assert (len(told["list"]), told["list"][1]) == (10_001, [3])
+    assert (len(told["list"]), told["list"][1]) == (9_999, [3])  # with the two of $.a, 10,000 places were left out
 
 
 def test_the_tool_that_carries_the_answer_is_its_text() -> None:
@@ -367,7 +367,7 @@ def test_the_last_usage_counts_and_thoughts_are_output() -> None:
         }
     }  # fmt: skip
     expected = Usage(
-        input_tokens=40, output_tokens=12, cached_input_tokens=30, reasoning_tokens=7, total_tokens=152,
+        input_tokens=140, output_tokens=12, cached_input_tokens=30, reasoning_tokens=7, total_tokens=152,
         extra={"toolUsePromptTokenCount": 100, "serviceTier": "standard"},
     )  # fmt: skip
     assert response(streamed(frame(first), frame(last))).usage == expected
@@ -416,9 +416,10 @@ FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status"
 def test_an_error_ends_the_stream_wherever_it_stands() -> None:
     pretty = json.dumps(FAILED, indent=2).encode().replace(b"\n", b"\r\n")
     for told in (frame(FAILED), pretty, pretty + b"\r\n\r\n", json.dumps(FAILED).encode(), json.dumps([FAILED]).encode() + b"\n"):
-        events = streamed(chunk("First "), chunk("Second ", finish="STOP"), told)
+        events = streamed(chunk("First "), chunk("Second "), told)
         assert [event.delta for event in events if isinstance(event, TextDelta)] == ["First ", "Second "]
         assert failure(events) == ("overloaded", "The model is overloaded.")
+        assert response(streamed(chunk("All"), chunk(finish="STOP"), told)).text == "All"  # behind a finished answer it fails nothing
 
 
 def test_an_error_between_the_events_is_told_at_once() -> None:
