@@ -35,7 +35,8 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
-    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place."""
+    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
+    where the request goes: some of what a host says goes back to that host alone; `tools` are the names of the tools that it declares."""
 
     request_id: str
     generation: int = 1
@@ -44,6 +45,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     block_prefix: str = "b"
     response_type: str | None = None
     left_out: tuple[str, ...] = ()
+    base_url: str = ""
+    tools: tuple[str, ...] = ()
 
 
 class _Block:
@@ -121,6 +124,7 @@ class MessageBuilder:
         "events",
         "id",
         "model",
+        "names",
         "progress",
         "started",
     )
@@ -131,6 +135,7 @@ class MessageBuilder:
         self.model: str | None = None
         self.started = False
         self.progress = False
+        self.names: dict[str, str] = {}  # on the wire -> the tool's own, where they differ
         self._context = context
         self._blocks: list[_Block | _Call | _Whole] = []
         self._calls: dict[Any, _Call] = {}
@@ -201,7 +206,7 @@ class MessageBuilder:
         if call_id and not call.call_id:
             call.call_id = call_id
         if name and not call.started:
-            call.name = name
+            call.name = self.names.get(name, name)
             self._start_call(call)
         if arguments:
             call.pieces.append(arguments)
@@ -216,6 +221,12 @@ class MessageBuilder:
         block.signature = signature if signature is not None else block.signature
         block.data = data if data is not None else block.data
         block.provider = provider if provider is not None else block.provider
+
+    def made_by(self, provider: str) -> None:
+        """The current block, if it is reasoning that nobody signed, was made by `provider`: it goes back there alone."""
+        block = self._current
+        if block is not None and block.reasoning and block.provider is None:
+            block.provider = provider
 
     def sign_call(self, key: Any, signature: str) -> None:
         """The tool call `key` has this proof of origin."""

@@ -21,6 +21,7 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import Part
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
+from allm.providers.ids import real_names
 from allm.providers.openai_responses_items import (
     CALLS,
     MAKER,
@@ -97,6 +98,7 @@ class ResponsesDecoder(SseWireDecoder):
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
+        self.build.names = real_names(context.tools)
         self._items = Items()
         self._at: Any = None
         self._place: tuple[int | None, int | None, str | None] | None = None
