@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo, ValidationError
+from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import (
     Event,
     MessageCompleted,
@@ -24,6 +24,7 @@ from allm.events import (
     ToolCallStarted,
 )  # fmt: skip
 from allm.freezing import freeze_dict
+from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
@@ -114,12 +115,14 @@ class MessageBuilder:
 
     __slots__ = (
         "_blocks",
+        "_called",
         "_calls",
         "_context",
         "_count",
         "_current",
         "_ids",
         "_key",
+        "_most_calls",
         "_open_blocks",
         "events",
         "id",
@@ -143,6 +146,8 @@ class MessageBuilder:
         self._key: Any = None
         self._open_blocks: dict[Any, _Block] = {}
         self._count = 0
+        self._called = 0
+        self._most_calls = limits().calls
         self._ids = set(context.used_ids)
 
     def take(self) -> list[Event]:
@@ -199,7 +204,8 @@ class MessageBuilder:
         self._current = None
 
     def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
+        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0. Raises
+        AdapterError for more calls than `Limits.calls`."""
         call = self._calls.get(key)
         if call is None or (call_id and name and call.call_id and call.call_id != call_id):
             call = self._open_call(key)
@@ -232,12 +238,13 @@ class MessageBuilder:
         """The tool call `key` has this proof of origin."""
         self._calls[key].signature = signature
 
-    def end_call(self, key: Any, *, whole: bool = False) -> None:
+    def end_call(self, key: Any, *, whole: bool = False) -> str | None:
         """The tool call `key` is complete; without a word of it, it is when the message is. `whole`: the provider says that nothing was
-        cut from it, so that no arguments at all are `{}`."""
+        cut from it, so that no arguments at all are `{}`. Gives the id that the call has, None if it never got a name."""
         call = self._calls.pop(key, None)
         if call is not None:
             self._end_call(call, whole)
+        return call.call_id if call is not None and call.part_ is not None else None
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -324,6 +331,9 @@ class MessageBuilder:
 
     def _open_call(self, key: Any) -> _Call:
         self.close_block()
+        if self._called >= self._most_calls:
+            raise AdapterError("malformed_response", f"more than {self._most_calls} tool calls in one answer")
+        self._called += 1
         call = _Call(self._next_id())
         replaced = self._calls.pop(key, None)
         if replaced is not None:
@@ -376,10 +386,13 @@ def message_of(parts: list[Part]) -> Message:
 
 
 def _arguments(raw: str) -> tuple[str, dict[str, Any]]:
-    """(what the model wrote, the arguments as an object). An object that a host encoded twice is read; `{}` stands for none, and for
-    what is no JSON object or beyond the limits (the raw text tells)."""
-    if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
+    """(what the model wrote, the arguments as an object). An object that a host encoded twice, or a model fenced, is read; `{}` stands
+    for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
+    text = raw.strip()
+    if not text or len(raw) > _MOST_ARGUMENTS:
         return raw, {}
+    if text.startswith("```") and text.endswith("```"):
+        raw = text.strip("`").removeprefix("json").strip()
     try:
         told = decode(raw.encode())
         if isinstance(told, str) and is_object(inner := decode(told.encode())):

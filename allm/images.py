@@ -1,6 +1,7 @@
 """Images as plain data: bytes or a URL, with a media type."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ _MAGIC = (
     (b"GIF89a", "image/gif"),
     (b"BM", "image/bmp"),
 )
+
+_PROLOGUE = 4096
+_SVG = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:[^-]|-(?!->))*-->\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?<svg[\s>/]", re.I)
+"""A drawing as text: its first element, after what may stand before it."""
 
 
 class Image(Value, frozen=True, kw_only=True):
@@ -119,6 +124,8 @@ def mime_of(data: bytes) -> str:
             return mime
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if _SVG.match(data[:_PROLOGUE]):
+        return "image/svg+xml"
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heif", b"avif", b"mif1"):
         return f"image/{'avif' if data[8:12] == b'avif' else 'heic'}"
     raise ValidationError.at("image.data", "not an image of a known type; name its mime")

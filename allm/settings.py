@@ -5,6 +5,7 @@ from typing import Any
 
 from allm.errors import ValidationError
 from allm.plain import Value
+from allm.proxies import proxy_problem
 
 __all__ = ["Http", "Timeouts"]
 
@@ -35,7 +36,8 @@ class Http(Value, frozen=True, kw_only=True):
     """How HTTP is done. `transport`: `auto`, `aiohttp`, `httpx`, or `"module:factory"` of an httpx transport.
 
     `auto` is httpx over aiohttp, or stock httpx where a proxy or a client certificate is asked for. `verify` is True, False or the
-    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key).
+    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key). `proxy` is an `http`, `https`, `socks5` or
+    `socks5h` address (those of SOCKS need the extra `socks`); without one, those that the environment names are used.
     """
 
     proxy: str | None = None
@@ -46,6 +48,17 @@ class Http(Value, frozen=True, kw_only=True):
     transport: str = "auto"
 
     def __post_init__(self) -> None:
+        proxy: Any = self.proxy
+        if proxy is not None:
+            problem = proxy_problem(proxy) if isinstance(proxy, str) else f"expected text, got {type(proxy).__name__}"
+            if problem is not None:
+                raise ValidationError.at("http.proxy", problem)
+        self._check_headers()
+        most: Any = self.max_connections
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
+
+    def _check_headers(self) -> None:
         headers: Any = self.headers
         if not hasattr(headers, "items"):
             raise ValidationError.at("http.headers", f"expected an object, got {type(headers).__name__}")
@@ -56,9 +69,6 @@ class Http(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"http.headers.{name}", "line breaks are not allowed")
             if not name or not (name + value).isascii():
                 raise ValidationError.at(f"http.headers.{name}", "a name and a value of ASCII characters are expected")
-        most: Any = self.max_connections
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
 
     @property
     def kind(self) -> str:

@@ -22,11 +22,13 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import FINISH, Delta, WireEvent, decode_event, loosely, obj, usage_of
+from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, loosely, obj, usage_of
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
-from allm.providers.failures import error_of
+from allm.providers.error_bodies import error_told
+from allm.providers.finish_words import finish_of
+from allm.providers.loose import decode_answer
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
+from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = ["AnthropicDecoder"]
@@ -50,6 +52,7 @@ class AnthropicDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
     PROVIDER = "anthropic"
+    ANSWER = "content"
     LIMITS = "anthropic-ratelimit-"
     IDS = ("request-id",)
 
@@ -76,13 +79,13 @@ class AnthropicDecoder(SseWireDecoder):
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
         try:
-            message = decode(data)
+            message = decode_answer(data)
         except MalformedJson:
             message = None
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if is_object(message) and message.get("error") is not None:
-            self.fail(_failed(message["error"]))
+        if (error := error_told(message)) is not None:
+            self._refused(error)
         elif is_object(message) and is_array(message.get("content")):
             self._message(message)
             for index, block in enumerate(message["content"]):
@@ -105,7 +108,15 @@ class AnthropicDecoder(SseWireDecoder):
         for frame in frames:
             if self.ended:
                 return
-            self._data(frame.data, frame.event)
+            if frame.event == BARE:
+                self._bare(frame.data)
+            elif frame.event == b"error":
+                self._error_event(frame.data)
+            else:
+                self._data(frame.data, frame.event)
+
+    def _finished(self) -> bool:
+        return self._stop_reason is not None and finish_of(self._stop_reason) != "error"
 
     def _data(self, data: bytes, name: bytes) -> None:
         if self._raw_chunks and (raw := storable(data)) is not None:
@@ -117,7 +128,7 @@ class AnthropicDecoder(SseWireDecoder):
             if odd is None:
                 return
             event = odd
-        match event.type or name.decode("ascii", "replace") or ("error" if event.error is not None else ""):
+        match event.type or name.decode("ascii", "replace"):
             case "content_block_delta":
                 if event.delta is not None:
                     self._delta(event.index if event.index >= 0 else max(self._newest, 0), event.delta, data)
@@ -132,8 +143,9 @@ class AnthropicDecoder(SseWireDecoder):
             case "message_stop":
                 self._complete()
             case "error":
-                if self._stop_reason is None:  # behind a finished answer nothing fails it
-                    self.fail(_failed(event.error if event.error is not None else storable(data)))
+                self._error_event(data)
+            case "":
+                self._unnamed(data)
             case _:
                 pass  # a ping, or an event of a newer wire
 
@@ -142,7 +154,7 @@ class AnthropicDecoder(SseWireDecoder):
         if data.strip() in (b"", b"[DONE]"):
             return None  # some hosts end every wire of theirs like Chat
         try:
-            told = decode(data)
+            told = decode_answer(data)
         except MalformedJson:
             self._malformed("an event of the stream is no JSON")
             return None
@@ -352,8 +364,10 @@ class AnthropicDecoder(SseWireDecoder):
         self.ended = True
         for index in list(self._open):
             self._stop(index)
-        finish = FINISH.get(self._stop_reason or "end_turn", "other")
+        finish = finish_of(self._stop_reason)  # `pause_turn` is `other`: the thread, sent back as it is, goes on
         self._settle(whole=finish != "length")
+        if self.failed(finish, self._stop_reason):
+            return
         if finish == "tool_calls" and self._answered:
             finish = "stop"  # the builder makes it `tool_calls` where there are others
         self.build.complete(
@@ -370,7 +384,3 @@ def _input_of(data: dict[str, Any]) -> str:
     """The input that a call began with, as JSON; hosts send it as an object or as a text. Empty for none."""
     given = data.get("input")
     return given if isinstance(given, str) else encode(given).decode() if given else ""
-
-
-def _failed(error: Any) -> ErrorInfo:
-    return error_of("anthropic", error)

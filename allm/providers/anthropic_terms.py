@@ -5,17 +5,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from allm.providers.decoding import within_limits
-from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["FINISH", "Delta", "WireEvent", "decode_event", "loosely", "obj", "usage_of"]
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls", "refusal": "content_filter",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`. `pause_turn` is one: the thread, sent back as it is, goes on."""
+__all__ = ["Delta", "WireEvent", "decode_event", "loosely", "obj", "usage_of"]
 
 _LIMIT: Final = 1 << 63
 

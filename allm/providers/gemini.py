@@ -17,11 +17,12 @@ from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
+from allm.providers.error_bodies import error_told, says_something
+from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
-    FINISH,
     Candidate,
     Chunk,
     FunctionCall,
@@ -40,9 +41,10 @@ from allm.providers.gemini_arguments import StreamedArguments
 from allm.providers.gemini_contents import SIGNATURE
 from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
+from allm.providers.loose import decode_answer
 from allm.requests import Request
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
+from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, encode, is_object
 
 __all__ = ["Gemini", "GeminiDecoder"]
@@ -62,7 +64,7 @@ class Gemini:
             url=base_url + gemini_path(request.model or engine.model, base_url, stream),
             headers=(
                 ("content-type", "application/json"),
-                ("accept", "text/event-stream" if stream else "application/json"),
+                ("accept", EITHER if stream else "application/json"),
             ),
             body=encode(gemini_body(engine, request)),
             key_header="x-goog-api-key",
@@ -95,6 +97,7 @@ class GeminiDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
     PROVIDER = "gemini"
+    ANSWER = "candidates"
     IDS = ("x-goog-request-id", "x-request-id")
 
     def __init__(self, context: CallContext) -> None:
@@ -111,10 +114,7 @@ class GeminiDecoder(SseWireDecoder):
         """The stream ended. The end marker is a finish reason, or why the prompt was refused; without one there is no terminal event."""
         if not self.ended:
             # What was cut off in its midst tells of a truncation, not of a provider that writes nonsense.
-            for frame in self._sse.close():
-                if is_whole(frame.data):
-                    self._data(frame.data)
-            self._bare()
+            self._frames([frame for frame in self._sse.close() if is_whole(frame.data)])
         if not self.ended and (self._finish is not None or self._blocked is not None):
             self._complete()
         return self.build.take()
@@ -136,20 +136,18 @@ class GeminiDecoder(SseWireDecoder):
         response = self.build.partial(finish, error, usage_of(self._usage))
         return self.build.take(), response
 
+    def _finished(self) -> bool:
+        return self._finish is not None
+
+    def _error_of(self, error: Any) -> ErrorInfo:
+        return gemini_error_of(error)
+
     def _frames(self, frames: list[Frame]) -> None:
         for frame in frames:
-            self._data(frame.data)
-        if self._sse.stray:
-            self._bare()
-
-    def _bare(self) -> None:
-        """JSON between the events, once it is whole: an error."""
-        lines = self._sse.stray
-        if lines and lines[-1].rstrip()[-1:] in (b"}", b"]") and lines[-1][:1] not in (b" ", b"\t"):
-            data = b"\n".join(lines)
-            if is_whole(data):
-                lines.clear()
-                self._several(data)
+            if frame.event == BARE:
+                self._several(frame.data)  # an error, or a stream that came as an array
+            else:
+                self._data(frame.data)
 
     def _several(self, data: bytes) -> bool:
         """Reads a chunk, or an array of them; True if it was an array."""
@@ -174,8 +172,10 @@ class GeminiDecoder(SseWireDecoder):
             return self._malformed(f"a chunk of the answer is not of this wire: {error}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if chunk.error is not None:
-            return self.fail(gemini_error_of(chunk.error))
+        if says_something(chunk.error):
+            return self._refused(chunk.error)
+        if not chunk.candidates and not chunk.promptFeedback and (error := error_told(decode_answer(data))) is not None:
+            return self._refused(error)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:
@@ -316,7 +316,9 @@ class GeminiDecoder(SseWireDecoder):
     def _complete(self, raw: Any = None) -> None:
         self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
-        finish = FINISH.get(word or "STOP", "other")
+        finish = finish_of(word)
+        if self.failed(finish, word):
+            return
         if self._finish is None and self._blocked is not None:
             finish = "content_filter"
         self._end_call(cut=finish not in ("stop", "tool_calls"))

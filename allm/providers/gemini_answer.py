@@ -13,23 +13,14 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import storable
-from allm.responses import FinishReason
+from allm.providers.loose import decode_answer
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = [
-    "EXTRAS", "FINISH", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
+    "EXTRAS", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
     "loose_part", "media_of", "usage_of", "within_limits",
 ]  # fmt: skip
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "STOP": "stop", "MAX_TOKENS": "length",
-    "SAFETY": "content_filter", "RECITATION": "content_filter", "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter", "MODEL_ARMOR": "content_filter", "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter", "IMAGE_RECITATION": "content_filter",
-    "7": "content_filter", "8": "content_filter",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`."""
 
 # With `enum-encoding=int` enums are numbers. The two services number the finish reasons alike up to 5 only; 7 and 8 mean a filter on both.
 _FINISH_BY_NUMBER = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
@@ -136,7 +127,7 @@ def chunk_of(data: bytes) -> Chunk:
     try:
         return _decode_chunk(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_loosely(encode(_pruned(decode(data))))
+        return _decode_loosely(encode(_pruned(decode_answer(data))))
 
 
 _Fields: TypeAlias = "dict[str, type | tuple[type, ...] | _Fields]"
@@ -187,7 +178,7 @@ def chunks_of(data: bytes) -> list[bytes]:
     try:
         return [bytes(raw) for raw in _decode_array(data)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [encode(each) for each in decode(data)]
+        return [encode(each) for each in decode_answer(data)]
 
 
 def finish_word(told: str | int | None) -> str | None:

@@ -22,13 +22,15 @@ from allm.events import Event, RawChunk
 from allm.messages import Part
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.ids import real_names
+from allm.providers.error_bodies import error_told
+from allm.providers.loose import decode_answer
 from allm.providers.openai_responses_items import (
     CALLS,
     MAKER,
     arguments_of,
     call_left_over,
     error_in,
-    finish_of,
+    finish_told,
     image_left_over,
     image_of,
     message_left_over,
@@ -42,8 +44,8 @@ from allm.providers.openai_responses_items import (
 )
 from allm.providers.openai_responses_matching import Item, Items
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
-from allm.wire_json import MalformedJson, decode, is_array, is_object
+from allm.sse import BARE, Frame
+from allm.wire_json import MalformedJson, is_array, is_object
 
 __all__ = ["ResponsesDecoder"]
 
@@ -95,6 +97,7 @@ class ResponsesDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
     PROVIDER = MAKER
+    ANSWER = "output"
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
@@ -114,13 +117,13 @@ class ResponsesDecoder(SseWireDecoder):
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
         try:
-            response = decode(data)
+            response = decode_answer(data)
         except MalformedJson:
             response = None
         if is_object(response) and is_array(response.get("output")):
             self._terminal(response, raw=storable(data) if self._raw_chunks else None)
-        elif is_object(response) and response.get("error") is not None:
-            self.fail(error_in(response["error"]))
+        elif (error := error_told(response)) is not None:
+            self._refused(error)
         else:
             self._malformed("the body is no response of this wire")
         return self.build.take()
@@ -136,7 +139,15 @@ class ResponsesDecoder(SseWireDecoder):
         for name, data in frames:
             if self.ended:
                 return
-            self._data(data, name)
+            if name == b"error":
+                self._error_event(data)
+            elif name == BARE:
+                self._bare(data)
+            else:
+                self._data(data, name)
+
+    def _error_of(self, error: Any) -> ErrorInfo:
+        return error_in(error)
 
     def _data(self, data: bytes, name: bytes) -> None:
         try:
@@ -152,12 +163,14 @@ class ResponsesDecoder(SseWireDecoder):
             self._text(event)
             return
         kind = event.type or name.decode("ascii", "replace")
-        if name == b"error" or kind == "error" or (not kind and event.error is not None):
-            self.fail(error_in(event.error or {"code": event.code, "message": event.message, "param": event.param}))
+        if kind == "error":
+            self._error_event(data)
+        elif not kind:
+            self._unnamed(data)
         elif kind.endswith("_part.done"):
-            self._part(decode(data), event)
+            self._part(decode_answer(data), event)
         elif kind.endswith(".done") and kind[9:-5] in _PARTS:
-            self._repeated(kind[9:-5], decode(data), event)
+            self._repeated(kind[9:-5], decode_answer(data), event)
         else:
             self._event(kind, event)
 
@@ -184,7 +197,7 @@ class ResponsesDecoder(SseWireDecoder):
         if not data.strip() or data.strip() == b"[DONE]":
             return None  # a proxy's; the end of this wire is another
         try:
-            told = decode(data)
+            told = decode_answer(data)
         except MalformedJson:
             self._malformed("an event of the answer is no JSON")
             return None
@@ -397,7 +410,9 @@ class ResponsesDecoder(SseWireDecoder):
         self._output(objects(response.get("output")))
         self.ended = True
         self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
-        finish, word = finish_of(response)
+        finish, word = finish_told(response)
+        if self.failed(finish, word):
+            return
         self.build.complete(
             finish,
             raw_finish=word,

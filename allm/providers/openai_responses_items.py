@@ -16,12 +16,13 @@ from allm.images import Image
 from allm.messages import ImagePart, ProviderPart
 from allm.providers.decoding import within_limits
 from allm.providers.failures import error_of
+from allm.providers.finish_words import finish_of
 from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import encode, is_array, is_object
 
 __all__ = [
-    "CALLS", "MAKER", "arguments_of", "call_left_over", "error_in", "finish_of", "image_left_over", "image_of", "message_left_over",
+    "CALLS", "MAKER", "arguments_of", "call_left_over", "error_in", "finish_told", "image_left_over", "image_of", "message_left_over",
     "name_of", "objects", "provider_part", "reasoning_data", "reasoning_texts", "text_of", "usage_of",
 ]  # fmt: skip
 
@@ -30,9 +31,6 @@ MAKER: Final = "openai"
 
 CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 """The kinds of item that call a tool of ours -> the field that holds what it is called with."""
-
-_FINISH: Final[dict[str, FinishReason]] = {"completed": "stop", "complete": "stop", "cancelled": "cancelled", "failed": "error"}
-_INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 _REASONS: Final = {
     "invalid_prompt": "content_filter", "bio_policy": "content_filter", "cyber_policy": "content_filter",
@@ -70,15 +68,15 @@ def arguments_of(kind: str, item: dict[str, Any]) -> str:
     return encode(told).decode() if is_object(told) else text_of(told)
 
 
-def finish_of(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
+def finish_told(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
     """(our word, the wire's word) for why it ended: its `status`, or `status:reason` where a reason is told."""
     status = text_of(response.get("status")) or None
     details = response.get("incomplete_details")
     reason = text_of(details.get("reason")) if is_object(details) else ""
     if status == "incomplete":
-        return _INCOMPLETE.get(reason, "other"), f"{status}:{reason}" if reason else status
+        return finish_of(reason) if reason else "other", f"{status}:{reason}" if reason else status
     # Without a word of it an answer that came to its end is complete. `queued` and `in_progress` are what a background call answers.
-    return _FINISH.get(status or "completed", "other"), status
+    return finish_of(status), status
 
 
 def reasoning_texts(item: dict[str, Any]) -> list[tuple[str, int, str]]:

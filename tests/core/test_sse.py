@@ -81,12 +81,6 @@ def test_an_event_name_without_data_is_no_frame_and_is_forgotten() -> None:
     assert decode(b"event: ping\n\ndata: 1\n\n") == [Frame(b"", b"1")]
 
 
-def test_comments_are_counted() -> None:
-    decoder = SseDecoder()
-    decoder.feed(b": a\n\n:b\ndata: 1\n\n")
-    assert decoder.comments == 2
-
-
 def test_a_frame_is_given_as_soon_as_its_blank_line_is_there() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: 1\n") == []

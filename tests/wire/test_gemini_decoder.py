@@ -416,9 +416,10 @@ FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status"
 def test_an_error_ends_the_stream_wherever_it_stands() -> None:
     pretty = json.dumps(FAILED, indent=2).encode().replace(b"\n", b"\r\n")
     for told in (frame(FAILED), pretty, pretty + b"\r\n\r\n", json.dumps(FAILED).encode(), json.dumps([FAILED]).encode() + b"\n"):
-        events = streamed(chunk("First "), chunk("Second ", finish="STOP"), told)
+        events = streamed(chunk("First "), chunk("Second "), told)
         assert [event.delta for event in events if isinstance(event, TextDelta)] == ["First ", "Second "]
         assert failure(events) == ("overloaded", "The model is overloaded.")
+        assert response(streamed(chunk("All"), chunk(finish="STOP"), told)).text == "All"  # behind a finished answer it fails nothing
 
 
 def test_an_error_between_the_events_is_told_at_once() -> None:
