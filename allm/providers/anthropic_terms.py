@@ -5,12 +5,20 @@ from typing import Any, Final, cast
 import msgspec
 
 from allm.providers.decoding import within_limits
+from allm.providers.openai_chat_hosts import host_of
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["Delta", "WireEvent", "decode_event", "loosely", "obj", "usage_of"]
+__all__ = ["Delta", "WireEvent", "decode_event", "loosely", "maker_at", "obj", "usage_of"]
 
 _LIMIT: Final = 1 << 63
+_VENDOR: Final = "api.anthropic.com"
+
+
+def maker_at(base_url: str) -> str | None:
+    """The name under which reasoning is kept that the host there did not sign; None for the vendor, who signs all and refuses any other."""
+    host = host_of(base_url)
+    return None if not host or host == _VENDOR else f"anthropic@{host}"
 
 
 class Delta(msgspec.Struct):

@@ -21,8 +21,8 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import Part
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
-from allm.providers.ids import real_names
 from allm.providers.error_bodies import error_told
+from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer
 from allm.providers.openai_responses_items import (
     CALLS,
