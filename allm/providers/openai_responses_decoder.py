@@ -340,9 +340,8 @@ class ResponsesDecoder(SseWireDecoder):
 
     def _rest(self, item: Item, what: str, index: int, text: str) -> None:
         """`text` is all of it: tells what its deltas did not."""
-        told = item.text(what, index)
-        if len(text) > len(told) and text.startswith(told):
-            self._tell(item, what, index, text[len(told) :])
+        if more := item.untold(what, index, text):
+            self._tell(item, what, index, more)
 
     def _tell(self, item: Item, what: str, index: int, piece: str) -> None:
         pieces = item.told.get((what, index))
