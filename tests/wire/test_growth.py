@@ -71,8 +71,8 @@ def items(kind: str, count: int) -> Pieces:
 
 
 def deltas_behind_finished_items() -> Pieces:
-    yield from items("message", 20_000)
-    yield from [event({"type": "response.function_call_arguments.delta", "delta": "{"})] * 20_000
+    yield from items("message", 60_000)
+    yield from [event({"type": "response.function_call_arguments.delta", "delta": "{"})] * 60_000
     yield event({"type": "response.completed", "response": {"output": []}})
 
 
