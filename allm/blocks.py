@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import AdapterError, ErrorInfo, ValidationError
+from allm.arguments import read_arguments
+from allm.errors import AdapterError, ErrorInfo
 from allm.events import (
     Event,
     MessageCompleted,
@@ -23,12 +24,10 @@ from allm.events import (
     ToolCallDelta,
     ToolCallStarted,
 )  # fmt: skip
-from allm.freezing import freeze_dict
 from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
@@ -357,7 +356,7 @@ class MessageBuilder:
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
-        raw, arguments = _arguments("".join(call.pieces) or ("{}" if whole else ""))
+        raw, arguments = read_arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
@@ -371,10 +370,6 @@ class MessageBuilder:
         return made
 
 
-_MOST_ARGUMENTS = 1 << 20
-"""Characters of a tool call's arguments that are read: the loop must not stand still for a model that writes without end."""
-
-
 def message_of(parts: list[Part]) -> Message:
     """The assistant's message of these parts: plain text where there is nothing else."""
     if not parts:
@@ -383,20 +378,3 @@ def message_of(parts: list[Part]) -> Message:
     if len(parts) == 1 and isinstance(first, TextPart) and first.signature is None:
         return Message("assistant", first.text)
     return Message("assistant", tuple(parts))
-
-
-def _arguments(raw: str) -> tuple[str, dict[str, Any]]:
-    """(what the model wrote, the arguments as an object). An object that a host encoded twice, or a model fenced, is read; `{}` stands
-    for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    text = raw.strip()
-    if not text or len(raw) > _MOST_ARGUMENTS:
-        return raw, {}
-    if text.startswith("```") and text.endswith("```"):
-        raw = text.strip("`").removeprefix("json").strip()
-    try:
-        told = decode(raw.encode())
-        if isinstance(told, str) and is_object(inner := decode(told.encode())):
-            raw, told = told, inner
-        return raw, freeze_dict(told, "arguments")
-    except (MalformedJson, ValidationError, UnicodeEncodeError):
-        return raw, {}

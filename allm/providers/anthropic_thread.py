@@ -217,7 +217,8 @@ def _without_orphans(messages: list[Block]) -> list[Block]:
 
 
 def _is_server_call(block: Block) -> bool:
-    return block["type"] != "tool_use" and block["type"].endswith("_tool_use")
+    kind: str = block["type"]
+    return kind != "tool_use" and kind.endswith("_tool_use")
 
 
 def _joined(messages: list[Block]) -> list[Block]:

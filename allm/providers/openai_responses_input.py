@@ -117,7 +117,7 @@ class _Pairs:
                 waiting.setdefault(part.id, []).append(call_id)
                 before = newest[part.id] = call_id
             elif before and (told := _own_data(part, "function_call") or _own_data(part, "custom_tool_call")):
-                kept = {name: told[name] for name in ("namespace", "caller") if name in told}
+                kept: Item = {name: told[name] for name in ("namespace", "caller") if name in told}
                 custom = {"type": "custom_tool_call"} if _own_data(part, "custom_tool_call") else {}
                 # Calls may interleave: what belongs to one stands behind it, but not always right behind it.
                 self.more[newest.get(str(told.get("call_id")), before)] = {**custom, **kept}

@@ -132,8 +132,9 @@ class Items:
         if (called := self._called(kind, data)) is not None:
             return called
         named = self._by_id.get(name_of(data.get("id")))
-        known = named is not None and named.kind == kind and not _conflict(named, data)
-        if known and (not named.done or index is None or index == named.index or _agrees(named, data)):
+        if named is not None and (named.kind != kind or _conflict(named, data)):
+            named = None
+        if named is not None and (not named.done or index is None or index == named.index or _agrees(named, data)):
             return named
         placed = self._by_index.get(index) if index is not None else None
         if placed is not None and placed.kind == kind and not _conflict(placed, data) and (not placed.done or _agrees(placed, data)):

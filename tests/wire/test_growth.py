@@ -15,7 +15,6 @@ import pytest
 
 from allm.blocks import CallContext
 from allm.providers.anthropic_decoder import AnthropicDecoder
-from allm.providers.decoding import SseWireDecoder
 from allm.providers.gemini import GeminiDecoder
 from allm.providers.openai_responses_decoder import ResponsesDecoder
 
@@ -93,7 +92,7 @@ def a_list_that_fits_nothing() -> Pieces:
     yield event({"type": "response.completed", "response": {"output": [*output, *output]}})
 
 
-ANSWERS: dict[Callable[[], Pieces], type[SseWireDecoder]] = {
+ANSWERS: dict[Callable[[], Pieces], type[AnthropicDecoder | GeminiDecoder | ResponsesDecoder]] = {
     an_unknown_block: AnthropicDecoder, text_in_strokes: GeminiDecoder, holes_in_an_array: GeminiDecoder, steps_of_a_path: GeminiDecoder,
     bare_lines: GeminiDecoder, deltas_behind_finished_items: ResponsesDecoder, parts_repeated: ResponsesDecoder,
     a_list_that_fits_nothing: ResponsesDecoder,
