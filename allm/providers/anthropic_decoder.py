@@ -22,13 +22,13 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, loosely, maker_at, obj, usage_of
+from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.error_bodies import error_told
 from allm.providers.finish_words import finish_of
 from allm.providers.ids import real_names
-from allm.providers.loose import decode_answer
+from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -165,7 +165,7 @@ class AnthropicDecoder(SseWireDecoder):
         if is_object(told) and not isinstance(told.get("type", ""), str):
             self._malformed("an event of the stream has no type")
             return None
-        return loosely(told) if is_object(told) else None
+        return read_loosely(told, WireEvent) if is_object(told) else None
 
     def _malformed(self, message: str) -> None:
         """What came is no event of this wire. Behind a finished answer it fails nothing: that is at its end then."""

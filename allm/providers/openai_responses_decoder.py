@@ -20,13 +20,12 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import is_whole, storable, within_limits
 from allm.providers.error_bodies import error_told
-from allm.providers.loose import decode_answer
+from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_responses_items import (
     CALLS,
     arguments_of,
     error_in,
     finish_told,
-    name_of,
     objects,
     text_of,
     usage_of,
@@ -182,7 +181,7 @@ class ResponsesDecoder(ItemTeller):
             self._malformed("an event of the answer is no JSON")
             return None
         if is_object(told):
-            return _loosely(told)
+            return read_loosely(told, _Event)
         self._malformed("an event of the answer is no object")
         return None
 
@@ -264,19 +263,6 @@ class ResponsesDecoder(ItemTeller):
         for item in self._items.open("function_call"):
             if item.whole and not item.told:
                 self.build.end_call(item.key, whole=True)
-
-
-def _loosely(told: dict[str, Any]) -> _Event:
-    """The event without what is of another type than this wire's, for fields that are needed only if they are right."""
-    places = {name: _place(told.get(name)) for name in ("output_index", "content_index", "summary_index")}
-    whatever = {name: told.get(name) for name in ("delta", "item", "response", "error", "code", "message", "param")}
-    return _Event(type=text_of(told.get("type")) or None, item_id=name_of(told.get("item_id")) or None, **places, **whatever)
-
-
-def _place(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _with_status(response: dict[str, Any], end: str) -> dict[str, Any]:

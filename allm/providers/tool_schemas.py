@@ -4,7 +4,7 @@ OpenAI refuses `anyOf`, `oneOf`, `allOf`, `enum` and `not` there, Anthropic the 
 when the model calls: the model is told of the properties, and that is all it needs.
 """
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from allm.wire_json import is_object
 
@@ -25,8 +25,7 @@ def _flat(schema: dict[str, Any], root: dict[str, Any], depth: int) -> dict[str,
     properties: dict[str, Any] = dict(_object(schema.get("properties")))
     required: list[Any] = list(schema.get("required") or ())
     for key in _BRANCHES:
-        branches = schema.get(key)
-        for branch in branches if isinstance(branches, list | tuple) and depth else ():
+        for branch in _items(schema.get(key)) if depth else ():
             flat = _flat(_target(_object(branch), root), root, depth - 1)
             if key == "allOf":
                 required += [name for name in flat.get("required", ()) if name not in required]
@@ -52,6 +51,10 @@ def _target(branch: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     for step in where.split("/"):
         found = _object(found).get(step)
     return {**_object(found), **{key: value for key, value in branch.items() if key != "$ref"}}
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list | tuple) else ()
 
 
 def _object(value: Any) -> dict[str, Any]:

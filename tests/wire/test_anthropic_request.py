@@ -103,7 +103,7 @@ CITED = {
     "end_char_index": 1,
 }
 SEARCHED = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "a"}}
-FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+FOUND: dict[str, Any] = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
 ORPHAN = ProviderPart("anthropic", "server_tool_use", SEARCHED)
 ANSWER = ProviderPart("anthropic", "web_search_tool_result", FOUND)
 DOTTED = wire_names(["a_b", "a.b"], 128)["a.b"]

@@ -508,8 +508,8 @@ def test_a_careless_chunk_is_read_as_it_is_meant() -> None:
 
 
 def test_fields_of_another_type_fail_nothing() -> None:
-    words = {"text": "a", "thought": "no", "thoughtSignature": {}, "inlineData": []}
-    content = {"role": 1, "parts": [None, words, call("f", {}, id=7)]}
+    words: dict[str, Any] = {"text": "a", "thought": "no", "thoughtSignature": {}, "inlineData": []}
+    content: dict[str, Any] = {"role": 1, "parts": [None, words, call("f", {}, id=7)]}
     candidate = {"index": "first", "finishReason": "STOP", "finishMessage": {}, "safetyRatings": 5, "content": content}
     answer = response(streamed(frame({"candidates": [candidate], "modelVersion": 3, "responseId": 9, "usageMetadata": []})))
     assert (answer.text, [each.id for each in answer.tool_calls], answer.id, answer.model) == ("a", ["7"], "9", None)

@@ -12,27 +12,27 @@ from allm.providers.tool_schemas import plain_object
 A, B = {"type": "string"}, {"type": "integer"}
 
 
-@pytest.mark.parametrize(
-    ("schema", "plain"),
-    [
-        ({"type": "object", "properties": {"a": A}}, None),
-        ({"type": "object", "properties": {"a": A}, "anyOf": [{"required": ["a"]}]}, {"type": "object", "properties": {"a": A}}),
-        ({"oneOf": [{"properties": {"a": A}}, {"properties": {"b": B}}]}, {"properties": {"a": A, "b": B}}),
-        ({"anyOf": [{"properties": {"a": A}}, {"properties": {"a": B}}]}, {"properties": {"a": {"anyOf": [A, B]}}}),
-        (
-            {"required": ["a"], "allOf": [{"properties": {"b": B}, "required": ["a", "b"]}]},
-            {"properties": {"b": B}, "required": ["a", "b"]},
-        ),
-        (
-            {"anyOf": [{"$ref": "#/$defs/One"}], "$defs": {"One": {"properties": {"a": A}}}},
-            {"properties": {"a": A}, "$defs": {"One": {"properties": {"a": A}}}},
-        ),
-        ({"anyOf": [{"anyOf": [{"properties": {"a": A}}]}]}, {"properties": {"a": A}}),
-        ({"type": "object", "not": {}, "enum": [{}]}, {"type": "object"}),
-        ({"anyOf": [5, {"properties": 5}, {"$ref": "#/none"}, {"$ref": "http://x"}], "properties": {}}, {"properties": {}}),
-        ({"anyOf": ({"properties": {"a": A}},)}, {"properties": {"a": A}}),
-    ],
-)
+CASES: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
+    ({"type": "object", "properties": {"a": A}}, None),
+    ({"type": "object", "properties": {"a": A}, "anyOf": [{"required": ["a"]}]}, {"type": "object", "properties": {"a": A}}),
+    ({"oneOf": [{"properties": {"a": A}}, {"properties": {"b": B}}]}, {"properties": {"a": A, "b": B}}),
+    ({"anyOf": [{"properties": {"a": A}}, {"properties": {"a": B}}]}, {"properties": {"a": {"anyOf": [A, B]}}}),
+    (
+        {"required": ["a"], "allOf": [{"properties": {"b": B}, "required": ["a", "b"]}]},
+        {"properties": {"b": B}, "required": ["a", "b"]},
+    ),
+    (
+        {"anyOf": [{"$ref": "#/$defs/One"}], "$defs": {"One": {"properties": {"a": A}}}},
+        {"properties": {"a": A}, "$defs": {"One": {"properties": {"a": A}}}},
+    ),
+    ({"anyOf": [{"anyOf": [{"properties": {"a": A}}]}]}, {"properties": {"a": A}}),
+    ({"type": "object", "not": {}, "enum": [{}]}, {"type": "object"}),
+    ({"anyOf": [5, {"properties": 5}, {"$ref": "#/none"}, {"$ref": "http://x"}], "properties": {}}, {"properties": {}}),
+    ({"anyOf": ({"properties": {"a": A}},)}, {"properties": {"a": A}}),
+]
+
+
+@pytest.mark.parametrize(("schema", "plain"), CASES)
 def test_alternatives_at_the_top_become_properties(schema: dict[str, Any], plain: dict[str, Any] | None) -> None:
     assert plain_object(schema) == (schema if plain is None else plain)
 
