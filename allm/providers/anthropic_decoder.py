@@ -148,10 +148,8 @@ class AnthropicDecoder(SseWireDecoder):
                 self._complete()
             case "error":
                 self._error_event(data)
-            case "":
-                self._unnamed(data)
             case _:
-                pass  # a ping, or an event of a newer wire
+                self._unnamed(data)  # a ping, an event of a newer wire, or an error
 
     def _odd_event(self, data: bytes) -> WireEvent | None:
         """An event that the typed decoder refused: read it loosely, pass over what is unknown, or fail the attempt."""

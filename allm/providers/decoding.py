@@ -10,7 +10,7 @@ from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event
 from allm.freezing import freeze
 from allm.limits import limits
-from allm.providers.error_bodies import error_told
+from allm.providers.error_bodies import error_in_json, error_told
 from allm.providers.failures import error_of
 from allm.providers.loose import decode_answer
 from allm.responses import FinishReason, Response
@@ -55,7 +55,7 @@ class BaseDecoder:
 
 
 class SseWireDecoder(BaseDecoder):
-    """The decoder of a wire whose streams are server-sent events: a subclass has `_frames`, and what `BaseDecoder` leaves out.
+    """The decoder of a wire whose streams are server-sent events: a subclass has `_frames`, `end` and `body`.
 
     `PROVIDER` is whom an error is told to come from. `LIMITS` is how headers begin that tell of rate limits, `IDS` are those that hold
     the provider's own id of the request: both go into the response's metadata. `ANSWER` is the field that makes a document an answer.
@@ -92,6 +92,14 @@ class SseWireDecoder(BaseDecoder):
         else:
             self._read(frames)
         return self.build.take()
+
+    def end(self) -> list[Event]:
+        """The stream ended: what is left, with the terminal event only if the wire's end marker was seen."""
+        raise NotImplementedError
+
+    def body(self, data: bytes) -> list[Event]:
+        """The events of a whole body."""
+        raise NotImplementedError
 
     def adopt(self, sse: SseDecoder, frames: list[Frame]) -> list[Event]:
         """The events of these frames. What follows them is read with `sse`, which gave them to a decoder that chose this one."""
@@ -133,8 +141,8 @@ class SseWireDecoder(BaseDecoder):
         self._refused(error_told(told) or told)
 
     def _unnamed(self, data: bytes) -> None:
-        """An event that does not say what it is: an error, or nothing that is known."""
-        if (error := error_told(decode_answer(data))) is not None:
+        """An event that is none of this wire's: an error, or nothing that is known."""
+        if (error := error_in_json(data)) is not None:
             self._refused(error)
 
     def _is_answer(self, told: dict[str, Any]) -> bool:

@@ -9,9 +9,10 @@ An answer may itself have a `message`, a `detail` or a `status`: these count onl
 
 from typing import Any, Final
 
-from allm.wire_json import is_array, is_object
+from allm.providers.loose import decode_answer
+from allm.wire_json import MalformedJson, is_array, is_object
 
-__all__ = ["error_told", "says_something"]
+__all__ = ["error_in_json", "error_told", "says_something"]
 
 _ANSWERS: Final = frozenset({"choices", "candidates", "output", "content", "delta", "item", "response", "content_block", "usage", "data"})
 """Fields of an answer, or of an event that is a piece of one."""
@@ -39,6 +40,14 @@ def error_told(told: Any) -> Any:
     if told.get("object") == "error" or told.get("type") == "error":
         return _with_status({**told, "message": _text(told, "message", "detail", "msg")})
     return _whole(told) if all(told.get(name) is None for name in _ANSWERS) else None
+
+
+def error_in_json(data: bytes) -> Any:
+    """The same of a document of JSON; None for what is none."""
+    try:
+        return error_told(decode_answer(data))
+    except MalformedJson:
+        return None
 
 
 def says_something(value: Any) -> bool:

@@ -19,7 +19,7 @@ from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
-from allm.providers.error_bodies import error_told, says_something
+from allm.providers.error_bodies import error_in_json, says_something
 from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
@@ -41,7 +41,6 @@ from allm.providers.gemini_arguments import StreamedArguments
 from allm.providers.gemini_contents import SIGNATURE
 from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
-from allm.providers.loose import decode_answer
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
@@ -146,6 +145,8 @@ class GeminiDecoder(SseWireDecoder):
         for frame in frames:
             if frame.event == BARE:
                 self._several(frame.data)  # an error, or a stream that came as an array
+            elif frame.event == b"error":
+                self._error_event(frame.data)
             else:
                 self._data(frame.data)
 
@@ -172,10 +173,9 @@ class GeminiDecoder(SseWireDecoder):
             return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if says_something(chunk.error):
-            return self._refused(chunk.error)
-        if not chunk.candidates and not chunk.promptFeedback and (error := error_told(decode_answer(data))) is not None:
-            return self._refused(error)
+        silent = not chunk.candidates and not chunk.promptFeedback
+        if (silent or says_something(chunk.error)) and (told := error_in_json(data)) is not None:
+            return self._refused(told)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:

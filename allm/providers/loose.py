@@ -65,7 +65,8 @@ def _as(value: Any, wanted: Any) -> Any:
     if wanted is str:
         return _text(value)
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
-        return read_loosely(value, wanted) if is_object(value) else _MISFIT
+        kind: type[msgspec.Struct] = wanted
+        return read_loosely(value, kind) if is_object(value) else _MISFIT
     if get_origin(wanted) is list:
         return _list(value, _options(get_args(wanted)[0]))
     try:

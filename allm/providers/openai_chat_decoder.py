@@ -19,7 +19,7 @@ from allm.blocks import CallContext
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
-from allm.providers.error_bodies import error_told, says_something
+from allm.providers.error_bodies import error_in_json, error_told, says_something
 from allm.providers.finish_words import finish_of
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
@@ -114,7 +114,8 @@ class ChatDecoder(SseWireDecoder):
             chunk = odd
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if (chunk.error is not None or not chunk.choices) and self._is_error(data):
+        if (chunk.error is not None or not chunk.choices) and (error := error_in_json(data)) is not None:
+            self._refused(error)
             return
         if not self.build.started and (chunk.id or chunk.choices):
             self.build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
@@ -138,6 +139,9 @@ class ChatDecoder(SseWireDecoder):
             self._malformed("a chunk of the answer is no JSON")
             return None
         if not is_object(told):
+            if (error := error_told(told)) is not None:
+                self._refused(error)
+                return None
             self._malformed(f"a chunk of the answer is not of this wire: {type(told).__name__} in place of an object")
             return None
         chunk = read_loosely(told, Chunk)
@@ -145,16 +149,6 @@ class ChatDecoder(SseWireDecoder):
             self._malformed("a chunk of the answer is not of this wire: its choices cannot be read")
             return None
         return chunk
-
-    def _is_error(self, data: bytes) -> bool:
-        """Whether the host tells of an error in place of an answer."""
-        try:
-            error = error_told(decode_answer(data))
-        except MalformedJson:
-            return False
-        if error is not None:
-            self._refused(error)
-        return error is not None
 
     def _choice(self, choice: Choice) -> None:
         delta = choice.delta if choice.delta is not None and not self._whole else choice.message or choice.delta
@@ -179,7 +173,7 @@ class ChatDecoder(SseWireDecoder):
         if delta.reasoning_content or delta.reasoning or delta.reasoning_details is not None:
             self._reasoning(delta)
         if content:
-            if type(content) is str:
+            if isinstance(content, str):
                 self.build.text(content)
             else:
                 self._parts(content)

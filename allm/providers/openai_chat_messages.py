@@ -157,10 +157,9 @@ def _told_back(message: Message, calls: list[ToolCallPart], sent: list[Item], ho
     maker = tells_back(host)
     if maker is None:
         return {}
-    told = next(
-        (part.data for part in message.parts if isinstance(part, ProviderPart) and part.provider == maker and part.type == TURN), {}
-    )
-    extra = told.get("extra_content") or {}
+    kept = [part.data for part in message.parts if isinstance(part, ProviderPart) and part.provider == maker and part.type == TURN]
+    told: Item = kept[0] if kept else {}
+    extra: Item = told.get("extra_content") or {}
     for call, item in zip(calls, sent, strict=True):
         if call.id in extra:
             item["extra_content"] = extra[call.id]

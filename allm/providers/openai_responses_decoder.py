@@ -151,9 +151,9 @@ class ResponsesDecoder(ItemTeller):
         elif kind.endswith(".done") and kind[9:-5] in _PARTS:
             self._repeated(kind[9:-5], decode_answer(data), event)
         else:
-            self._event(kind, event)
+            self._event(kind, event, data)
 
-    def _event(self, kind: str, event: _Event) -> None:
+    def _event(self, kind: str, event: _Event, data: bytes) -> None:
         part = _PARTS.get(kind[9:-6]) if kind.endswith(".delta") else None
         if part is not None:
             item = self._delta(event, part[0], part[1], getattr(event, part[2], None))
@@ -167,9 +167,11 @@ class ResponsesDecoder(ItemTeller):
             self._terminal(_with_status(event.response if is_object(event.response) else {}, kind[9:]))
         elif kind in _QUIET:
             self._begin(event.response if is_object(event.response) else {})
-        else:
+        elif kind.startswith("response."):
             # A tool of the provider at work, or news of a kind that is not known yet: no content, but no silence either.
-            self.progress = self.progress or kind.startswith("response.")
+            self.progress = True
+        else:
+            self._unnamed(data)
 
     def _odd_event(self, data: bytes) -> _Event | None:
         """An event that the typed decoder refused: read loosely, or it fails the attempt."""
