@@ -175,6 +175,7 @@ class Call:
                 response_type=options.response_type,
                 left_out=self.plan.left_out,
                 base_url=self.plan.base_url,
+                tools=tuple([tool.name for tool in self.plan.request.tools]),
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
