@@ -42,7 +42,7 @@ _SPENT: Final = (
     (r"overdue balance|overdue payment|account (?:is |has been )?(?:overdue|in arrears)|\barrearage\b", "Volcengine, DashScope, Qianfan"),
     (r"please (?:recharge|top[ -]?up)|add (?:more )?credits to your (?:account|balance)", "z.ai, gateways"),
     (r"make sure your account is in good standing", "DashScope"),
-    (r"account (?:is |has been )?suspended[^.\n]{0,60}\b(?:billing|payment|invoice|balance|spending)", "Moonshot, Fireworks"),
+    (r"account (?:[\w-]+ )?(?:is |has been )?suspended[^.\n]{0,60}\b(?:billing|payment|invoice|balance|spending)", "Moonshot, Fireworks"),
 )  # fmt: skip
 
 
