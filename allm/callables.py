@@ -40,7 +40,7 @@ def as_importable(value: Any) -> Any:
         fields = cast("Mapping[str, Any]", value)
         if fields.get("type") == "importable" and "path" in fields:
             return Importable(fields["path"])
-    return value
+    return cast("Any", value)
 
 
 def path_of(target: Any, field: str) -> str:
@@ -64,7 +64,7 @@ def described(target: Any) -> str:
     name = getattr(target, "__qualname__", None)
     if isinstance(name, str) and (inspect.isroutine(target) or isinstance(target, type)):
         return f"the {'class' if isinstance(target, type) else 'function'} {target.__module__}.{name}"
-    kind: Any = type(target)
+    kind = cast("Any", type(target))
     return f"an object of {kind.__module__}.{kind.__qualname__}"
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import convert, to_builtins
@@ -294,14 +294,17 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         return self
 
     def __repr__(self) -> str:
-        return shown_fields("Engine", list(self.__rich_repr__()))
+        return shown_fields("Engine", self.__rich_repr__())
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        for name, value in asdict(self).items():
-            if name == "keys" and value is not None:
-                yield name, MASK
-            elif value not in (None, (), {}, Retry(), Timeouts(), Http()):
-                yield name, masked_address(value) if name == "base_url" else value
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = {
+            name: MASK if name == "keys" else value
+            for name, value in asdict(self).items()
+            if value is not None and (name == "keys" or value not in ((), {}, Retry(), Timeouts(), Http()))
+        }
+        if "base_url" in shown:
+            shown["base_url"] = masked_address(shown["base_url"])
+        return list(shown.items())
 
 
 def _portable(tool: Any) -> Any:

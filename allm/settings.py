@@ -96,14 +96,15 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
         return replace(self, headers=headers, proxy=None if has_credentials(self.proxy) else self.proxy)
 
     def __repr__(self) -> str:
-        return shown_fields("Http", list(self.__rich_repr__()))
+        return shown_fields("Http", self.__rich_repr__())
 
-    def __rich_repr__(self) -> Iterator[tuple[str, Any]]:
-        for name, value in self._set():
-            if name == "headers":
-                yield name, dict.fromkeys(value, MASK)
-            else:
-                yield name, masked_address(value) if name == "proxy" else value
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = dict(self._set())
+        if "headers" in shown:
+            shown["headers"] = dict.fromkeys(shown["headers"], MASK)
+        if "proxy" in shown:
+            shown["proxy"] = masked_address(str(shown["proxy"]))
+        return list(shown.items())
 
     def _set(self) -> Iterator[tuple[str, Any]]:
         for field in fields(self):

@@ -20,9 +20,8 @@ TITLE = "\x1b]0;owned\x07"
 CLIPBOARD = "\x1b]52;c;aGk=\x1b\\"
 C1 = "\x9b2J\x9d0;owned\x9c"
 HOSTILE = f"a{TITLE}b{CLIPBOARD}c{C1}d\x7f\x08\x00e\tf\r\ng\rh\n"
-SHOWN = HOSTILE.replace("\r\n", "\n")
-for _control in (*range(9), *range(11, 32), *range(127, 160)):
-    SHOWN = SHOWN.replace(chr(_control), REPLACEMENT)
+CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), REPLACEMENT)
+SHOWN = HOSTILE.replace("\r\n", "\n").translate(CONTROLS)
 
 
 @pytest.fixture

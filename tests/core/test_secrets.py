@@ -43,7 +43,10 @@ class Tenant:
 
 
 def closure(key: str) -> Callable[..., str]:
-    return lambda provider, context: key
+    def resolve(provider: str, context: object) -> str:
+        return key
+
+    return resolve
 
 
 HOLDERS: dict[str, Any] = {

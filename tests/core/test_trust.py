@@ -192,7 +192,7 @@ def test_a_listed_module_lends_what_it_defines_not_what_it_imported(name: str, l
 
 def test_reading_imports_nothing(listed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "allm_test_never.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     allm.configure(importable=("allm_test_never",))
     read(history="allm_test_never:f")
     assert "allm_test_never" not in sys.modules
@@ -227,7 +227,7 @@ def test_an_importable_is_a_value_and_stands_wherever_a_name_does() -> None:
         "fake:x", tools=[allm.Tool(name="t", handler=named)], history=named, keys=named, tool_executor=named, params={"halt_when": named}
     )
     path = f"{HERE}:look"
-    assert (engine.tools[0].handler, engine.history, engine.keys, engine.tool_executor) == (path,) * 4  # type: ignore[union-attr]
+    assert (engine.tools[0].handler, engine.history, engine.keys, engine.tool_executor) == (path,) * 4
     assert engine.params["halt_when"] == path
     assert from_json(to_json(engine), trusted=True) == engine
     for wrong in ("look", "", "a b:c", 7):

@@ -28,6 +28,7 @@ def remembered() -> int:
 
 def test_the_requests_of_a_fake_go_with_it(runtime: allm.Runtime) -> None:
     before = remembered()
+    fake = Fake(HI)
     for _ in range(20):
         fake = Fake(HI)
         allm.generate(fake.engine, "hello", runtime=runtime)

@@ -144,8 +144,7 @@ FRAMED = {
 @pytest.mark.parametrize("form", FRAMED)
 @pytest.mark.parametrize("read", [failure, gemini_failure], ids=["shared", "gemini"])
 def test_an_error_body_in_frames_is_read_like_a_bare_one(form: str, read: Any) -> None:
-    args = ({}, FRAMED[form])
-    error = read(500, *args) if read is gemini_failure else read("openai", 500, *args)
+    error = read(500, {}, FRAMED[form]) if read is gemini_failure else read("openai", 500, {}, FRAMED[form])
     assert (error.reason, error.message) == ("server_error", "Error processing stream start")
 
 
