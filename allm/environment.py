@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from allm.errors import EngineError
+from allm.errors import EngineError, ValidationError
 from allm.limits import Limits, set_limits
 from allm.trust import set_importable
 
@@ -191,6 +191,10 @@ def configure(
     whoever writes the thread can then have this host ask for what only this host can reach. `limits` replaces the process's `Limits`.
     `importable` lists the modules whose functions a document may name without being trusted: `("mybot.tools", "mybot.bots.*")`.
     """
+    given: Any = keys
+    if given is not None and not isinstance(given, Mapping):
+        given = keys = None  # no frame of the traceback holds what may be a key
+        raise ValidationError.at("keys", "expected a mapping of providers to keys")
     if importable is not None:
         set_importable(importable)
     if limits is not None:

@@ -203,6 +203,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "api_key": lambda: make("openai:m", api_key=CANARY),
     "a wrong header": lambda: allm.Http(headers={"authorization": f"Bearer {CANARY}\n"}),
     "an engine with headers": lambda: make("openai:m", http=allm.Http(headers={"authorization": CANARY}), retry=3),
+    "configure": lambda: allm.configure(keys=[CANARY]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "a proxy": lambda: allm.Http(proxy=f"http://me:{CANARY}@127.0.0.1:1", max_connections=0),
 }
 
