@@ -18,7 +18,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from msgspec.structs import replace
 from pykka import ActorRef
 
 from allm.actors.engine import put
@@ -71,8 +70,8 @@ def pickled(work: Work) -> bytes:
     """
     context = work.context
     own = context.engine
-    if own is not None and own.keys is not None and not isinstance(own.keys, str):
-        own = replace(own, keys=None)
+    if own is not None:
+        own = own.without_secrets()
     failure: Exception | None = None
     for engine in (own, None) if own is not None else (None,):
         plain = ToolContext(

@@ -8,15 +8,16 @@ provider's own host or the one that its environment variable names: a base URL f
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from allm.errors import EngineError
+from allm.errors import EngineError, ValidationError
 from allm.limits import Limits, set_limits
 from allm.proxies import Proxy, proxy_for
+from allm.trust import set_importable
 from allm.urls import host_of, problem_of
 
 __all__ = ["PROVIDERS", "Environment", "Origin", "configure", "environment"]
@@ -191,13 +192,21 @@ def configure(
     load_dotenv: bool | str | Path = False,
     allow_private_urls: bool | None = None,
     limits: Limits | None = None,
+    importable: Iterable[str] | None = None,
 ) -> None:
     """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
 
     The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
     `allow_private_urls=True` lets images be fetched from private addresses too (loopback, a local network), for this whole process:
     whoever writes the thread can then have this host ask for what only this host can reach. `limits` replaces the process's `Limits`.
+    `importable` lists the modules whose functions a document may name without being trusted: `("mybot.tools", "mybot.bots.*")`.
     """
+    given: Any = keys
+    if given is not None and not isinstance(given, Mapping):
+        given = keys = None  # no frame of the traceback holds what may be a key
+        raise ValidationError.at("keys", "expected a mapping of providers to keys")
+    if importable is not None:
+        set_importable(importable)
     if limits is not None:
         set_limits(limits)
     environment.configure(keys, load_dotenv, allow_private_urls)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 from msgspec.structs import force_setattr, replace
 
-from allm.callables import resolve_callable
+from allm.callables import Importable, as_importable, resolve_callable
 from allm.docstrings import parse_docstring
 from allm.errors import ErrorInfo, ToolError, ValidationError
 from allm.freezing import freeze, freeze_dict
@@ -19,6 +19,7 @@ from allm.requests import ToolSpec
 from allm.responses import HALTED_REASONS
 from allm.schemas import problem
 from allm.signatures import Signature, ToolContext, context_of, docstring_of, read_signature
+from allm.trust import named_code
 
 __all__ = ["AskUser", "Halt", "Tool", "ToolContext", "ToolOutcome", "as_tool", "ask_user", "bind", "halt", "spec_of", "tool"]
 
@@ -102,9 +103,13 @@ class Tool(Value, frozen=True, kw_only=True):
             raise ValidationError.at("tool.name", "it is empty")
         _text(self.description, f"tools.{self.name}.description")
         force_setattr(self, "schema", freeze_dict(self.schema, f"tools.{self.name}.schema"))
+        if isinstance(handler := as_importable(self.handler), Importable):
+            force_setattr(self, "handler", handler.path)
         for field, (expected, fits) in _FIELDS.items():
             if not fits(value := getattr(self, field)):
                 raise ValidationError.at(f"tools.{self.name}.{field}", f"expected {expected}, got {value!r:.80}")
+        if isinstance(self.handler, str):
+            named_code(self.handler, f"tools.{self.name}.handler")
 
     @property
     def spec(self) -> ToolSpec:

@@ -23,7 +23,7 @@ from typing import Any, Final
 from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart, Message, Part, ProviderPart, ReasoningPart, TextPart, ToolCallPart, Unknown
-from allm.providers.file_types import by_name, sniffed
+from allm.providers.file_types import by_name
 from allm.providers.ids import wire_id, wire_name
 from allm.wire_json import is_object
 
@@ -361,4 +361,4 @@ def _source(part: FilePart, mime: str, path: str) -> Block:
 
 def _mime(part: FilePart) -> str:
     """A media type that was not told: by the name or the first bytes, or a PDF where only an address is known."""
-    return "application/pdf" if part.data is None else by_name(part.name) or sniffed(part.data) or ""
+    return "application/pdf" if part.data is None else by_name(part.name) or ""
