@@ -22,7 +22,7 @@ from allm.plain import MAX_DEPTH, Json
 from allm.tools import AskUser, Halt, Tool, ToolContext, ToolOutcome, bind
 from allm.turn_tools import AWAITING, error_content
 
-__all__ = ["NoResources", "Work", "conclude", "encode", "failed", "finished"]
+__all__ = ["NoResources", "Work", "awaitable", "conclude", "encode", "failed", "finished", "said"]
 
 _TEXT: Final = 10_000
 """Characters of an error's message that are kept."""
@@ -89,7 +89,15 @@ class NoResources(dict[str, Any]):
 async def finished(work: Callable[[], Any]) -> Any:
     """The value of `work`, awaited if it is to be awaited. A child that the handler forks ends before it gets to the event loop."""
     value = work()
-    return await _Steps(value) if inspect.isawaitable(value) else value
+    return await _Steps(value) if awaitable(value) else value
+
+
+def awaitable(value: Any) -> bool:
+    """Whether the value is to be awaited. An object whose very class cannot be asked for is not: it is for `conclude` to say so."""
+    try:
+        return inspect.isawaitable(value)
+    except BaseException:
+        return False
 
 
 class _Steps:
@@ -136,14 +144,19 @@ def _end_of_child(pid: int, error: BaseException | None = None) -> None:
 
 
 def conclude(work: Work, began: float, value: Any = None, error: BaseException | None = None) -> ToolOutcome:
-    """The outcome of a handler that gave `value` or raised `error`. Raises nothing. `began` is by the monotonic clock."""
+    """The outcome of a handler that gave `value` or raised `error`. Raises nothing, whatever these objects do when they are looked at.
+    `began` is by the monotonic clock."""
     duration = time.monotonic() - began
     if error is None:
         try:
             return _given(work, value, duration)
         except BaseException as raised:
             error = raised
-    return failed(work.call, _info(error), duration)
+    try:
+        return failed(work.call, _info(error), duration)
+    except BaseException:  # an error that raises when it is asked what it is
+        unreadable = ErrorInfo("tool", "failed", f"{work.call.name} has failed with an error that cannot be read")
+        return failed(work.call, unreadable, duration)
 
 
 def failed(call: ToolCallPart, error: ErrorInfo, duration: float = 0.0) -> ToolOutcome:
@@ -238,15 +251,17 @@ def _fields(value: msgspec.Struct, depth: int) -> Any:
 def _info(error: BaseException) -> ErrorInfo:
     if isinstance(error, ToolError):
         return replace(error.info, message=_clean(error.message))
-    text = _clean(_said(error))
-    return ErrorInfo("tool", "failed", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    return ErrorInfo("tool", "failed", said(error))
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """The type of an error and its text, for the model. Raises only where the type has no readable name."""
+    name = type(error).__name__
     try:
-        return str(error)
+        text = _clean(str(error))
     except BaseException:  # SystemExit too: it would end the actor, or the process
-        return "(its message cannot be read)"
+        text = "(its message cannot be read)"
+    return f"{name}: {text}" if text else name
 
 
 def _clean(text: str) -> str:

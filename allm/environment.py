@@ -8,7 +8,8 @@ provider's own host or the one that its environment variable names: a base URL f
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,13 @@ PROVIDERS: dict[str, Origin] = {
 
 _AUTHORITY_END = re.compile(r"[/?#\\]")
 _QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
+_KEY_VARIABLES = frozenset(origin.key_variable for origin in PROVIDERS.values())
+_PLACES = frozenset({"PWD", "SSH_AUTH_SOCK"})
+"""Names that only sound like secrets."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
+    re.IGNORECASE,
+)
 _PORTS = {"https": ":443", "http": ":80"}
 
 
@@ -111,6 +119,15 @@ class Environment:
         """Whether the environment names a proxy for anything at all; which one goes for an address, the transport finds out."""
         return any(name in self._variables for name in _PROXY_VARIABLES)
 
+    def for_children(self) -> dict[str, str]:
+        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret."""
+        return {name: value for name, value in self._variables.items() if not _is_secret(name)}
+
+    def named(self, patterns: Iterable[str]) -> dict[str, str]:
+        """The variables whose names fit one of these patterns (`AWS_*`), secrets too."""
+        wanted = tuple(patterns)
+        return {name: value for name, value in self._variables.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
+
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""
         origin = PROVIDERS.get(provider)
@@ -135,6 +152,11 @@ class Environment:
         if self._file is None or self._file[0] != path:
             self._file = (path, _read_config(Path(path)))
         return self._file[1]
+
+
+def _is_secret(name: str) -> bool:
+    """By the words of its name: `OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`."""
+    return name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None)
 
 
 def _host(url: str) -> str:

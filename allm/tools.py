@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -83,7 +83,9 @@ class ToolOutcome(Value, frozen=True, kw_only=True):
 class Tool(Value, frozen=True, kw_only=True):
     """A tool. `schema` is the JSON Schema of its arguments; `handler` a callable or `"module:qualname"`, None for a manual tool.
 
-    `timeout` is in seconds (None: the engine's `Timeouts.tool`), `max_result` in characters of the encoded result.
+    `timeout` is in seconds (None: the engine's `Timeouts.tool`), `max_result` in characters of the encoded result. `environment` is for
+    `isolation="process"`: that process has the bot's environment variables except those whose names speak of a secret (`..._API_KEY`,
+    `..._TOKEN`, `..._PASSWORD`, ...); name here the ones it needs, `"AWS_*"` for several, `"*"` for all.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Tool(Value, frozen=True, kw_only=True):
     isolation: Literal["thread", "process"] = "thread"
     on_crash: Literal["fail", "retry"] = "fail"
     max_result: int = 1_000_000
+    environment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _text(self.name, "tool.name")
@@ -105,6 +108,7 @@ class Tool(Value, frozen=True, kw_only=True):
         for field, (expected, fits) in _FIELDS.items():
             if not fits(value := getattr(self, field)):
                 raise ValidationError.at(f"tools.{self.name}.{field}", f"expected {expected}, got {value!r:.80}")
+        force_setattr(self, "environment", tuple(self.environment))
 
     @property
     def spec(self) -> ToolSpec:
@@ -129,6 +133,10 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "isolation": ("'thread' or 'process'", lambda it: it in ("thread", "process")),
     "on_crash": ("'fail' or 'retry'", lambda it: it in ("fail", "retry")),
     "max_result": ("a whole number of at least 1", lambda it: _is_number(it, int) and it >= 1),
+    "environment": (
+        "names of environment variables",
+        lambda it: isinstance(it, list | tuple | set | frozenset) and all(isinstance(name, str) for name in cast("Any", it)),
+    ),
 }
 """What the fields of a tool may be; a wrong one would be found by the supervisor of tools, in the middle of a turn."""
 
@@ -146,6 +154,7 @@ def tool(
     isolation: Literal["thread", "process"] = "thread",
     on_crash: Literal["fail", "retry"] = "fail",
     max_result: int = 1_000_000,
+    environment: Sequence[str] = (),
 ) -> Callable[[_Function], _Function]: ...
 def tool(function: Any = None, /, **fields: Any) -> Any:
     """Makes a function a tool; it stays the same function. `@allm.tool`, or `@allm.tool(name=..., timeout=...)` with fields of `Tool`.
