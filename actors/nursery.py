@@ -31,6 +31,7 @@ import msgspec
 
 from allm.actors.offspring import children_of, inherit, kill, load
 from allm.actors.toolwork import Work, awaitable, conclude, finished, said
+from allm.environment import environment
 from allm.errors import ErrorInfo, ToolError
 
 __all__ = ["ALIVE", "ENDED", "FORGED", "HEADER", "KILL", "NOT_FORKED", "PARCEL", "RESULT", "SPAWN", "STARTED", "STARTING", "main"]
@@ -256,7 +257,7 @@ def _perform(data: bytearray, limit: int) -> bytes:
     began = time.monotonic()
     try:
         end = PARCEL.size + PARCEL.unpack_from(data)[0]
-        os.environ.update(msgspec.json.decode(data[PARCEL.size : end], type=dict[str, str]))
+        environment.adopt(msgspec.json.decode(data[PARCEL.size : end], type=dict[str, str]))
         work: Work = cloudpickle.loads(memoryview(data)[end:])
     except BaseException as error:
         message = f"the tool cannot be loaded in a process of its own: {said(error)}"

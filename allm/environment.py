@@ -128,6 +128,10 @@ class Environment:
         wanted = tuple(patterns)
         return {name: value for name, value in self._variables.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
 
+    def adopt(self, variables: Mapping[str, str]) -> None:
+        """Set these variables in this process and those that it starts."""
+        os.environ.update(variables)
+
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""
         origin = PROVIDERS.get(provider)
