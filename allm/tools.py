@@ -12,17 +12,35 @@ from msgspec.structs import force_setattr, replace
 from allm.callables import resolve_callable
 from allm.docstrings import parse_docstring
 from allm.errors import ErrorInfo, ToolError, ValidationError
-from allm.freezing import freeze, freeze_dict
+from allm.freezing import freeze, freeze_dict, frozen_schema
 from allm.hints import convert, thaw
+from allm.images import Image
 from allm.plain import Json, Value
 from allm.requests import ToolSpec
 from allm.responses import HALTED_REASONS
 from allm.schemas import problem
 from allm.signatures import Signature, ToolContext, context_of, docstring_of, read_signature
 
-__all__ = ["AskUser", "Halt", "Tool", "ToolContext", "ToolOutcome", "as_tool", "ask_user", "bind", "halt", "spec_of", "tool"]
+__all__ = [
+    "IMAGES",
+    "AskUser",
+    "Halt",
+    "Illustrated",
+    "Tool",
+    "ToolContext",
+    "ToolOutcome",
+    "as_tool",
+    "ask_user",
+    "bind",
+    "halt",
+    "spec_of",
+    "tool",
+]
 
 _PATH = re.compile(r"[^\s:]+:[^\s:]+")
+
+IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+"""The images that a result may have: what the wires take. One that takes fewer has a text in its place."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -53,6 +71,19 @@ class Halt(Value, frozen=True):
         force_setattr(self, "result", freeze(self.result, "result"))
 
 
+class Illustrated(Value, frozen=True):
+    """Given by a handler: a result, and images that the model sees beside it, where its wire takes images in results."""
+
+    result: Json
+    images: tuple[Image, ...]
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "images", tuple(self.images))
+        for i, image in enumerate(self.images):
+            if not isinstance(image, Image) or image.data is None or image.mime not in IMAGES:
+                raise ValidationError.at(f"images[{i}]", f"expected an allm.Image that holds bytes of {', '.join(sorted(IMAGES))}")
+
+
 def ask_user(question: str, **options: Any) -> AskUser:
     """What a handler returns to have the user asked; `options` are plain data for who shows the question."""
     return AskUser(question, options)
@@ -65,7 +96,7 @@ def halt(reason: str, result: Any = None) -> Halt:
 
 class ToolOutcome(Value, frozen=True, kw_only=True):
     """How one execution of a tool ended: with a result, an error, a question (`ask`) or a halt. `content` is what the model reads of it,
-    `duration` is in seconds."""
+    `images` what it sees beside that; `duration` is in seconds."""
 
     id: str
     name: str
@@ -75,6 +106,7 @@ class ToolOutcome(Value, frozen=True, kw_only=True):
     ask: AskUser | None = None
     halt: Halt | None = None
     duration: float = 0.0
+    images: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
         force_setattr(self, "result", freeze(self.result, "result"))
@@ -104,7 +136,9 @@ class Tool(Value, frozen=True, kw_only=True):
         if not self.name:
             raise ValidationError.at("tool.name", "it is empty")
         _text(self.description, f"tools.{self.name}.description")
-        force_setattr(self, "schema", freeze_dict(self.schema, f"tools.{self.name}.schema"))
+        force_setattr(self, "schema", frozen_schema(self.schema, f"tools.{self.name}.schema"))
+        if is_generator(self.handler):
+            raise ValidationError.at(f"tools.{self.name}.handler", _GENERATOR)
         for field, (expected, fits) in _FIELDS.items():
             if not fits(value := getattr(self, field)):
                 raise ValidationError.at(f"tools.{self.name}.{field}", f"expected {expected}, got {value!r:.80}")
@@ -114,6 +148,15 @@ class Tool(Value, frozen=True, kw_only=True):
     def spec(self) -> ToolSpec:
         """What the model sees of it."""
         return ToolSpec(self.name, self.description, self.schema, self.manual)
+
+
+_GENERATOR = "a generator gives its values one by one, and a tool has one result: return a list of them"
+
+
+def is_generator(function: Any) -> bool:
+    """Whether calling this function, partial, method or object makes a generator, or an asynchronous one."""
+    called = (function, getattr(cast("Any", type(function)), "__call__", None))  # noqa: B004
+    return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in called)
 
 
 def _is_number(value: Any, kind: Any) -> bool:
@@ -193,9 +236,9 @@ def bind(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> tupl
         raise _invalid(tool, wrong)
     signature = _signature(handler)
     if signature is not None and signature.schema == tool.schema:
-        filled = _typed(tool, signature, arguments)
+        filled = {**_defaults(signature), **_typed(tool, signature, arguments)}
         return (), {**filled, signature.context: context} if signature.context is not None else filled
-    filled = thaw(arguments)
+    filled = {**(_defaults(signature) if signature is not None else {}), **thaw(arguments)}
     if name := context_of(handler):
         filled[name] = context
     try:
@@ -261,6 +304,11 @@ def _typed(tool: Tool, signature: Signature, arguments: Mapping[str, Any]) -> di
         return {name: convert(value, signature.parameters[name].hint, name) for name, value in arguments.items()}
     except ValidationError as error:
         raise _invalid(tool, error.message) from None
+
+
+def _defaults(signature: Signature) -> dict[str, Any]:
+    """Values for parameters whose own default is a description of a field: it is not for the handler."""
+    return {name: each.field.value() for name, each in signature.parameters.items() if each.field is not None and not each.required}
 
 
 def _invalid(tool: Tool, wrong: str) -> ToolError:
