@@ -195,7 +195,8 @@ class Tools(DynamicSupervisor):
         entry = self._children.get(child.id)
         if entry is not None:
             self._let_go(entry)
-            self._fail(entry.job, self._end_of(entry.job, exit))
+            if not entry.job.settled:
+                self._fail(entry.job, self._end_of(entry.job, exit))
             self._stop_work(entry)
         elif child.id == _NURSERY:
             self._nursery_gone()

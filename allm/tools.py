@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 
 from msgspec.structs import force_setattr, replace
 
@@ -26,6 +26,7 @@ __all__ = [
     "AskUser",
     "Halt",
     "Illustrated",
+    "Source",
     "Tool",
     "ToolContext",
     "ToolOutcome",
@@ -33,6 +34,7 @@ __all__ = [
     "ask_user",
     "bind",
     "halt",
+    "source_of",
     "spec_of",
     "tool",
 ]
@@ -248,6 +250,20 @@ def bind(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> tupl
     except ValueError:  # a builtin that does not tell its parameters
         pass
     return (), filled
+
+
+class Source(NamedTuple):
+    """Where tools come from that others offer: `told` names it to people, `key` is the same for each connection to it."""
+
+    told: str
+    key: str
+
+
+def source_of(tool: Tool | ToolSpec) -> Source | None:
+    """Who offers this tool; None for one of the user's own. The handler says so, as `__allm_source__`."""
+    handler = tool.handler if isinstance(tool, Tool) else None
+    found: Any = getattr(handler, "__allm_source__", None) if inspect.isfunction(handler) else None
+    return found if isinstance(found, Source) else None
 
 
 def spec_of(tool: Tool | ToolSpec) -> ToolSpec:

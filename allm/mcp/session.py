@@ -270,7 +270,7 @@ class Session:
     async def _answers(self) -> bool:
         try:
             async with asyncio.timeout(_PING):
-                await self._client.send_ping()
+                await self._client.session.send_ping()
         except TimeoutError:
             return False
         except MCPError as error:  # it has no such method, or what else it says: it has answered
