@@ -154,6 +154,7 @@ class Session:
             self._closed = True
         try:
             self._loop.run_until_complete(self._rest())
+            self._loop.run_until_complete(self._reap())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
@@ -165,6 +166,19 @@ class Session:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1)
+
+    async def _reap(self) -> None:
+        """The SDK ends the process in good manners; where it was cancelled on the way, the process is still there."""
+        process = self._loop.process
+        if process is None:
+            return
+        if process.get_returncode() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                process.kill()
+            deadline = time.monotonic() + 1
+            while process.get_returncode() is None and time.monotonic() < deadline:
+                await asyncio.sleep(0.005)
+        process.close()
 
     def _told(self, error: BaseException) -> tuple[str, bool]:
         """What ended the session, for people, and whether trying again is no use."""
