@@ -19,6 +19,7 @@ __all__ = ["plain"]
 
 _BINARY: Final = (bytes, bytearray, memoryview)
 _ARRAYS: Final = (list, tuple, set, frozenset, deque, range, KeysView, ValuesView, ItemsView)
+_NO_KEYS: Final = (tuple, frozenset, *_BINARY)
 _SMALLEST: Final = -(1 << 63)
 _LARGEST: Final = (1 << 64) - 1
 
@@ -62,7 +63,7 @@ def _key(key: Any) -> Any:
     """A key as text: a number or a truth value as JSON writes it, a date, a UUID, an enum as their values are. What is none stays."""
     if isinstance(key, str) and not isinstance(key, enum.Enum):
         return key
-    if key is None or isinstance(key, tuple | frozenset | _BINARY):
+    if key is None or isinstance(key, _NO_KEYS):
         return key
     found = plain(key)
     if isinstance(found, str):
