@@ -1,7 +1,6 @@
 """What people write into annotations and defaults beside a type, in pydantic's words, understood without pydantic."""
 
 import functools
-import operator
 import types
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union, cast, get_args, get_origin
 
@@ -50,10 +49,14 @@ def understood(hint: Any) -> Any:
         if all(new is old for new, old in zip(inside, args, strict=True)):
             return hint
         if origin in (Union, types.UnionType):
-            return functools.reduce(operator.or_, inside)
+            return functools.reduce(_either, inside)
         return origin[inside]
     except TypeError:  # a form that cannot be put together again stays as it is
         return hint
+
+
+def _either(one: Any, other: Any) -> Any:
+    return one | other
 
 
 def _kind(hint: Any) -> str:

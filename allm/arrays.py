@@ -35,8 +35,9 @@ def _keyword(name: str, value: Any) -> Any:
         named = cast("Mapping[str, Any]", value)
         return _same(value, {key: with_items(inner) for key, inner in named.items()}, FrozenDict) if name in _NAMED else named
     if isinstance(value, list | tuple) and name in _LISTED:
-        return _same(value, dict(enumerate(map(with_items, cast("list[Any]", value)))), lambda found: FrozenList(found.values()))
-    return value
+        listed = cast("list[Any]", value)
+        return _same(listed, dict(enumerate(map(with_items, listed))), lambda found: FrozenList(found.values()))
+    return cast("Any", value)
 
 
 def _same(given: Any, found: dict[Any, Any], make: Callable[[Any], Any]) -> Any:

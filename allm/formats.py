@@ -55,15 +55,14 @@ class _Walk:
 
     def _union(self, types: Iterable[Any], schema: Schema) -> None:
         """At most one of the members of a union is text in JSON, and one is an array, so that the schema tells which is which."""
-        members = schema.get("anyOf")
-        if not isinstance(members, list):
-            return
+        members: list[Schema] = schema.get("anyOf", [])
         for info in types:
             plain = info.type if isinstance(info, inspect.Metadata) else info
             for member in [each for each in members if _may_be(plain, each)]:
                 self.type(info, member)
-        flat = [inner for member in members for inner in (member["anyOf"] if set(member) == {"anyOf"} else [member])]
-        schema["anyOf"] = [member for i, member in enumerate(flat) if member not in flat[:i]]
+        flat: list[Schema] = [inner for member in members for inner in (member["anyOf"] if set(member) == {"anyOf"} else [member])]
+        if flat:
+            schema["anyOf"] = [member for i, member in enumerate(flat) if member not in flat[:i]]
 
     def _fields(self, fields: Iterable[Any], schema: Schema) -> None:
         name = str(schema.get("$ref", "")).removeprefix("#/$defs/")

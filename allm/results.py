@@ -37,7 +37,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, _ARRAYS):
         return [plain(item, depth + 1) for item in cast("list[Any]", value)]
     if isinstance(value, enum.Enum):
-        return plain(cast("Any", value.value), depth + 1)
+        return plain(value.value, depth + 1)
     if callable(getattr(cast("Any", type(value)), "model_dump", None)):  # of pydantic
         return plain(value.model_dump(mode="json"), depth + 1)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -64,7 +64,7 @@ def _key(key: Any) -> Any:
     if isinstance(key, str) and not isinstance(key, enum.Enum):
         return key
     if key is None or isinstance(key, _NO_KEYS):
-        return key
+        return cast("Any", key)
     found = plain(key)
     if isinstance(found, str):
         return found
@@ -87,7 +87,7 @@ def _base(value: Any) -> Any:
         return decimal.Decimal(value)
     if isinstance(value, uuid.UUID) and kind is not uuid.UUID:
         return uuid.UUID(int=value.int)
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return os.fspath(cast("os.PathLike[str]", value)) if isinstance(value, os.PathLike) else value
 
 
 def _unboxed(value: Any) -> Any:

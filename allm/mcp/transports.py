@@ -139,7 +139,8 @@ def _words(body: bytes) -> tuple[int, str]:
 def status_of(error: MCPError) -> int | None:
     """The HTTP status of an error that was one."""
     data: Any = error.error.data
-    return data[_STATUS] if isinstance(data, dict) and isinstance(data.get(_STATUS), int) else None  # pyright: ignore[reportUnknownMemberType]
+    status: Any = data.get(_STATUS) if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return status if isinstance(status, int) else None
 
 
 def _failure(request: httpx2.Request, message: str) -> httpx2.Response:

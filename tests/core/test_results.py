@@ -151,7 +151,7 @@ def test_a_tool_gives_such_results_to_the_model() -> None:
     def wallet() -> Any:
         return {Level.HIGH: Money("0.1"), "wei": 10**24, "at": Stamp(2026, 1, 2, tzinfo=UTC), "file": Path("/a")}
 
-    script = [[("tool_call", "wallet", {}, "c"), ("finish", "tool_calls")], [("text", "done"), ("finish", "stop")]]
+    script: list[Any] = [[("tool_call", "wallet", {}, "c"), ("finish", "tool_calls")], [("text", "done"), ("finish", "stop")]]
     result = allm.chat(allm.Engine("fake:any", adapter_opts={"scripts": script}, tools=[wallet]), "Go.")
     (told,) = [message.text for message in result.thread.messages if message.role == "tool"]
     assert told == '{"3":"0.1","wei":"1000000000000000000000000","at":"2026-01-02T00:00:00Z","file":"/a"}'

@@ -1,6 +1,7 @@
 """Annotations of tools as the model reads them: formats, bounds, fields of pydantic, arrays with items; and what is no tool."""
 
-# pyright: reportCallInDefaultInitializer=false
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false, reportMissingTypeArgument=false, reportUnknownVariableType=false
+# pyright: reportUnknownParameterType=false
 
 import datetime as dt
 import decimal
@@ -90,6 +91,7 @@ def test_so_do_the_fields_of_classes_recursive_ones_too() -> None:
 def call(function: Callable[..., Any], /, **arguments: Any) -> Any:
     """The handler called as a model calls it."""
     tool = as_tool(function)
+    assert isinstance(tool, allm.Tool)
     args, kwargs = bind(tool, arguments, ToolContext())
     return function(*args, **kwargs)
 
@@ -157,7 +159,13 @@ def test_bounds_of_an_annotation_are_kept() -> None:
     assert properties["even"]["multipleOf"] == 2
     assert properties["stake"]["minimum"] == 0
     assert call(roll, sides=6, share=0.5, names=["ab"], even=4)[:4] == (6, 0.5, ["ab"], 4)
-    wrong = [{"sides": 1}, {"sides": 100}, {"sides": 2, "share": 0}, {"sides": 2, "names": []}, {"sides": 2, "names": ["A"]}]
+    wrong: list[dict[str, Any]] = [
+        {"sides": 1},
+        {"sides": 100},
+        {"sides": 2, "share": 0},
+        {"sides": 2, "names": []},
+        {"sides": 2, "names": ["A"]},
+    ]
     for arguments in [*wrong, {"sides": 2, "even": 3}, {"sides": 2, "stake": -1}]:
         with pytest.raises(allm.ToolError):
             call(roll, **arguments)
@@ -210,7 +218,7 @@ def test_a_schema_that_lacks_nothing_is_the_same_object() -> None:
     assert ToolSpec("t", "", schema).schema is schema
 
 
-@pytest.mark.parametrize("hint", [list, tuple, set, frozenset, list[list], dict[str, list], list | None])
+@pytest.mark.parametrize("hint", [list, tuple, set, frozenset, list[list], dict[str, list], list | None])  # type: ignore[type-arg]
 def test_so_does_that_of_a_bare_type(hint: Any) -> None:
     assert '"items"' in msgspec.json.encode(schema_of(hint)).decode()
     assert with_items(schema_of(hint)) == schema_of(hint)

@@ -24,7 +24,8 @@ SCRIPTED = Path(__file__).with_name("scripted_server.py")
 
 
 def scripted(script: str = "", **more: Any) -> allm.mcp.Server:
-    return allm.mcp.Server.stdio(sys.executable, [str(SCRIPTED), script], **{"name": "odd", "timeout": 20, **more})
+    fields: dict[str, Any] = {"name": "odd", "timeout": 20, **more}
+    return allm.mcp.Server.stdio(sys.executable, [str(SCRIPTED), script], **fields)
 
 
 @pytest.fixture(autouse=True)
@@ -155,9 +156,9 @@ def test_a_tool_with_the_name_of_another_one_is_refused_and_not_put_in_its_place
     mine = allm.Tool(name="go", handler=own)
     engine = allm.Engine("fake:any", tools=[mine])
     with scripted().connect(runtime) as first, scripted(name="other").connect(runtime) as second:
-        for refused in (lambda: engine.put_tools(first), lambda: allm.Engine("fake:any").put_tools([*first, *second])):
+        for own_tools, theirs in (([mine], [*first]), ([], [*first, *second])):
             with pytest.raises(allm.ValidationError, match="prefix") as caught:
-                refused()
+                allm.Engine("fake:any", tools=own_tools).put_tools(theirs)
             assert caught.value.metadata == {"path": "tools.go"}
         with pytest.raises(allm.ValidationError, match="the MCP server other"):
             allm.Engine("fake:any").put_tools(first).put_tools(second)
@@ -180,11 +181,12 @@ def test_a_tool_with_the_name_of_another_one_is_refused_and_not_put_in_its_place
     ("method", "need"), [("sampling/createMessage", "sampling"), ("elicitation/create", "elicitation"), ("roots/list", "roots")]
 )
 def test_a_tool_that_asks_for_what_is_not_offered_says_so(method: str, need: str, model: Tooled, runtime: allm.Runtime) -> None:
-    params = {
+    every: dict[str, Any] = {
         "sampling": {"messages": [], "maxTokens": 10},
         "elicitation": {"mode": "form", "message": "who?", "requestedSchema": {"type": "object", "properties": {}}},
         "roots": {},
-    }[need]
+    }
+    params = every[need]
     script = f"""
 def called(id, arguments):
     say({{"id": "ask", "method": {method!r}, "params": {params!r}}})
@@ -319,7 +321,7 @@ class Forgetful(BaseHTTPRequestHandler):
     called: ClassVar[int] = 0
     begun: ClassVar[int] = 0
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def _send(self, status: int, body: Any, session: str = "") -> None:

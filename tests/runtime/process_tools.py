@@ -90,21 +90,21 @@ class Hostile:
         raise SystemExit("looked at")
 
     __repr__ = __str__ = __eq__ = __hash__ = __bool__ = __len__ = __iter__ = __reduce_ex__ = __reduce__ = __format__ = _raise
-    __class__ = property(_raise)  # type: ignore[assignment]  # pyright: ignore
+    __class__ = property(_raise)  # pyright: ignore
     __getattr__ = _raise
 
 
 class Failure(Exception):
     """The same, raised."""
 
-    __class__ = property(Hostile._raise)  # type: ignore[assignment]  # pyright: ignore
-    __str__ = __repr__ = Hostile._raise
-    __traceback__ = property(Hostile._raise)  # type: ignore[assignment]  # pyright: ignore
+    __class__ = property(Hostile._raise)  # pyright: ignore
+    __str__ = __repr__ = Hostile._raise  # pyright: ignore
+    __traceback__ = property(Hostile._raise)  # pyright: ignore
 
 
 class Meta(type):
     @property
-    def __name__(cls) -> str:  # type: ignore[override]
+    def __name__(cls) -> str:  # type: ignore[override]  # pyright: ignore
         raise ValueError("no name")
 
 

@@ -226,7 +226,7 @@ def test_a_tool_names_what_its_process_needs_and_its_neighbours_do_not_get_it(se
 
 
 def test_the_names_are_part_of_the_tool_and_their_values_are_not(secrets: None) -> None:
-    tool = Tool(name="t", handler="os:getpid", isolation="process", environment=["GITHUB_TOKEN"])  # pyright: ignore[reportArgumentType]
+    tool = Tool(name="t", handler="os:getpid", isolation="process", environment=("GITHUB_TOKEN",))
     engine = allm.Engine("fake:any", tools=[tool])
     written = allm.to_json(engine)
     assert b"CANARY" not in written
