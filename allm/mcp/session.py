@@ -37,6 +37,8 @@ _START: Final = 30.0
 """Seconds that a server may take to start and to tell its tools."""
 _PAGES: Final = 100
 _RELISTEN: Final = 1.0
+_RELIST: Final = 0.1
+"""Seconds between two lists of tools: a server may say without end that they have changed."""
 _STEPS: Final[tuple[tuple[float, str], ...]] = ((1.0, "SIGTERM"), (0.5, "SIGKILL"), (2.0, ""))
 """How a server is ended: its input is closed at once, and after so many seconds its process group gets this signal."""
 _CLOSED: Final = "Connection closed"
@@ -236,6 +238,7 @@ class Session:
                     self._tell(Listed(self, await asyncio.wait_for(self._list(client), _START)))
                 except (MCPError, TimeoutError) as error:  # the old ones stay
                     log.warning("mcp_tools_not_listed", server=self._server.name, error=type(error).__name__)
+                await asyncio.sleep(_RELIST)
 
     async def _list(self, client: Client) -> tuple[types.Tool, ...]:
         found: list[types.Tool] = []

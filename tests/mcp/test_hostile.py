@@ -136,6 +136,24 @@ def on(method, message):
         assert len(tools) == 5
 
 
+def test_a_server_that_always_says_that_its_tools_have_changed_is_not_asked_without_end(model: Tooled, runtime: allm.Runtime) -> None:
+    script = """
+lists = []
+def on(method, message):
+    if method == "tools/list":
+        lists.append(1)
+        say({"id": message["id"], "result": {"tools": tools}})
+        for _ in range(3): say({"method": "notifications/tools/list_changed"})
+        return True
+def called(id, arguments): text(id, str(len(lists)))
+"""
+    with scripted(script).connect(runtime) as tools:
+        asked = model(tools)
+        eventually(lambda: int(asked.value("go")) >= 3, "the list was told again")
+        before = int(asked.value("go"))
+        assert int(asked.value("go")) - before < 20
+
+
 def test_a_schema_of_results_that_cannot_be_checked_in_time_is_not_checked(model: Tooled, runtime: allm.Runtime) -> None:
     script = """
 slow = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
