@@ -1,6 +1,6 @@
 """What a server writes to its standard output, made into lines that can be read: a server may print, and print what it likes.
 
-The SDK's reader keeps a line of any length, and ends for ever at a byte that is no UTF-8. Here a line that is no JSON is left out and
+The SDK's reader keeps a line of any length, and ends for ever at a byte that is no UTF-8. Here a line that is no message is left out and
 told, invalid bytes are replaced, and of a line beyond the bound no more than its two ends are kept. Where such a line was the answer to
 a request, which its id tells, the request is answered with an error: who waits for it need not wait until the time is over.
 """
@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from mcp_types import INTERNAL_ERROR
-from pydantic_core import from_json
+from mcp_types import INTERNAL_ERROR, jsonrpc_message_adapter
 
 __all__ = ["Lines"]
 
@@ -61,14 +60,12 @@ class Lines:
             return b""
         text = line.decode("utf-8", "replace")
         try:
-            readable = isinstance(from_json(text), dict | list)
+            jsonrpc_message_adapter.validate_json(text, by_name=False)
         except ValueError:
-            readable = False
-        if readable:
-            return text.encode() + b"\n"
-        why = "a line that is no JSON"
-        self._complain(why, line)
-        return self._answered(why, line)
+            why = "a line that is no message"
+            self._complain(why, line)
+            return self._answered(why, line)
+        return text.encode() + b"\n"
 
     def _answered(self, why: str, line: bytes) -> bytes:
         """An error in place of an answer, if the line was one."""

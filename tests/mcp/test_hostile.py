@@ -72,12 +72,17 @@ def called(id, arguments):
 
 
 @pytest.mark.parametrize(
-    "answer", [r'{"jsonrpc": "2.0", "id": %d, "result": {"content": [oops]}}', r'{"result": {"content": [}, "jsonrpc": "2.0", "id": %d}']
+    "answer",
+    [
+        r'{"jsonrpc": "2.0", "id": %d, "result": {"content": [oops]}}',
+        r'{"result": {"content": [}, "jsonrpc": "2.0", "id": %d}',
+        r'{"jsonrpc": "2.0", "id": %d, "result": "no object"}',
+    ],
 )
 def test_an_answer_that_cannot_be_read_is_the_error_of_its_call(answer: str, model: Tooled, runtime: allm.Runtime) -> None:
     with scripted(f"def called(id, arguments): put(b'{answer}' % id + bytes([10]))").connect(runtime) as tools:
         error = model(tools).error("go")
-    assert (error.reason, error.message) == ("failed", "the server has answered with a line that is no JSON")
+    assert (error.reason, error.message) == ("failed", "the server has answered with a line that is no message")
 
 
 @pytest.mark.parametrize("last", ["id", "result"])
