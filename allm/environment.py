@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,13 @@ PROVIDERS: dict[str, Origin] = {
 
 
 _QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
+_KEY_VARIABLES = frozenset(origin.key_variable for origin in PROVIDERS.values())
+_PLACES = frozenset({"PWD", "SSH_AUTH_SOCK"})
+"""Names that only sound like secrets."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
+    re.IGNORECASE,
+)
 
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -129,6 +137,19 @@ class Environment:
                 return name, value
         return None
 
+    def for_children(self) -> dict[str, str]:
+        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret."""
+        return {name: value for name, value in self._variables.items() if not _is_secret(name)}
+
+    def named(self, patterns: Iterable[str]) -> dict[str, str]:
+        """The variables whose names fit one of these patterns (`AWS_*`), secrets too."""
+        wanted = tuple(patterns)
+        return {name: value for name, value in self._variables.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
+
+    def adopt(self, variables: Mapping[str, str]) -> None:
+        """Set these variables in this process and those that it starts."""
+        os.environ.update(variables)
+
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""
         origin = PROVIDERS.get(provider)
@@ -153,6 +174,11 @@ class Environment:
         if self._file is None or self._file[0] != path:
             self._file = (path, _read_config(Path(path)))
         return self._file[1]
+
+
+def _is_secret(name: str) -> bool:
+    """By the words of its name: `OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`."""
+    return name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None)
 
 
 def _read_config(path: Path) -> dict[str, str]:

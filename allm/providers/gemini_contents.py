@@ -173,7 +173,7 @@ class _Thread:
         for i, part in enumerate(message.parts):
             if isinstance(part, TextPart):
                 continue
-            said = _said(part, f"messages[{number}].content[{i}]")
+            said = _given(part, f"messages[{number}].content[{i}]")
             if said is not None:
                 blob = said.get("inlineData")
                 fits = self._checks and blob is not None and blob["mimeType"] in _IN_RESULTS
