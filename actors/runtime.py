@@ -12,7 +12,6 @@
 import asyncio
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -44,6 +43,7 @@ from allm.supervisors import (
     stop,
     wait_started,
 )
+from allm.supervisors.clock import clock
 from allm.supervisors.view import child, tree
 from allm.turn import step
 from allm.turn_data import Begin, CallModel
@@ -281,16 +281,16 @@ class Runtime:
             self._stopped = True
         if self._pid != os.getpid():
             return ()
-        deadline = time.monotonic() + timeout
+        deadline = clock.now() + timeout
         if patient:
             self._drain_calls(deadline)
         self._directory.stopping = True
         left = tuple({**self._directory.turns, **self._directory.calls})
         try:
-            stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - time.monotonic()))
+            stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - clock.now()))
         except (CallTimeout, ActorDeadError):
             pass  # what did not end in time ends with the loop
-        self._finish(max(0.5, deadline - time.monotonic()))
+        self._finish(max(0.5, deadline - clock.now()))
         return left
 
     def _running(self) -> list[Call | Turn]:
@@ -301,7 +301,7 @@ class Runtime:
         ended = self._directory.call_ended
         while calls := self._running():
             ended.clear()
-            left = deadline - time.monotonic()
+            left = deadline - clock.now()
             if left <= 0 or all(call.pipe.full for call in calls):
                 return
             ended.wait(min(left, 0.05))

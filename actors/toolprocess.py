@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -28,6 +27,7 @@ from allm.actors.tooljob import ToolJob
 from allm.actors.toolwork import NoResources, Work
 from allm.errors import ErrorInfo, ToolError
 from allm.supervisors import Actor, Exit
+from allm.supervisors.clock import clock
 from allm.tools import ToolContext
 
 __all__ = ["Arrived", "KillProcess", "Nursery", "NurseryProcess", "Processes", "Spawn", "pickled", "supported"]
@@ -173,7 +173,7 @@ class NurseryProcess:
         job, ref = self._jobs[number]
         if kind == STARTED:
             self._pids[number] = extra
-            job.began = time.monotonic()
+            job.began = clock.now()
         elif kind == RESULT:
             job.over = True
             put(ref, Arrived(data, None))

@@ -4,7 +4,6 @@ Runs on the loop and never blocks. Whatever becomes of a handler, its job is rep
 when it is cancelled, when the actor, its process or the runtime ends.
 """
 
-import time
 from typing import Any, ClassVar, Final, NamedTuple
 
 from pykka import ActorRef
@@ -18,6 +17,7 @@ from allm.actors.toolwork import encode, failed
 from allm.actors.workshop import Workshop
 from allm.errors import ErrorInfo
 from allm.supervisors import ChildSpec, DynamicSupervisor, Exit, Refused, StopChild
+from allm.supervisors.clock import clock
 from allm.supervisors.slots import Slot
 from allm.supervisors.timers import TimerRef
 
@@ -66,7 +66,7 @@ class Entry:
         self.child_id = f"{job.tool.name} {job.id}"
         self.nursery = nursery
         self.timer: TimerRef | None = None
-        self.since = time.monotonic()
+        self.since = clock.now()
 
 
 class Tools(DynamicSupervisor):
@@ -153,10 +153,10 @@ class Tools(DynamicSupervisor):
         if job.settled or job.timeout is None:
             return
         if job.began is None:  # it waits for a thread, whose holders have their own time; or for its process
-            if entry.nursery is None or time.monotonic() < entry.since + _START:
+            if entry.nursery is None or clock.now() < entry.since + _START:
                 self._set_clock(entry, max(job.timeout, _LOOK))
                 return
-        elif (left := job.began + job.timeout - time.monotonic()) > 0:
+        elif (left := job.began + job.timeout - clock.now()) > 0:
             self._set_clock(entry, left)
             return
         self._give_up(entry, job.info("timeout", f"{job.tool.name} did not end within {job.timeout:g} seconds"))
@@ -181,7 +181,7 @@ class Tools(DynamicSupervisor):
             self._stop_child(StopChild(entry.child_id))
 
     def _fail(self, job: ToolJob, error: ErrorInfo) -> bool:
-        duration = time.monotonic() - job.began if job.began is not None else 0.0
+        duration = clock.now() - job.began if job.began is not None else 0.0
         if not self._workshop.settle(job, failed(job.call, error, duration)):
             return False
         job.cancelled.set()

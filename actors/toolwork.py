@@ -6,7 +6,6 @@ The processes of tools load this module too, so that it imports the core only.
 import dataclasses
 import inspect
 import os
-import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from typing import Any, Final, NoReturn, cast
@@ -19,6 +18,7 @@ from allm.errors import ErrorInfo, ToolError, ValidationError
 from allm.freezing import freeze
 from allm.messages import ToolCallPart
 from allm.plain import MAX_DEPTH, Json
+from allm.supervisors.clock import clock
 from allm.tools import AskUser, Halt, Tool, ToolContext, ToolOutcome, bind
 from allm.turn_tools import AWAITING, error_content
 
@@ -137,7 +137,7 @@ def _end_of_child(pid: int, error: BaseException | None = None) -> None:
 
 def conclude(work: Work, began: float, value: Any = None, error: BaseException | None = None) -> ToolOutcome:
     """The outcome of a handler that gave `value` or raised `error`. Raises nothing. `began` is by the monotonic clock."""
-    duration = time.monotonic() - began
+    duration = clock.now() - began
     if error is None:
         try:
             return _given(work, value, duration)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from allm.actors.tooljob import ToolJob
 from allm.actors.toolloop import INSIDE, ToolLoop
 from allm.actors.toolprocess import Processes
 from allm.supervisors import PoolDispatcher, ThreadDispatcher, log
+from allm.supervisors.clock import clock
 from allm.tools import ToolOutcome
 
 __all__ = ["Running", "Workshop"]
@@ -137,7 +137,7 @@ class Workshop:
 
     def end(self, timeout: float) -> None:
         """Lets go of all of it and waits, for `timeout` seconds at most, until it is gone; a thread in a handler may stay."""
-        deadline = time.monotonic() + timeout
+        deadline = clock.now() + timeout
         with self._lock:
             self._ended = True
         self.processes.end(timeout)
@@ -146,7 +146,7 @@ class Workshop:
             each.end()
         self.pool.close()
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - clock.now()))
 
     def inherited(self) -> None:
         """In a forked child."""
