@@ -18,7 +18,8 @@ def _monotonic() -> Any:
     if isinstance(time.monotonic, BuiltinFunctionType):
         return time.monotonic
     spec = importlib.util.find_spec("time")  # stopped before this was imported: a second copy of the module has its own
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     fresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fresh)
     return fresh.monotonic

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from allm.supervisors import log
 from allm.supervisors.cell import Cell, Shutdown, alive
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import SHUTDOWN, Exit
@@ -71,6 +72,7 @@ def drain(deadline: float | None = None) -> list[str]:
     while any(cell.exit is None for cell in roots) and clock.now() < end:
         if not _help():
             time.sleep(0.002)
+    log.flush(min(1.0, max(0.1, end - clock.now())))
     exiting.clear()
     left = [cell for cell in roots if cell.exit is None]
     for cell in left:

@@ -59,7 +59,7 @@ class Supervising(Parent):
         if events.wanted():
             spec = slot.spec
             offender = events.Offender(slot.id, spec.type, spec.restart, spec.shutdown, slot.generation)
-            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender))
+            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender), spec.context)
 
     # -- verdicts
 
@@ -103,8 +103,8 @@ class Supervising(Parent):
         slot.status = RESTARTING
         slot.restarts += 1
         self.on_child_restarting(slot, exit, delay)
-        if events.wanted():
-            events.emit(events.ChildRestarting(self.actor_inbox.name, slot.id, exit, slot.restarts, delay))
+        if events.wanted("warning"):
+            events.emit(events.ChildRestarting(self.actor_inbox.name, slot.id, exit, slot.restarts, delay), slot.spec.context)
         if delay > 0:
             message = RestartNow(slot, slot.generation)
             slot.timer = self._timers.send_after(delay, self.actor_ref, message)
