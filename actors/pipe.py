@@ -11,10 +11,12 @@ from collections.abc import Callable
 from functools import partial
 
 from allm.actors.bridge import bridge_of
-from allm.errors import AllmError
+from allm.errors import AllmError, StreamError
 from allm.events import Event
 from allm.responses import Response
+from allm.supervisors.exits import CallTimeout
 from allm.supervisors.here import waiting
+from allm.supervisors.pulse import acquire
 
 __all__ = ["LIMIT", "Pipe"]
 
@@ -99,7 +101,10 @@ class Pipe:
             self._forget(gate.release)
         else:  # whoever wakes us takes us off the list; a worker of a pool lends its place meanwhile
             with waiting(None, "waiting for a call"):
-                gate.acquire()
+                try:
+                    acquire(gate, None, lambda: self._batches or self.done)
+                except CallTimeout:
+                    self.finish(None, StreamError("cancelled", "this runtime was stopped: the interpreter is ending"))
 
     async def wait_async(self) -> None:
         """The same for a task of the running loop."""

@@ -33,6 +33,8 @@ class Turn:
         self.state = plan.state
         """Where the machine stands: what is left of the turn if its actor goes."""
         self.ended = False
+        self.handed = False
+        """Whether its submit came to its end."""
         self.cancel_asked = False
         self._listening = listening
         options = plan.options
