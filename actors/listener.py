@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from pykka import ActorRef
+
 from allm.actors.crews import Crews
 from allm.events import Event, ReasoningDelta, TextDelta, ToolCallDelta
 from allm.supervisors import Actor, kill, log
@@ -54,7 +56,8 @@ class Listener(Actor):
 
 
 class Listening:
-    """A call's way to its listener. `tell` and `finish` never block and never raise.
+    """A call's way to its listener, which starts with the first event: on the loop, where no signal interrupts. `tell` and `finish` never
+    block and never raise.
 
     An `on_event` that holds one event for longer than `limit` seconds is given up, and hears no more. One that has not seen all events
     when the call's end has waited for it gives its worker's place to another, and may go on.
@@ -69,21 +72,27 @@ class Listening:
         loop: asyncio.AbstractEventLoop,
         unfinished: set[Callable[[], None]],
     ) -> None:
-        self._listener = Listener.start_on(crews.listeners.pool, on_event, context)
-        self._inbox: Any = self._listener.actor_inbox
-        self._body: Listener = self._inbox.body
+        self._on_event = on_event
+        self._listener: ActorRef[Listener] | None = None
+        self._inbox: Any = None
+        self._body: Listener
         self._context = context
         self._limit = limit
         self._crews = crews
         self._loop = loop
         self._unfinished = unfinished
-        self._watched = False
+
+    def _start(self) -> None:
+        self._listener = Listener.start_on(self._crews.listeners.pool, self._on_event, self._context)
+        self._inbox = self._listener.actor_inbox
+        self._body = self._inbox.body
+        if self._limit is not None:
+            self._crews.patience.add(self)
 
     def tell(self, events: list[Event]) -> None:
         """These happened."""
-        if not self._watched and self._limit is not None:
-            self._watched = True
-            self._crews.patience.add(self)
+        if self._listener is None:
+            self._start()
         if len(self._inbox.user) > _BACKLOG:
             events = [event for event in events if not isinstance(event, _DELTAS)]
         if events:
@@ -100,7 +109,7 @@ class Listening:
             self._crews.patience.discard(self)
             settled()
 
-        if not self._listener.is_alive():
+        if self._listener is None or not self._listener.is_alive():
             done()
             return
         self._unfinished.add(settled)
@@ -108,13 +117,9 @@ class Listening:
         if not call_soon(self._loop, self._loop.call_later, _GRACE, partial(self._grace, settled)):
             settled()  # the loop is closed: nobody would look at the clock
 
-    def drop(self) -> None:
-        """The call is not made."""
-        kill(self._listener)
-
     def due(self, now: float) -> float:
         """See `Timed`."""
-        if self._limit is None or not self._listener.is_alive():
+        if self._limit is None or self._listener is None or not self._listener.is_alive():
             return float("inf")
         return (self._body.since or now) + self._limit
 
@@ -123,7 +128,8 @@ class Listening:
         count = self._crews.listeners.count
         count.given_up += 1
         self._context.copy().run(log.warning, "on_event_given_up", seconds=self._limit)
-        kill(self._listener)
+        if self._listener is not None:
+            kill(self._listener)
 
     def _grace(self, settled: Callable[[], None]) -> None:
         """The call's end has waited long enough. On the loop."""

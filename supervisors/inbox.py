@@ -103,7 +103,10 @@ class Inbox:
             if self.flag.acquire(False):
                 self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         except BaseException:
-            self._interrupted()
+            try:  # lower the flag for the next sender, by no call of ours: this may be the recursion limit
+                self.flag.release()
+            except RuntimeError:
+                pass  # it was not raised, or there is no room for this either: the next pulse finds the mail
             raise
 
     put = post
@@ -120,13 +123,11 @@ class Inbox:
             if not self.closed and self.flag.acquire(False):
                 self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         except BaseException:
-            self._interrupted()
+            try:  # lower the flag for the next sender, by no call of ours: this may be the recursion limit
+                self.flag.release()
+            except RuntimeError:
+                pass  # it was not raised, or there is no room for this either: the next pulse finds the mail
             raise
-
-    def _interrupted(self) -> None:
-        """Lower the flag for the next sender, whoever raised it: who runs or is scheduled is found by its mail."""
-        if self.flag.locked():
-            lower(self.flag)
 
     def claim(self) -> bool:
         """Raise the flag if there is mail: a turn is due though nobody asked for one."""
