@@ -178,11 +178,15 @@ def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) 
         emit(DeadLetter(actor, message, exit, error))
 
 
-def emit(event: Event, context: contextvars.Context | None = None) -> None:
-    """Hand an event to the log and to all listeners; a listener's bug stays its own. `context`: what it is about has one."""
-    if log.enabled(event.level):
+def emit(event: Event, context: contextvars.Context | None = None, level: log.Level | None = None) -> None:
+    """Hand an event to the log and to all listeners; a listener's bug stays its own.
+
+    Its line has the context of what it is about, if that has one, and the event's own level unless another is given.
+    """
+    level = level or event.level
+    if log.enabled(level):
         values = event.to_data()
-        log.write(event.level, str(values.pop("event")), values, context)
+        log.write(level, str(values.pop("event")), values, context)
     for listener in list(listeners):
         try:
             listener(event)

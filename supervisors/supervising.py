@@ -59,7 +59,9 @@ class Supervising(Parent):
         if events.wanted():
             spec = slot.spec
             offender = events.Offender(slot.id, spec.type, spec.restart, spec.shutdown, slot.generation)
-            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender), spec.context)
+            # An end that a policy of its own decides on is its way of working: the restart, or the giving up, has a line of its own.
+            level: log.Level = "info" if context == "child_terminated" and spec.policy is not None else "error"
+            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender), spec.context, level)
 
     # -- verdicts
 
