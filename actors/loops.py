@@ -56,10 +56,8 @@ def refuse_patched_threads() -> None:
 
 
 def not_started(error: BaseException) -> EngineError:
-    """The error of a runtime that did not come up: what the system refused is its cause, without frames."""
-    raised = EngineError("not_started", f"the runtime could not be started: {type(error).__name__}: {error}")
-    raised.__cause__ = stripped(error)
-    return raised
+    """The error of a runtime that did not come up; to be raised from what the system refused, stripped of its frames."""
+    return EngineError("not_started", f"the runtime could not be started: {type(error).__name__}: {error}")
 
 
 class LoopThread:
@@ -82,7 +80,8 @@ class LoopThread:
         end = clock.now() + _START
         while not up.acquire(timeout=0.05):
             if not self.thread.is_alive():
-                raise not_started(self._failure or RuntimeError("the thread of its loop has ended"))
+                failure = self._failure or RuntimeError("the thread of its loop has ended")
+                raise not_started(failure) from stripped(failure)
             if clock.now() > end:
                 raise not_started(TimeoutError(f"its loop did not run within {_START:g} seconds"))
 

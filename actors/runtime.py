@@ -49,6 +49,7 @@ from allm.supervisors import (
     wait_started,
 )
 from allm.supervisors.clock import clock
+from allm.supervisors.exits import stripped
 from allm.supervisors.view import child, tree
 from allm.turn import step
 from allm.turn_data import Begin, CallModel
@@ -88,7 +89,7 @@ class Runtime:
         try:
             self._home = LoopThread("allm-loop")
         except OSError as error:  # no descriptors are left
-            raise not_started(error) from error.__cause__
+            raise not_started(error) from stripped(error)
         self._loop, self._thread = self._home.loop, self._home.thread
         self._dispatcher = LoopDispatcher(self._loop)
         self.crews = Crews(self._loop)
@@ -104,7 +105,7 @@ class Runtime:
             self._stopped = True
             self._home.end(1.0)
             if isinstance(error, StartError | CallTimeout | WouldBlock):
-                raise not_started(error) from error.__cause__
+                raise not_started(error) from stripped(error)
             raise
         lifetime.enter(self)
 

@@ -131,7 +131,7 @@ class Tools(DynamicSupervisor):
         self._entries[job.id] = self._children[entry.child_id] = entry
         spec = ChildSpec(
             entry.child_id, (ToolRun, (job, self._workshop, entry.nursery)),
-            restart="temporary", shutdown="brutal_kill", dispatcher=self._workshop.pool,
+            restart="temporary", shutdown="brutal_kill", dispatcher=self._workshop.pool, context=job.contextvars,
         )  # fmt: skip
         slot = self.add(spec)
         if isinstance(slot, Slot) and slot.ref is not None:

@@ -77,25 +77,34 @@ def _written(line: Line) -> None:
     """Write a line. On the writer's thread."""
     structlog: Any = sys.modules.get("structlog")
     if structlog is not None and structlog.is_configured():
-        logger = structlog.get_logger("allm").bind()
-        # The asynchronous loggers of structlog have their synchronous one inside; nobody would await what they return.
-        given = getattr(getattr(logger, "sync_bl", logger), line.level)(line.event, **line.values)
+        given = getattr(_bound(structlog), line.level)(line.event, **line.values)
         if hasattr(given, "__await__"):
-            _awaited(given)
+            _on_a_loop(given)
     elif _heard(line.level):
         values = dict(line.values)
         raised = values.pop("exc_info", None)
         _logger[0].log(_NUMBERS[line.level], "%s", _text(line.event, values), exc_info=raised)
 
 
-def _awaited(line: Any) -> None:
-    """Bring a logger's coroutine to its end; on this thread no event loop runs."""
-    import asyncio  # the program has it already, as its logger gave something to await
+def _bound(structlog: Any) -> Any:
+    """The logger; of an asynchronous one of structlog's, which is made on a loop, the synchronous one inside."""
+    if not hasattr(structlog.get_config()["wrapper_class"], "sync_bl"):
+        return structlog.get_logger("allm").bind()
 
-    async def wait() -> None:
-        await line
+    async def make() -> Any:
+        return structlog.get_logger("allm").bind().sync_bl
 
-    asyncio.run(wait())
+    return _on_a_loop(make())
+
+
+def _on_a_loop(given: Any) -> Any:
+    """What it comes to; on this thread no event loop runs."""
+    import asyncio  # only for a program that has it already, as its logger is asynchronous
+
+    async def wait() -> Any:
+        return await given
+
+    return asyncio.run(wait())
 
 
 def _text(event: str, values: Mapping[str, Any]) -> str:

@@ -156,6 +156,6 @@ if __name__ == "__main__":
     for each in MODES.values():
         each()
     works, ends, slowest = {"signals": signals, "lines": lines, "depths": depths}[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps({"works": works, "ends": ends, "slowest": slowest, "clean": works and _leaves_nothing()}))
+    sys.stdout.write(json.dumps({"works": works, "ends": ends, "slowest": slowest, "clean": works and _leaves_nothing()}))
     sys.stdout.flush()
     sys.exit(0 if works else 1)

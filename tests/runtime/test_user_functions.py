@@ -192,7 +192,7 @@ def test_a_function_of_the_engine_that_hangs_at_a_later_step_fails_its_chat(
 
 def test_a_chat_with_tools_waits_behind_nobodys_functions(sim: Simulator, fast: Make, runtime: allm.Runtime, stuck: Any) -> None:
     fill(runtime)
-    two_steps(sim)
+    sim.reply(Reply(tool_calls=(("look", {}),)))
     threads = [in_thread(lambda: allm.chat(fast(tools=(look,)), "x", halt_when=stuck, runtime=runtime))]
     eventually(lambda: len(stuck.inside) == 1, "halt_when hangs")
     sim.reply(Reply(text="Hello"))
