@@ -27,7 +27,7 @@ _PATIENCE: Final = 0.5
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's own loop, on the real clock."""
 
-    time = staticmethod(clock.now)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    time = staticmethod(clock.now)  # pyright: ignore[reportAssignmentType]
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -37,7 +37,15 @@ def new_loop() -> asyncio.AbstractEventLoop:
     if type(policy).__module__.partition(".")[0] == "uvloop":
         made: asyncio.AbstractEventLoop = sys.modules["uvloop"].new_event_loop()
         return made
-    return _Loop()
+    return _Loop(_selector())
+
+
+def _selector() -> Any:
+    """The system's own selector where gevent has put one in its place that waits for greenlets of another thread; else the usual one."""
+    gevent: Any = sys.modules.get("gevent.monkey")
+    if gevent is None or not gevent.is_module_patched("selectors"):
+        return None
+    return gevent.get_original("selectors", "DefaultSelector")()
 
 
 def refuse_patched_threads() -> None:

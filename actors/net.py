@@ -64,7 +64,8 @@ class Net:
 
     def _lost(self) -> None:
         """The loop's thread has ended: no call goes on."""
-        for call in [*self._directory.turns.values(), *self._directory.calls.values()]:
+        running: list[Call | Turn] = [*self._directory.turns.values(), *self._directory.calls.values()]
+        for call in running:
             if not self._directory.stopping:
                 call.pipe.finish(None, StreamError("unknown", "the thread of the runtime's loop has ended", request_id=call.id))
 
@@ -72,11 +73,12 @@ class Net:
         if self._dropped:
             self._withdraw_all()
         now = clock.now()
-        waiting = [call for call in self._directory.calls.values() if not call.supervised and not call.ended]
-        turns = [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
-        self._seen = {call.id: self._seen.get(call.id, now) for call in (*waiting, *turns)}
-        for call in (*waiting, *turns):
-            if now - self._seen[call.id] < _PATIENCE:
+        waiting: list[Call | Turn] = [call for call in self._directory.calls.values() if not call.supervised and not call.ended]
+        waiting += [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
+        seen, self._seen = self._seen, {}
+        for call in waiting:
+            since = self._seen[call.id] = seen.get(call.id, now)
+            if now - since < _PATIENCE:
                 continue
             if not call.handed:
                 self._drop(call)

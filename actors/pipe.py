@@ -32,7 +32,7 @@ class Pipe:
     def __init__(self, live: bool) -> None:
         self._batches: deque[list[Event]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
-        self._resume: Callable[[], None] | None = None
+        self._resume: Callable[[], object] | None = None
         self._size = 0
         self.live = live
         """Whether anybody wants the events; a fold waits for the end only."""
@@ -65,7 +65,7 @@ class Pipe:
             self.done = True
             self._wake()
 
-    def when_resumed(self, resume: Callable[[], None]) -> None:
+    def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` (from the consumer's thread) once there is room again."""
         self._resume = resume
         if not self.full or not self.live:

@@ -106,7 +106,7 @@ class StepPipe:
             events = events[:-1]
         self._turn.emit(events)
 
-    def when_resumed(self, resume: Callable[[], None]) -> None:
+    def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` once there is room again."""
         self._turn.pipe.when_resumed(resume)
 

@@ -113,9 +113,9 @@ class LoopDispatcher:
             _beat(weakref.ref(self))
         self._drain()
 
-    def keep_beating(self) -> None:
+    def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
         """The heart's next beat, and this one: on the loop's thread."""
-        self._heart = self.loop.call_later(PULSE, _beat, weakref.ref(self), context=Context())
+        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
         pulse()
         if self._ready:
             self._drain()
@@ -163,7 +163,7 @@ class LoopDispatcher:
 def _beat(dispatcher: weakref.ref[LoopDispatcher]) -> None:
     """A beat keeps no dispatcher alive."""
     if (found := dispatcher()) is not None:
-        found.keep_beating()
+        found.keep_beating(dispatcher)
 
 
 class ThreadDispatcher:

@@ -155,7 +155,8 @@ if __name__ == "__main__":
     sys.stderr.flush()
     for each in MODES.values():
         each()
-    works, ends, slowest = {"signals": signals, "lines": lines, "depths": depths}[sys.argv[1]](*sys.argv[2:])
+    ways: dict[str, Callable[..., tuple[bool, Any, float]]] = {"signals": signals, "lines": lines, "depths": depths}
+    works, ends, slowest = ways[sys.argv[1]](*sys.argv[2:])
     sys.stdout.write(json.dumps({"works": works, "ends": ends, "slowest": slowest, "clean": works and _leaves_nothing()}))
     sys.stdout.flush()
     sys.exit(0 if works else 1)

@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from allm.supervisors import logwriter
-from allm.supervisors.log import Line
-from allm.supervisors.logwriter import LogWriter
+from allm.supervisors.logwriter import Line, LogWriter
 from tests.runtime.support import WAIT, eventually
 
 START = """

@@ -182,6 +182,7 @@ def test_a_runtime_that_is_stopped_from_an_on_event_ends_without_a_word_on_stder
 def test_ctrl_c_in_a_runtime_s_block_gives_calls_of_other_threads_a_second(sim: Simulator, fast: Make) -> None:
     sim.fault(Fault(slow_first_byte=8))
     ended: list[BaseException] = []
+    thread = threading.Thread()
 
     def call(runtime: allm.Runtime) -> None:
         try:

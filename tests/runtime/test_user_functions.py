@@ -48,6 +48,10 @@ def failure(call: Callable[[], object]) -> allm.AllmError:
     return raised.value
 
 
+def resolve(provider: str, context: allm.KeyContext) -> str:
+    return "key"
+
+
 @allm.tool
 def look() -> str:
     """Look."""
@@ -109,7 +113,7 @@ def test_a_resolver_that_hangs_is_a_timeout_and_the_next_finds_a_place(fast: Mak
     error = failure(lambda: allm.generate(fast(keys=stuck, timeouts=SOON, retry=allm.Retry.none()), "x", runtime=runtime))
     assert (error.kind, error.reason) == ("adapter", "timeout")
     assert "the key resolver did not come back within 0.2 s" in error.message
-    assert allm.generate(fast(keys=lambda *_: "key"), "x", runtime=runtime).text
+    assert allm.generate(fast(keys=resolve), "x", runtime=runtime).text
     assert runtime.stats()["functions"]["keys"] == {"done": 1, "failed": 0, "late": 1, "given_up": 1, "stuck": 1}
 
 
@@ -122,7 +126,7 @@ def test_a_resolver_whose_call_has_ended_gives_its_place_back(fast: Make, runtim
     eventually(lambda: len(stuck.inside) == 2, "it is asked")
     stream.cancel()
     thread.join(WAIT)
-    assert allm.generate(fast(keys=lambda *_: "key"), "x", runtime=runtime).text
+    assert allm.generate(fast(keys=resolve), "x", runtime=runtime).text
     assert runtime.stats()["functions"]["keys"]["given_up"] == 2
 
 

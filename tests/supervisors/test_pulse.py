@@ -174,7 +174,11 @@ def test_a_worker_that_is_replaced_while_it_works_counts_again_after(begin: Star
     gate = threading.Event()
     slow = begin(Probe, journal, "slow", on=pool)
     other = begin(Probe, journal, "other", on=pool)
-    slow.tell(lambda _: gate.wait(WAIT))
+
+    def hold(_: Any) -> None:
+        gate.wait(WAIT)
+
+    slow.tell(hold)
     wait_until(lambda: found(slow).busy is not None)
     assert pool.replace(found(slow))
     assert not pool.replace(found(slow))
@@ -214,9 +218,12 @@ def test_mailboxes_are_drained_in_an_empty_context(loop: Loop, begin: Start, jou
     ref = begin(Probe, journal, "a", on=dispatcher)
     seen: list[str] = []
 
+    def note(_: Any) -> None:
+        seen.append(who.get())
+
     def look(probe: Any) -> None:
         seen.append(who.get())
-        dispatcher.timers.send_after(0.01, probe.actor_ref, lambda _: seen.append(who.get()))
+        dispatcher.timers.send_after(0.01, probe.actor_ref, note)
 
     async def inside() -> None:
         who.set("a task of the loop")
