@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,6 +34,7 @@ from allm.environment import environment
 from allm.errors import ErrorInfo, ToolError
 from allm.limits import limits
 from allm.supervisors import Actor, Exit, log
+from allm.supervisors.clock import clock
 from allm.tools import ToolContext
 
 __all__ = ["Arrived", "KillProcess", "Nursery", "NurseryProcess", "Processes", "Spawn", "parcel", "pickled", "supported"]
@@ -147,7 +147,7 @@ class NurseryProcess:
         """Has the work run. A process that has ended is told by `lost`."""
         number = next(self._numbers)
         self._jobs[number] = job, ref
-        job.asked = time.monotonic()
+        job.asked = clock.now()
         # The result goes as text, of four bytes a character, and as data, where a number of two characters may take nine.
         self._send(SPAWN, number, 9 * min(job.tool.max_result, _MOST) + 65_536, data)
 
@@ -216,7 +216,7 @@ class NurseryProcess:
             return
         job, ref = self._jobs[number]
         if kind == STARTING:
-            job.began = time.monotonic()
+            job.began = clock.now()
         elif kind == STARTED:
             self._pids[number] = extra
         elif kind == RESULT:

@@ -5,7 +5,6 @@ the actor is idle and holds none.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from allm.actors.toolwork import awaitable, conclude, failed
 from allm.actors.workshop import Workshop
 from allm.errors import ErrorInfo
 from allm.supervisors import Actor
+from allm.supervisors.clock import clock
 from allm.tools import ToolOutcome
 
 __all__ = ["Again", "Go", "ToolRun"]
@@ -86,7 +86,7 @@ class ToolRun(Actor):
         """Calls the handler on this thread. A killed actor's handler comes back here, too, to nobody."""
         job, context = self._job, self._job.fresh_context()
         value, failure = None, None
-        job.began = time.monotonic()
+        job.began = clock.now()
         try:
             value = context.run(self._work.begin)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the handler's end, not this thread's
@@ -109,7 +109,7 @@ class ToolRun(Actor):
             self._workshop.returned(job)
             inbox.put_message(Gave(value, error))
 
-        job.began = job.began or time.monotonic()
+        job.began = job.began or clock.now()
         self._workshop.launch(job, partial(AsyncRun, call=call, context=context, ended=ended))
 
     def _conclude(self, value: Any, error: BaseException | None) -> None:
@@ -117,7 +117,7 @@ class ToolRun(Actor):
             info = self._job.info("cancelled", f"{self._job.tool.name} was cancelled, or the event loop that it ran on has ended")
             self._settle(failed(self._job.call, info, self._took()))
         else:
-            began = self._job.began or time.monotonic()
+            began = self._job.began or clock.now()
             context = self._job.fresh_context()
             self._settle(context.run(conclude, self._work, began, value, error))
 
@@ -134,7 +134,7 @@ class ToolRun(Actor):
         return failed(self._job.call, found, self._took()) if isinstance(found, ErrorInfo) else found
 
     def _took(self) -> float:
-        return time.monotonic() - self._job.began if self._job.began is not None else 0.0
+        return clock.now() - self._job.began if self._job.began is not None else 0.0
 
     def _settle(self, outcome: ToolOutcome) -> None:
         self._workshop.settle(self._job, outcome)

@@ -4,7 +4,6 @@ Runs on the loop and never blocks. Whatever becomes of a handler, its job is rep
 when it is cancelled, when the actor, its process or the runtime ends.
 """
 
-import time
 from typing import Any, ClassVar, Final, NamedTuple
 
 from pykka import ActorRef
@@ -18,6 +17,7 @@ from allm.actors.toolwork import encode, failed
 from allm.actors.workshop import Workshop
 from allm.errors import ErrorInfo
 from allm.supervisors import ChildSpec, DynamicSupervisor, Exit, Refused, StopChild, log
+from allm.supervisors.clock import clock
 from allm.supervisors.slots import Slot
 from allm.supervisors.timers import TimerRef
 
@@ -134,7 +134,7 @@ class Tools(DynamicSupervisor):
         self._entries[job.id] = self._children[entry.child_id] = entry
         spec = ChildSpec(
             entry.child_id, (ToolRun, (job, self._workshop, entry.nursery)),
-            restart="temporary", shutdown="brutal_kill", dispatcher=self._workshop.pool,
+            restart="temporary", shutdown="brutal_kill", dispatcher=self._workshop.pool, context=job.contextvars,
         )  # fmt: skip
         slot = self.add(spec)
         if isinstance(slot, Slot) and slot.ref is not None:
@@ -157,10 +157,10 @@ class Tools(DynamicSupervisor):
         if job.settled or job.timeout is None:
             return
         if job.began is None:  # it waits for a thread or a process, whose holders have their own time; or for its own to start
-            if job.asked is None or time.monotonic() < job.asked + _START:
+            if job.asked is None or clock.now() < job.asked + _START:
                 self._set_clock(entry, max(job.timeout, _LOOK))
                 return
-        elif (left := job.began + job.timeout - time.monotonic()) > 0:
+        elif (left := job.began + job.timeout - clock.now()) > 0:
             self._set_clock(entry, left)
             return
         self._give_up(entry, job.info("timeout", f"{job.tool.name} did not end within {job.timeout:g} seconds"))
@@ -185,7 +185,7 @@ class Tools(DynamicSupervisor):
             self._stop_child(StopChild(entry.child_id))
 
     def _fail(self, job: ToolJob, error: ErrorInfo) -> bool:
-        duration = time.monotonic() - job.began if job.began is not None else 0.0
+        duration = clock.now() - job.began if job.began is not None else 0.0
         if not self._workshop.settle(job, failed(job.call, error, duration)):
             return False
         job.cancelled.set()

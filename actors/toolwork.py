@@ -5,7 +5,6 @@ The processes of tools load this module too, so that it imports the core only.
 
 import inspect
 import os
-import time
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -20,6 +19,7 @@ from allm.images import Image
 from allm.messages import ToolCallPart
 from allm.plain import Json
 from allm.results import plain
+from allm.supervisors.clock import clock
 from allm.tools import AskUser, Halt, Illustrated, Tool, ToolContext, ToolOutcome, bind
 from allm.turn_tools import AWAITING, error_content
 
@@ -146,7 +146,7 @@ def _end_of_child(pid: int, error: BaseException | None = None) -> None:
 def conclude(work: Work, began: float, value: Any = None, error: BaseException | None = None) -> ToolOutcome:
     """The outcome of a handler that gave `value` or raised `error`. Raises nothing, whatever these objects do when they are looked at.
     `began` is by the monotonic clock."""
-    duration = time.monotonic() - began
+    duration = clock.now() - began
     if error is None:
         try:
             return _given(work, value, duration)

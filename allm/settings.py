@@ -20,7 +20,8 @@ class Timeouts(Value, frozen=True, kw_only=True):
     """Seconds, or None for no limit.
 
     `connect`: until the connection stands. `first_event`: from the request to the first content or progress. `idle`: between
-    events that show progress (pings, comments and empty chunks do not). `total`: one attempt. `tool`: one handler.
+    events that show progress (pings, comments and empty chunks do not). `total`: one attempt. `tool`: one handler. `callback`: one call
+    of any other function of yours (`on_event`, `halt_when`, `on_tool_error`, `instructions`, `history`, a key resolver).
     """
 
     connect: float | None = 10
@@ -28,6 +29,7 @@ class Timeouts(Value, frozen=True, kw_only=True):
     idle: float | None = 60
     total: float | None = 600
     tool: float | None = 30
+    callback: float | None = 30
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 import allm
 from allm.actors.tools import CancelTool
 from allm.errors import ErrorInfo, ToolError
-from allm.supervisors import Crash, Fenced
+from allm.supervisors import Crash, Fenced, log
 from allm.tools import ToolContext, ask_user, halt
 from tests.runtime.support import WAIT, eventually
 from tests.runtime.tooling import Bench, Pending, pulse
@@ -431,6 +431,7 @@ def test_a_handler_that_blocks_is_reported_at_its_timeout_and_abandoned(bench: B
             assert pending.error() == "timeout"
             assert 0.1 <= time.monotonic() - begun < SOON
             eventually(lambda: bench.stats["abandoned"] == 1, "it counts as abandoned")
+            assert log.flush(WAIT)
     finally:
         structlog.reset_defaults()
     assert {"event": "tool_abandoned", "tool": "slow_tool", "job": pending.id, "log_level": "warning"} in logs
