@@ -1,14 +1,15 @@
 """The turn actor: drives the turn machine. It carries out what the machine wants done and tells it what came of it.
 
 Runs on the loop. Model calls go the way of every call; their events pass straight to who watches the turn, only their ends come here.
-Functions of the user (instructions, history, `halt_when`, `on_tool_error`) run on the pool, tools where `tools.py` runs them.
+Functions of the user (instructions, history, `halt_when`, `on_tool_error`) and the checks of answers and arguments run on the pool
+(small checks without code of the user's at once), tools where `tools.py` runs them.
 """
 
 import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from pykka import ActorRef
 
@@ -28,15 +29,20 @@ from allm.messages import ToolCallPart
 from allm.responses import Response, StepResult
 from allm.supervisors import Actor, Exit
 from allm.supervisors.here import waiting
+from allm.supervisors.timers import TimerRef
 from allm.tools import ToolContext, ToolOutcome
 from allm.turn import step
+from allm.turn_checks import check_answer, check_arguments, checked_at_once
 from allm.turn_data import (
+    ArgumentsChecked,
     Begin,
     CallModel,
     Cancel,
     CancelModel,
     CancelTools,
     Check,
+    CheckAnswer,
+    CheckArguments,
     Checked,
     Commit,
     Done,
@@ -54,6 +60,9 @@ from allm.turn_data import (
 
 __all__ = ["TurnActor"]
 
+_CHECK: Final = 30.0
+"""Seconds that the check of an answer, or of arguments, may take."""
+
 
 class Planned(NamedTuple):
     """The model call of this number is ready to be made, or could not be."""
@@ -61,6 +70,20 @@ class Planned(NamedTuple):
     number: int
     plan: Plan | None
     error: ErrorInfo | None
+
+
+class Looked(NamedTuple):
+    """A check of what the model said in its call of this number came to this."""
+
+    number: int
+    input: Input
+
+
+class CheckDue(NamedTuple):
+    """The time of that check is over."""
+
+    number: int
+    late: Input
 
 
 class TurnActor(Actor):
@@ -73,6 +96,7 @@ class TurnActor(Actor):
         self._state = turn.plan.state
         self._told: list[Event] = []
         self._jobs: dict[str, str] = {}
+        self._clock: TimerRef | None = None
 
     def on_start(self) -> None:
         self._turn.actor = self.actor_ref
@@ -82,6 +106,10 @@ class TurnActor(Actor):
     def on_receive(self, message: Any) -> None:
         if isinstance(message, Planned):
             self._submit(message)
+        elif isinstance(message, Looked):
+            self._looked(message.number, message.input)
+        elif isinstance(message, CheckDue):
+            self._looked(message.number, message.late)
         elif isinstance(message, Input):
             if isinstance(message, ToolFinished):
                 self._jobs.pop(message.outcome.id, None)
@@ -91,6 +119,8 @@ class TurnActor(Actor):
 
     def on_exit(self, reason: Exit) -> None:
         self._cancel_tools(tuple(self._jobs))
+        if self._clock is not None:
+            self._clock.cancel()
 
     def _feed(self, input: Input) -> None:
         self._state, effects = step(self._state, input)
@@ -115,6 +145,8 @@ class TurnActor(Actor):
                 self._call_model(effect)
             case CancelModel():
                 self._cancel_model()
+            case CheckAnswer() | CheckArguments():
+                self._check(effect)
             case RunTool(call):
                 self._run_tool(call)
             case CancelTools(ids):
@@ -160,6 +192,26 @@ class TurnActor(Actor):
         if call is not None and not call.pipe.done:
             self._turn.runtime.withdraw(call)
 
+    # checks of what it said
+
+    def _check(self, effect: CheckAnswer | CheckArguments) -> None:
+        found = checked_at_once(effect)
+        if found is not None:
+            self._looked(self._state.calls, found)
+            return
+        number = self._state.calls
+        late, failed = _late(effect), partial(_not_looked, effect, number)
+        self._ask(partial(_look, effect, number), failed)
+        self._clock = self._directory.timers.send_after(_CHECK, self.actor_ref, CheckDue(number, late))
+
+    def _looked(self, number: int, input: Input) -> None:
+        """The first word on a check counts; one that comes when nobody waits for it any more is void."""
+        if self._state.phase in ("answer", "arguments") and number == self._state.calls:
+            clock, self._clock = self._clock, None
+            if clock is not None:
+                clock.cancel()
+            self._feed(input)
+
     # tools
 
     def _run_tool(self, call: ToolCallPart) -> None:
@@ -188,6 +240,7 @@ class TurnActor(Actor):
                     loop=plan.loop,
                     contextvars=plan.contextvars,
                     report=partial(_tool_ended, ref),
+                    checked=call.name in plan.checked,
                 )
             ),
         )
@@ -216,6 +269,25 @@ def _attempt(plan: TurnPlan, function: Callable[[], Any], failed: Callable[[Base
 def _answered(ref: ActorRef[Any], reply: Any) -> None:
     ok, value = reply.get() if reply.error is None else (False, str(reply.error))
     put(ref, value if ok else Failed(ErrorInfo("engine", "callback_failed", str(value))))
+
+
+def _look(effect: CheckAnswer | CheckArguments, number: int) -> Looked:
+    return Looked(number, check_answer(effect) if isinstance(effect, CheckAnswer) else check_arguments(effect))
+
+
+def _not_looked(effect: CheckAnswer | CheckArguments, number: int, error: BaseException) -> Looked:
+    return Looked(number, _unchecked(effect, f"failed: {type(error).__name__}: {error}"))
+
+
+def _late(effect: CheckAnswer | CheckArguments) -> Input:
+    return _unchecked(effect, f"did not end within {_CHECK:g} seconds")
+
+
+def _unchecked(effect: CheckAnswer | CheckArguments, what: str) -> Input:
+    """A check that said nothing: the model is told of arguments, the caller of an answer, as that is checked by code of his."""
+    if isinstance(effect, CheckArguments):
+        return ArgumentsChecked((f"their check {what}",) * len(effect.calls))
+    return Failed(ErrorInfo("engine", "callback_failed", f"the check of the answer against {effect.format.name!r} {what}"))
 
 
 def _planned(plan: TurnPlan, effect: CallModel) -> Planned:

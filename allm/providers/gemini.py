@@ -255,19 +255,24 @@ class GeminiDecoder(SseWireDecoder):
     def _whole_call(self, key: int | None, args: msgspec.Raw, signature: str | None) -> None:
         text = bytes(args).decode("utf-8", "replace") if args and bytes(args) != b"null" else None
         if key is None:
-            self.build.text(text or "{}")  # its signature is one of a call, and would be refused on a text
+            self._answered(text or "{}")  # its signature is one of a call, and would be refused on a text
             return
         self.build.call(key, None, None, text)
         if signature:
             self.build.sign_call(key, signature)
         self.build.end_call(key)
 
+    def _answered(self, text: str) -> None:
+        self.build.answer()
+        self.build.text(text)
+        self.build.close_block()
+
     def _end_call(self) -> None:
         call, self._open = self._open, None
         if call is None:
             return
         if call.key is None:
-            self.build.text(call.arguments.text())
+            self._answered(call.arguments.text())
         else:
             self.build.call(call.key, None, None, call.arguments.text())
             self.build.end_call(call.key)
