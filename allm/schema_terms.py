@@ -70,7 +70,7 @@ def terms_of(schema: Any) -> Terms:
             total, branches = total.plus(again), max(branches, again.branches)
     except RecursionError:
         raise TooMuch from None
-    whole = {**cleaned, "$defs": definitions} if definitions and isinstance(cleaned, dict) else cleaned
+    whole: Any = {**cast("dict[str, Any]", cleaned), "$defs": definitions} if definitions and isinstance(cleaned, dict) else cleaned
     return Terms(whole, total.weight, total.patterns, branches, cleaner.alternatives)
 
 
@@ -137,7 +137,7 @@ class _Cleaner:
 
     def many(self, given: Any, depth: int) -> Any:
         """A list of schemas."""
-        return [self.schema(item, depth) for item in given] if isinstance(given, list | tuple) and given else None
+        return [self.schema(item, depth) for item in cast("list[Any]", given)] if isinstance(given, list | tuple) and given else None
 
     def named(self, given: Any, depth: int) -> Any:
         """Schemas by names."""

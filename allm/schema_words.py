@@ -48,7 +48,7 @@ def _said(error: Any, value: Any, schema: Any) -> list[tuple[list[Any], str]]:
             return [([*path, kind.property], "it is required, but missing")]
         case "additionalProperties":
             there = _at(schema, list(error.schema_path)[:-1]) if error.schema_path else None
-            names = cast("dict[str, Any]", there).get("properties", {}) if isinstance(there, dict) else {}
+            names: dict[str, Any] = cast("dict[str, Any]", there).get("properties", {}) if isinstance(there, dict) else {}
             listed = f"there are: {', '.join(names)}" if names else "there are none"
             return [([*path, field], f"there is no such field ({_shorten(listed, _LISTED)})") for field in kind.unexpected]
         case "propertyNames":
@@ -81,7 +81,7 @@ def _simple(name: str, kind: Any, found: Any, error: Any, schema: Any) -> str:
         case "contains":
             return "an item is missing that has to be there"
         case _ if name in _BOUNDS:
-            size = len(found) if isinstance(found, list | dict | str) else None
+            size = len(cast("list[Any]", found)) if isinstance(found, list | dict | str) else None
             limit = kind.multiple_of if name == "multipleOf" else kind.limit
             return f"expected {_BOUNDS[name].format(_shown(limit))}, got {got if size is None else size}"
         case _:
@@ -112,7 +112,7 @@ def _alternatives(error: Any, path: list[Any], found: Any, value: Any, schema: A
 
 def _twice(found: Any) -> str:
     seen: set[bytes] = set()
-    for item in found if isinstance(found, list) else ():
+    for item in cast("list[Any]", found) if isinstance(found, list) else ():
         data = msgspec.json.encode(item, order="sorted")
         if data in seen:
             return f"{_shown(item)} is there twice"

@@ -111,7 +111,7 @@ def _call(state: TurnState, rule: str, effects: list[Effect]) -> TurnState:
         request = replace(request, response_format=None)
     number = state.calls + 1
     effects.append(CallModel(request, number))
-    return replace(state, rule=rule, phase="model", calls=number, pending=(), places={}, open=0)
+    return replace(state, rule=rule, phase="model", calls=number, groups=(), places={}, open=0)
 
 
 def _ended(state: TurnState, input: ModelEnded, effects: list[Effect]) -> TurnState:

@@ -1,6 +1,7 @@
 """What the turn machine is made of: its options, its state, what it is told (inputs) and what it wants done (effects). All plain data."""
 
-from typing import Literal, TypeAlias
+from itertools import chain
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -14,6 +15,7 @@ from allm.tools import ToolOutcome
 from allm.usage import Usage
 
 __all__ = [
+    "GROUP",
     "NUDGE",
     "AnswerChecked",
     "ArgumentsChecked",
@@ -47,6 +49,9 @@ __all__ = [
 
 NUDGE = "Give your final answer now, in the required format."
 """What the model is told before structured finalisation, unless the call says otherwise."""
+
+GROUP: Final = 128
+"""Calls that a state keeps together: about the root of as many as there ever are."""
 
 Phase: TypeAlias = Literal["ready", "model", "answer", "arguments", "tools", "checking", "done"]
 """Where a turn stands: what it waits for. `answer` and `arguments`: the check of what the model said."""
@@ -82,8 +87,9 @@ class TurnState(Value, frozen=True, kw_only=True):
     """A turn between two inputs. `request` is what the model is asked, with the thread as the turn found it; `added` is what the turn
     added to the thread; `steered` waits for the next step. `rule` names the transition that led here.
 
-    `pending` are the calls of the step in hand, in the model's order; `places` tells where a call stands in it, by id, and `open` how
-    many of them are not over: with thousands of parallel calls, none of them is looked for.
+    `pending` are the calls of the step in hand, in the model's order. They are kept in `groups` of GROUP, so that an outcome replaces its
+    own group and copies none of the others'; `places` tells where a call stands, by id, `open` how many are not over: with thousands of
+    parallel calls, none of them is looked for.
     """
 
     options: TurnOptions
@@ -94,7 +100,7 @@ class TurnState(Value, frozen=True, kw_only=True):
     steps: tuple[StepResult, ...] = ()
     added: tuple[Message, ...] = ()
     response: Response | None = None
-    pending: tuple[Pending, ...] = ()
+    groups: tuple[tuple[Pending, ...], ...] = ()
     places: dict[str, int] = {}
     open: int = 0
     steered: tuple[Message, ...] = ()
@@ -104,6 +110,11 @@ class TurnState(Value, frozen=True, kw_only=True):
     finalizing: str | None = None
     usage: Usage = Usage()
     result: StepResult | ChatResult | None = None
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The calls of the step in hand."""
+        return self.groups[0] if len(self.groups) == 1 else tuple(chain.from_iterable(self.groups))
 
     @property
     def thread(self) -> tuple[Message, ...]:
