@@ -10,7 +10,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from allm.hints import schema_of
-from allm.schema_terms import Terms, TooMuch, linear, terms_of
+from allm.schema_costs import linear
+from allm.schema_terms import Terms, TooMuch, terms_of
 from allm.schema_words import words
 
 __all__ = ["Checker", "checker", "known_checker", "problem", "schema_of"]

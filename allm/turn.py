@@ -16,13 +16,12 @@ from allm.errors import ErrorInfo
 from allm.events import (
     ChatCompleted,
     ErrorOccurred,
-    StepCompleted,
     ToolExecutionCompleted,
     ToolExecutionStarted,
     ToolResultEncoded,
 )  # fmt: skip
-from allm.messages import Message, Thread, user
-from allm.responses import ChatResult, Response, StepResult, ToolResult, answer_text
+from allm.messages import user
+from allm.responses import ChatResult, Response, StepResult, answer_text
 from allm.tools import ToolOutcome
 from allm.turn_data import (
     AnswerChecked,
@@ -51,6 +50,7 @@ from allm.turn_data import (
     ToolFinished,
     TurnState,
 )  # fmt: skip
+from allm.turn_results import result_of, stepped
 from allm.turn_table import ROWS, Row
 from allm.turn_tools import (
     changed,
@@ -161,7 +161,7 @@ def _answer_checked(state: TurnState, input: AnswerChecked, effects: list[Effect
 
 def _final(state: TurnState, response: Response, effects: list[Effect]) -> TurnState:
     """The answer is taken: the end, unless the caller had more to say."""
-    state = _stepped(state, response, (response.message,), effects)
+    state = stepped(state, response, (response.message,), effects)
     if state.options.single:
         return _finished(state, "stepped", effects)
     if state.finalizing is not None:
@@ -199,7 +199,7 @@ def _broken(state: TurnState, partial: Response | None, error: ErrorInfo, effect
     if state.options.single and partial is not None:
         result: StepResult | ChatResult = StepResult(partial)
     else:
-        result = _result(state, "error", error=error, final=partial)
+        result = result_of(state, "error", error=error, final=partial)
     told = ChatCompleted(result) if state.steps and isinstance(result, ChatResult) else ErrorOccurred(error, result)
     effects += [Emit(told), Done(result)]
     return replace(state, rule="broken", phase="done", result=result)
@@ -225,7 +225,7 @@ def _unrun(state: TurnState, response: Response, why: str, effects: list[Effect]
         if (outcome := one.outcome) is not None:
             effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, None, outcome.error)))
             effects.append(Emit(ToolResultEncoded(outcome.id, outcome.content)))
-    state = _stepped(state, response, (response.message, *tool_messages(state, None)), effects, last=True)
+    state = stepped(state, response, (response.message, *tool_messages(state, None)), effects, last=True)
     return _finished(state, "stepped" if state.options.single else "unrun", effects, reason="completed")
 
 
@@ -273,7 +273,7 @@ def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -
         return replace(state, rule=rule or state.rule, phase="tools")
     response = _said(state)
     asked = next((one.outcome for one in state.pending if one.outcome is not None and one.outcome.ask is not None), None)
-    state = _stepped(state, response, (response.message, *tool_messages(state, asked)), effects)
+    state = stepped(state, response, (response.message, *tool_messages(state, asked)), effects)
     reason, rule, error = halt_of(state, asked)
     if reason is not None:
         return _finished(state, rule, effects, reason=reason, asked=asked, error=error)
@@ -283,23 +283,6 @@ def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -
         effects.append(Check(state.steps[-1]))
         return replace(state, rule="check", phase="checking")
     return _onward(state, effects)
-
-
-def _stepped(
-    state: TurnState, response: Response, messages: tuple[Message, ...], effects: list[Effect], *, last: bool = False
-) -> TurnState:  # fmt: skip
-    """One step more; `last` if the loop ends with it, whatever became of its calls."""
-    results = tuple(
-        ToolResult(one.outcome.id, one.outcome.name, one.outcome.result, one.outcome.error, one.outcome.content)
-        for one in state.pending if one.outcome is not None
-    )  # fmt: skip
-    manual = tuple(one.call for one in state.pending if one.state == "manual")
-    metadata: dict[str, Any] = {"reasks": len(state.reask) // 2} if state.reask else {}
-    done = last or not state.pending or bool(manual) or any(one.halts for one in state.pending)
-    done = done or any(one.outcome is not None and (one.outcome.ask or one.outcome.halt) for one in state.pending)
-    made = StepResult(response, messages, results, bool(done), metadata)
-    effects.append(Emit(StepCompleted(made, manual)))
-    return replace(state, steps=(*state.steps, made), added=(*state.added, *messages), reask=())
 
 
 # going on, and ending
@@ -331,29 +314,10 @@ def _finished(
     if state.options.single:
         result: StepResult | ChatResult = state.steps[-1]
     else:
-        result = _result(state, reason or ("completed" if rule == "finalized" else rule), asked=asked, error=error)
+        result = result_of(state, reason or ("completed" if rule == "finalized" else rule), asked=asked, error=error)
         effects.append(Emit(ChatCompleted(result)))
     effects.append(Done(result))
     return replace(state, rule=rule, phase="done", result=result)
-
-
-def _result(
-    state: TurnState, reason: str, *, asked: ToolOutcome | None = None, error: ErrorInfo | None = None, final: Response | None = None
-) -> ChatResult:
-    metadata: dict[str, Any] = {"reasks": state.reasks} if state.reasks else {}
-    if state.finalizing is not None:
-        metadata["structured_finalize"] = state.finalizing
-    return ChatResult(
-        Thread(state.thread),
-        state.steps,
-        final or (state.steps[-1].response if state.steps else None),
-        reason,
-        state.usage,
-        asked.ask.question if asked is not None and asked.ask is not None else None,
-        asked.id if asked is not None else None,
-        error,
-        metadata,
-    )
 
 
 def _cancel_model(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
@@ -369,7 +333,7 @@ def _cancel_tools(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnSta
     state = with_pending(state, tuple(_given_up(one, effects) for one in state.pending))
     response = _said(state)
     messages = (response.message, *tool_messages(state, None))
-    return _finished(_stepped(state, response, messages, effects), "cancelled", effects)
+    return _finished(stepped(state, response, messages, effects), "cancelled", effects)
 
 
 def _given_up(one: Pending, effects: list[Effect]) -> Pending:
@@ -404,7 +368,7 @@ def _cancelled(state: TurnState, response: Response | None, effects: list[Effect
     if partial:
         message = replace(message, metadata={**message.metadata, "cancelled": True})
     kept = (message,) if message.content else ()
-    return _finished(_stepped(with_pending(state, ()), response, kept, effects), "cancelled", effects)
+    return _finished(stepped(with_pending(state, ()), response, kept, effects), "cancelled", effects)
 
 
 def _steer(state: TurnState, input: Steer, _: list[Effect]) -> TurnState:

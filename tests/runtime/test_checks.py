@@ -13,6 +13,8 @@ from allm.schemas import Checker
 from allm.tools import Tool
 from tests.runtime.support import WAIT
 
+# pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
+
 Script = list[tuple[Any, ...]]
 
 
