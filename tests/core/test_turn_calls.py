@@ -242,10 +242,10 @@ def test_twice_as_many_parallel_calls_are_twice_the_work(name: str) -> None:
 
 
 def test_thousands_of_parallel_calls_take_little_time_of_the_processor() -> None:
-    """Of tools that there are not, and of one that there is: in a process that ends after 6 seconds of work, the start included."""
+    """Of tools that there are not, and of one that there is: in a process that ends after 10 seconds of work, the start included."""
     source = """
 import resource
-resource.setrlimit(resource.RLIMIT_CPU, (6, 6))
+resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 from tests.core.test_turn_calls import *
 for name, count in (("nothing", 20_000), ("weather", 5_000)):
     calls = [ToolCallPart(f"c{n}", name, {"city": "Oslo"}, '{"city": "Oslo"}') for n in range(count)]
