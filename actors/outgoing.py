@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from allm.callables import resolve_callable
 from allm.engine import Engine
 from allm.errors import ValidationError
-from allm.history import apply, repair
+from allm.history import KeepLast, TokenBudget, apply, repair
 from allm.messages import system
 from allm.plain import Value
 from allm.requests import Request
 
-__all__ = ["TurnContext", "outgoing"]
+__all__ = ["TurnContext", "asks_functions", "outgoing"]
 
 
 class TurnContext(Value, frozen=True, kw_only=True):
@@ -34,6 +34,13 @@ def outgoing(engine: Engine, request: Request, request_id: str, context: Mapping
     if engine.instructions is not None:
         messages = (system(_instructions(engine, request, request_id, context)), *messages)
     return request if messages is request.messages else replace(request, messages=messages)
+
+
+def asks_functions(engine: Engine) -> bool:
+    """Whether making the request anew calls functions of the user."""
+    own = engine.history is not None and not isinstance(engine.history, KeepLast | TokenBudget)
+    written = engine.instructions is None or isinstance(engine.instructions, str)
+    return own or not written
 
 
 def _instructions(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any]) -> str:

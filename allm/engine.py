@@ -18,7 +18,7 @@ from allm.requests import ToolSpec
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
 from allm.structured import as_format
-from allm.tools import Tool, as_tool
+from allm.tools import Tool, as_tool, source_of
 from allm.trust import is_untrusted, named_code, reading
 
 __all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
@@ -47,8 +47,22 @@ def split_model(text: str) -> tuple[str, str]:
 
 
 def merge_tools(first: Sequence[Any], second: Sequence[Any]) -> tuple[Tool | ToolSpec, ...]:
-    """Both, in order, functions made tools; one of `second` replaces its namesake of `first`."""
-    return tuple({tool.name: tool for tool in map(as_tool, (*first, *second))}.values())
+    """Both, in order, functions made tools; one of `second` replaces its namesake of `first`.
+
+    Raises ValidationError where a tool that a server offers has the name of one that is not that server's: whoever runs the server would
+    take the place of a tool that the user trusts.
+    """
+    found: dict[str, Tool | ToolSpec] = {}
+    for tool in map(as_tool, (*first, *second)):
+        source = source_of(tool)
+        if source is not None and tool.name in found and source_of(found[tool.name]) != source:
+            raise ValidationError.at(
+                f"tools.{tool.name}",
+                f"{source.told} offers a tool of this name, and there is another one already: "
+                "give the server a prefix, as in allm.mcp.Server.stdio(..., prefix='x_'), or leave its tool out",
+            )
+        found[tool.name] = tool
+    return tuple(found.values())
 
 
 class _Named(Guarded):

@@ -21,7 +21,9 @@ _BRANDS: Final = {
     b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"heim": "image/heic",
     b"heis": "image/heic", b"mif1": "image/heic", b"msf1": "image/heic",
 }  # fmt: skip
-_SVG: Final = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,1000}?-->\s*)?(?:<!DOCTYPE svg[^>]{0,300}>\s*)?<svg[\s>]", re.S)
+_SVG: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,1000}?-->\s*)?(?:<!DOCTYPE svg[^>]{0,300}>\s*)?<svg[\s>/]", re.S | re.I
+)
 _WEAK: Final = frozenset({"image/bmp", "image/svg+xml"})
 """Texts may begin like these: what is told to be no image is believed."""
 _SAME: Final = frozenset({"image/heic", "image/heif", "image/avif"})

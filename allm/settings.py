@@ -10,6 +10,7 @@ from msgspec.structs import fields, replace
 from allm.errors import EngineError, ValidationError
 from allm.masking import MASK, Guarded, has_credentials, is_credential, masked_address, shown_fields
 from allm.plain import Value
+from allm.proxies import proxy_problem
 from allm.trust import named_code, refuse_unless_trusted
 
 __all__ = ["Http", "Timeouts"]
@@ -19,7 +20,8 @@ class Timeouts(Value, frozen=True, kw_only=True):
     """Seconds, or None for no limit.
 
     `connect`: until the connection stands. `first_event`: from the request to the first content or progress. `idle`: between
-    events that show progress (pings, comments and empty chunks do not). `total`: one attempt. `tool`: one handler.
+    events that show progress (pings, comments and empty chunks do not). `total`: one attempt. `tool`: one handler. `callback`: one call
+    of any other function of yours (`on_event`, `halt_when`, `on_tool_error`, `instructions`, `history`, a key resolver).
     """
 
     connect: float | None = 10
@@ -27,6 +29,7 @@ class Timeouts(Value, frozen=True, kw_only=True):
     idle: float | None = 60
     total: float | None = 600
     tool: float | None = 30
+    callback: float | None = 30
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -44,8 +47,9 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
     """How HTTP is done. `transport`: `auto`, `aiohttp`, `httpx`, or `"module:factory"` of an httpx transport.
 
     `auto` is httpx over aiohttp, or stock httpx where a proxy or a client certificate is asked for. `verify` is True, False or the
-    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key). The values of `headers`, and user and password
-    of a proxy, are not shown; with such credentials it is not written as JSON.
+    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key). `proxy` is an `http`, `https`, `socks5` or
+    `socks5h` address (those of SOCKS need the extra `socks`); without one, those that the environment names are used. The values of
+    `headers`, and user and password of a proxy, are not shown; with such credentials it is not written as JSON.
     """
 
     proxy: str | None = None
@@ -56,6 +60,23 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
     transport: str = "auto"
 
     def __post_init__(self) -> None:
+        proxy: Any = self.proxy
+        if proxy is not None:
+            problem = proxy_problem(proxy) if isinstance(proxy, str) else f"expected text, got {type(proxy).__name__}"
+            if problem is not None:
+                raise ValidationError.at("http.proxy", problem)
+        self._check_headers()
+        most: Any = self.max_connections
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
+        if self.transport not in _TRANSPORTS:
+            named_code(str(self.transport), "http.transport")
+        if self.proxy:
+            refuse_unless_trusted("http.proxy", "a proxy sees every request")
+        if not self.verify:
+            refuse_unless_trusted("http.verify", "certificates would not be checked")
+
+    def _check_headers(self) -> None:
         headers: Any = self.headers
         if not hasattr(headers, "items"):
             raise ValidationError.at("http.headers", f"expected an object, got {type(headers).__name__}")
@@ -66,15 +87,6 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
                 raise ValidationError.at(f"http.headers.{name}", "line breaks are not allowed")
             if not name or not (name + value).isascii():
                 raise ValidationError.at(f"http.headers.{name}", "a name and a value of ASCII characters are expected")
-        most: Any = self.max_connections
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
-        if self.transport not in _TRANSPORTS:
-            named_code(str(self.transport), "http.transport")
-        if self.proxy:
-            refuse_unless_trusted("http.proxy", "a proxy sees every request")
-        if not self.verify:
-            refuse_unless_trusted("http.verify", "certificates would not be checked")
 
     def to_plain(self) -> dict[str, Any]:
         """The fields that are not their defaults. Raises EngineError("holds_keys") where `headers` or `proxy` hold a credential."""

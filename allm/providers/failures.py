@@ -15,6 +15,7 @@ import msgspec
 
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze
+from allm.providers.error_bodies import error_told
 from allm.providers.error_words import is_spent, is_too_long
 from allm.wire_json import MalformedJson, decode, is_array, is_object
 
@@ -112,16 +113,10 @@ def _details(data: Any) -> dict[str, Any]:
     """The object that describes the error, wherever it stands."""
     if is_array(data) and data:
         data = data[0]
-    if not is_object(data):
-        return {"message": _text(data)} if isinstance(data, str) else {}
-    error = data.get("error")
-    if is_object(error):
-        return error
-    if isinstance(error, str):
-        return {**data, "message": error}
-    if "detail" in data:
-        return {**data, "message": _text(data["detail"])}
-    return data
+    if isinstance(data, str):
+        return {"message": data}
+    told = error_told(data)
+    return told if is_object(told) else data if is_object(data) else {}
 
 
 def _reason(status: int | None, details: dict[str, Any], message: str) -> str:

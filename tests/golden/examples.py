@@ -198,4 +198,5 @@ EXAMPLES: tuple[Any, ...] = (
         halt=Halt("handed_over"),
         duration=0.25,
     ),
+    Timeouts(callback=6.0),
 )

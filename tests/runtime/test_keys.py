@@ -19,6 +19,7 @@ import structlog
 import allm
 from allm.actors.scrubbing import scrubbed
 from allm.events import TERMINAL, Event
+from allm.supervisors import log
 from allm.testing import Fault, Reply, Simulator
 from tests.runtime.conftest import Make, engines
 from tests.runtime.support import FAST, WAIT, RawServer, Respond, answers, chat_stream, eventually, http
@@ -315,6 +316,7 @@ def test_the_key_is_nowhere(way: str, level: str, sim: Simulator, make: Make, ru
         for told in (runtime.tree(), runtime.stats(), repr(runtime)):
             assert CANARY not in json.dumps(told), name
         eventually(lambda: repr(runtime.vault) == "<Vault of 0>", f"{name}: the key is forgotten")
+    assert log.flush(10)
     assert CANARY not in logs.getvalue()
 
 
