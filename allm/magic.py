@@ -15,7 +15,7 @@ _MAGIC: Final = (
     (b"GIF89a", "image/gif"),
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
-    (b"%PDF-", "application/pdf"),
+    (b"%PDF", "application/pdf"),
 )
 _BRANDS: Final = {
     b"avif": "image/avif", b"avis": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"heim": "image/heic",

@@ -102,7 +102,7 @@ _SPECIAL: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
     Importable: lambda: st.builds(Importable, st.sampled_from(["mybot.prompts:brief", "a:B.c"])),
     Http: lambda: st.builds(
         Http,
-        proxy=st.none() | texts.filter(lambda text: "@" not in text),
+        proxy=st.none() | st.sampled_from(["socks5://127.0.0.1:1", "http://127.0.0.1:3128", "https://proxy.test"]),
         verify=st.booleans() | texts,
         cert=st.none() | texts | st.tuples(texts, texts),
         headers=st.dictionaries(st.sampled_from(["a", "x-b"]), st.sampled_from(["", "e"])),
