@@ -3,6 +3,7 @@
 Touched on the loop's thread only, but for `cancel_asked` (a flag) and what the pipe allows.
 """
 
+import contextvars
 import random as randomness
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,8 @@ from allm.requests import Request
 from allm.responses import Response
 from allm.retry import Decision, GiveUp, Retry
 from allm.settings import Timeouts
+from allm.supervisors import log
+from allm.supervisors.clock import clock
 
 __all__ = ["Call", "Options", "Plan"]
 
@@ -61,8 +64,8 @@ class Plan:
     """
 
     __slots__ = (
-        "adapter", "addresses", "base_url", "engine", "http", "key", "left_out", "lends_key", "model", "on_event", "options", "outgoing",
-        "request", "tight",
+        "adapter", "addresses", "base_url", "contextvars", "engine", "http", "key", "left_out", "lends_key", "model", "on_event",
+        "options", "outgoing", "paid_once", "request", "service", "tight",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +83,8 @@ class Plan:
         self.request = request
         self.options = options
         self.on_event = on_event
+        self.contextvars = contextvars.copy_context()
+        """The caller's context: the work of the call is done in it (the exchange and its transport, `on_event`, the key resolver)."""
         self.model = request.model or engine.model
         left_out: Callable[[Engine, Request, str], tuple[str, ...]] | None = getattr(adapter, "left_out", None)
         self.left_out = () if left_out is None else left_out(engine, request, base_url)
@@ -93,6 +98,10 @@ class Plan:
         """Whether the provider found the thread too long, and less of it is sent."""
         self.http: HttpRequest | Script | None = None
         self.addresses: tuple[str, ...] = ()
+        self.service = False
+        """Whether the answer is one body with images, vectors or verdicts, which may be larger than a conversation's."""
+        self.paid_once = False
+        """Whether an answer that began well and cannot be read is not asked for again, as what it holds costs much."""
 
     def prepare(self, runtime: Any) -> Any:
         """The slot of the call."""
@@ -139,6 +148,8 @@ class Call:
         self.attempt = 0
         self.generation = 0
         self.supervised = False
+        self.handed = False
+        """Whether its submit came to its end."""
         self.ended = False
         self.resent = False
         self._resending = False
@@ -146,6 +157,7 @@ class Call:
         self.decoder: Decoder | None = None
         self.exchange: Any = None
         self._listening = listening
+        self._since = clock.now()
         self._order = OrderChecker()
         messages = plan.request.messages
         self._used_ids = frozenset(call.id for message in messages if message.role == "assistant" for call in message.tool_calls)
@@ -170,13 +182,15 @@ class Call:
                 block_prefix=options.block_prefix,
                 response_type=options.response_type,
                 left_out=self.plan.left_out,
+                base_url=self.plan.base_url,
+                tools=tuple([tool.name for tool in self.plan.request.tools]),
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
         return self.decoder
 
-    def emit(self, events: list[Event]) -> None:
-        """Hands events on, after checking their order. Raises IllegalOrder: a fault of the adapter."""
+    def emit(self, events: list[Event], size: int = 0) -> None:
+        """Hands events on, made of `size` bytes, after checking their order. Raises IllegalOrder: a fault of the adapter."""
         if self.ended:
             return
         check = self._order.check
@@ -187,7 +201,7 @@ class Call:
         if self._drops:
             events = [event for event in events if not isinstance(event, self._drops)]
         if events:
-            self.pipe.put(events)
+            self.pipe.put(events, size)
 
     def complete(self, response: Response) -> None:
         """The terminal event was handed on."""
@@ -261,7 +275,25 @@ class Call:
     def _end(self, response: Response | None, error: AllmError | None) -> None:
         """The caller gets the end once its `on_event` has seen all of it."""
         self.ended = True
+        self._log(response, error)
         if self._listening is None:
             self.pipe.finish(response, error)
         else:
             self._listening.finish(lambda: self.pipe.finish(response, error))
+
+    def _log(self, response: Response | None, error: AllmError | None) -> None:
+        """A line for the finished call, in its caller's context."""
+        failed = error.info if error is not None else response.error if response is not None else None
+        level: log.Level = "warning" if failed is not None else "info"
+        if not log.enabled(level):
+            return
+        usage = response.usage if response is not None else None
+        values = {
+            "call": self.id, "model": self.plan.model, "seconds": round(clock.now() - self._since, 3), "attempts": self.attempt,
+            "input_tokens": usage.input_tokens if usage is not None else None,
+            "output_tokens": usage.output_tokens if usage is not None else None,
+            "finish_reason": response.finish_reason if response is not None else None,
+        }  # fmt: skip
+        if failed is not None:
+            values["reason"] = failed.reason
+        log.write(level, "call_finished", values, self.plan.contextvars)

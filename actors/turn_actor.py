@@ -9,14 +9,15 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from pykka import ActorRef
 
 from allm.actors.call import Plan
+from allm.actors.crews import Crew, Errand, cutting
 from allm.actors.directory import Directory
 from allm.actors.engine import put
-from allm.actors.listener import Errand
+from allm.actors.outgoing import asks_functions
 from allm.actors.pipe import Pipe
 from allm.actors.tools import CancelTool, ToolJob, encode
 from allm.actors.tools import RunTool as StartTool
@@ -27,9 +28,8 @@ from allm.events import Event
 from allm.freezing import freeze
 from allm.messages import ToolCallPart
 from allm.responses import Response, StepResult
-from allm.supervisors import Actor, Exit
+from allm.supervisors import Actor, Exit, log
 from allm.supervisors.here import waiting
-from allm.supervisors.timers import TimerRef
 from allm.tools import ToolContext, ToolOutcome
 from allm.turn import step
 from allm.turn_checks import check_answer, check_arguments, checked_at_once
@@ -60,9 +60,6 @@ from allm.turn_data import (
 
 __all__ = ["TurnActor"]
 
-_CHECK: Final = 30.0
-"""Seconds that the check of an answer, or of arguments, may take."""
-
 
 class Planned(NamedTuple):
     """The model call of this number is ready to be made, or could not be."""
@@ -79,13 +76,6 @@ class Looked(NamedTuple):
     input: Input
 
 
-class CheckDue(NamedTuple):
-    """The time of that check is over."""
-
-    number: int
-    late: Input
-
-
 class TurnActor(Actor):
     """Runs one turn."""
 
@@ -96,7 +86,7 @@ class TurnActor(Actor):
         self._state = turn.plan.state
         self._told: list[Event] = []
         self._jobs: dict[str, str] = {}
-        self._clock: TimerRef | None = None
+        self._errand: Errand | None = None
 
     def on_start(self) -> None:
         self._turn.actor = self.actor_ref
@@ -108,8 +98,6 @@ class TurnActor(Actor):
             self._submit(message)
         elif isinstance(message, Looked):
             self._looked(message.number, message.input)
-        elif isinstance(message, CheckDue):
-            self._looked(message.number, message.late)
         elif isinstance(message, Input):
             if isinstance(message, ToolFinished):
                 self._jobs.pop(message.outcome.id, None)
@@ -119,8 +107,8 @@ class TurnActor(Actor):
 
     def on_exit(self, reason: Exit) -> None:
         self._cancel_tools(tuple(self._jobs))
-        if self._clock is not None:
-            self._clock.cancel()
+        if self._errand is not None:
+            self._errand.abandon()
 
     def _feed(self, input: Input) -> None:
         self._state, effects = step(self._state, input)
@@ -152,9 +140,9 @@ class TurnActor(Actor):
             case CancelTools(ids):
                 self._cancel_tools(ids)
             case Judge():
-                self._ask(partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
+                self._ask("on_tool_error", partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
             case Check(made):
-                self._ask(partial(_check, self._turn.plan, made), _not_checked)
+                self._ask("halt_when", partial(_check, self._turn.plan, made), _not_checked)
             case Done(result):
                 self._turn.finish(result, None)
             case Fail(error):
@@ -169,7 +157,11 @@ class TurnActor(Actor):
         if first is not None:
             self._submit(Planned(effect.number, first, None))
         else:
-            self._ask(partial(_planned, self._turn.plan, effect), partial(_not_planned, effect.number))
+            crews, plan = self._turn.runtime.crews, self._turn.plan
+            # Our own work waits behind no function of anybody's.
+            crew, limited = (crews.functions, True) if asks_functions(plan.engine) else (crews.plans, False)
+            asked = "instructions or history", partial(_planned, plan, effect), partial(_not_planned, effect.number)
+            self._ask(*asked, crew=crew, limited=limited)
 
     def _submit(self, planned: Planned) -> None:
         if self._state.phase != "model" or planned.number != self._state.calls:
@@ -200,16 +192,11 @@ class TurnActor(Actor):
             self._looked(self._state.calls, found)
             return
         number = self._state.calls
-        late, failed = _late(effect), partial(_not_looked, effect, number)
-        self._ask(partial(_look, effect, number), failed)
-        self._clock = self._directory.timers.send_after(_CHECK, self.actor_ref, CheckDue(number, late))
+        self._ask("the check of what the model said", partial(_look, effect, number), partial(_not_looked, effect, number))
 
     def _looked(self, number: int, input: Input) -> None:
-        """The first word on a check counts; one that comes when nobody waits for it any more is void."""
+        """A check's word; one that comes when nobody waits for it any more is void."""
         if self._state.phase in ("answer", "arguments") and number == self._state.calls:
-            clock, self._clock = self._clock, None
-            if clock is not None:
-                clock.cancel()
             self._feed(input)
 
     # tools
@@ -252,22 +239,37 @@ class TurnActor(Actor):
 
     # functions of the user
 
-    def _ask(self, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> None:
-        """Runs `function` on the pool; what it gives (or `failed` makes of its error) comes as a message."""
-        errand = Errand.start_on(self._turn.runtime.pool)
-        reply: Any = errand.ask((_attempt, (self._turn.plan, function, failed)), block=False)
-        reply.add_done_callback(partial(_answered, self.actor_ref))
+    def _ask(
+        self,
+        name: str,
+        function: Callable[[], Any],
+        failed: Callable[[BaseException], Any],
+        crew: Crew | None = None,
+        limited: bool = True,
+    ) -> None:
+        """Runs `function` off the loop; what it gives (or `failed` makes of its error) comes as a message. One that does not come back
+        within `Timeouts.callback` has failed."""
+        plan = self._turn.plan
+        limit = plan.options.timeouts.callback if limited else None
+        chosen = crew or self._turn.runtime.crews.functions
+        errand = self._errand = chosen.start(name, partial(_attempt, name, function, failed), limit, plan.contextvars)
+        errand.reply.add_done_callback(partial(_answered, self.actor_ref, errand, failed))
 
 
-def _attempt(plan: TurnPlan, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> Any:
+def _attempt(name: str, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> Any:
     try:
-        return plan.contextvars.copy().run(function)
+        return function()
     except BaseException as error:
+        if not isinstance(error, AllmError):
+            log.failure("function_failed", error, function=name)
         return failed(error)
 
 
-def _answered(ref: ActorRef[Any], reply: Any) -> None:
-    ok, value = reply.get() if reply.error is None else (False, str(reply.error))
+def _answered(ref: ActorRef[Any], errand: Errand, failed: Callable[[BaseException], Any], reply: Any) -> None:
+    if reply.error is None:
+        ok, value = reply.get()
+    else:
+        ok, value = errand.late, failed(errand.too_late()) if errand.late else str(reply.error)
     put(ref, value if ok else Failed(ErrorInfo("engine", "callback_failed", str(value))))
 
 
@@ -277,10 +279,6 @@ def _look(effect: CheckAnswer | CheckArguments, number: int) -> Looked:
 
 def _not_looked(effect: CheckAnswer | CheckArguments, number: int, error: BaseException) -> Looked:
     return Looked(number, _unchecked(effect, f"failed: {type(error).__name__}: {error}"))
-
-
-def _late(effect: CheckAnswer | CheckArguments) -> Input:
-    return _unchecked(effect, f"did not end within {_CHECK:g} seconds")
 
 
 def _unchecked(effect: CheckAnswer | CheckArguments, what: str) -> Input:
@@ -330,7 +328,7 @@ def _awaited(plan: TurnPlan, value: Any) -> Any:
     if plan.loop is None or not plan.loop.is_running():
         return asyncio.run(wait())
     future = asyncio.run_coroutine_threadsafe(wait(), plan.loop)
-    with waiting(None, "waiting for a function of the caller"):
+    with waiting(None, "waiting for a function of the caller"), cutting(future.cancel):
         return future.result()
 
 

@@ -33,13 +33,15 @@ class Turn:
         self.state = plan.state
         """Where the machine stands: what is left of the turn if its actor goes."""
         self.ended = False
+        self.handed = False
+        """Whether its submit came to its end."""
         self.cancel_asked = False
         self._listening = listening
         options = plan.options
         self._drops = tuple(kind for kind, wanted in ((TextDelta, options.text_deltas), (ToolCallDelta, options.tool_deltas)) if not wanted)
 
-    def emit(self, events: list[Event]) -> None:
-        """Hands events on to who watches. On the loop."""
+    def emit(self, events: list[Event], size: int = 0) -> None:
+        """Hands events on, made of `size` bytes, to who watches. On the loop."""
         if self.ended or not events:
             return
         if self._listening is not None:
@@ -47,7 +49,7 @@ class Turn:
         if self._drops:
             events = [event for event in events if not isinstance(event, self._drops)]
         if events:
-            self.pipe.put(events)
+            self.pipe.put(events, size)
 
     def finish(self, result: StepResult | ChatResult | None, error: AllmError | None) -> None:
         """The end. The caller gets it once its `on_event` has seen all of it."""
@@ -98,13 +100,13 @@ class StepPipe:
         """Whether the reader must pause."""
         return self._turn.pipe.full
 
-    def put(self, events: list[Event]) -> None:
+    def put(self, events: list[Event], size: int = 0) -> None:
         """A batch; whether an error ends the turn is the machine's to say."""
         if type(events[-1]) is ErrorOccurred:
             events = events[:-1]
-        self._turn.emit(events)
+        self._turn.emit(events, size)
 
-    def when_resumed(self, resume: Callable[[], None]) -> None:
+    def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` once there is room again."""
         self._turn.pipe.when_resumed(resume)
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from allm.errors import ErrorInfo
 from allm.events import AskUserRequested, ToolExecutionCompleted, ToolHalt, ToolResultEncoded
-from allm.messages import Message, ToolCallPart
+from allm.messages import ImagePart, Message, TextPart, ToolCallPart
 from allm.requests import ToolSpec
 from allm.responses import Response
 from allm.tools import ToolOutcome
@@ -207,7 +207,9 @@ def tool_messages(state: TurnState, asked: ToolOutcome | None) -> list[Message]:
         if (outcome := one.outcome) is not None and state.places[one.call.id] == place:
             content = outcome.content if outcome.ask is None else AWAITING if outcome is asked else NOT_ASKED
             metadata: dict[str, Any] = {"is_error": True} if outcome.error is not None else {}
-            messages.append(Message("tool", content, tool_call_id=outcome.id, metadata=metadata))
+            pictures = tuple(map(ImagePart, outcome.images))
+            texts = (TextPart(content),) if content else ()
+            messages.append(Message("tool", (*texts, *pictures) if pictures else content, tool_call_id=outcome.id, metadata=metadata))
     if asked is not None and asked.ask is not None:
         messages.append(Message("assistant", asked.ask.question, metadata={"ask_user": True, "tool_call_id": asked.id}))
     return messages

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import pytest
 
 import allm
-from allm.actors import turn_actor
 from allm.schemas import Checker
 from allm.tools import Tool
 from tests.runtime.support import WAIT
@@ -16,6 +15,7 @@ from tests.runtime.support import WAIT
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
 
 Script = list[tuple[Any, ...]]
+SHORT = allm.Timeouts(callback=0.05)
 
 
 def says(text: str) -> Script:
@@ -82,13 +82,12 @@ def test_while_an_answer_is_checked_other_calls_go_on(runtime: allm.Runtime) -> 
     assert found[0].parsed.n == 7
 
 
-def test_a_check_that_does_not_end_is_given_up_and_the_answer_is_kept(runtime: allm.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn_actor, "_CHECK", 0.05)
+def test_a_check_that_does_not_end_is_given_up_and_the_answer_is_kept(runtime: allm.Runtime) -> None:
     try:
-        result = allm.chat(engine(says('{"n": 7}')), "A number.", response_format=Number, runtime=runtime)
+        result = allm.chat(engine(says('{"n": 7}')), "A number.", response_format=Number, runtime=runtime, timeouts=SHORT)
         assert result.halted_reason == "error"
         assert result.error is not None
-        assert (result.error.reason, "did not end within" in result.error.message) == ("callback_failed", True)
+        assert (result.error.reason, "did not come back within" in result.error.message) == ("callback_failed", True)
         assert result.text == '{"n": 7}'
     finally:
         Number.go_on.set()
@@ -136,14 +135,13 @@ def test_arguments_whose_check_does_not_end_are_told_to_the_model(runtime: allm.
         go_on.wait(WAIT)
         return None
 
-    monkeypatch.setattr(turn_actor, "_CHECK", 0.05)
     monkeypatch.setattr(Checker, "problem", stuck)
     tool = Tool(name="count", handler=lambda x: len(x), schema={**WORDS, "required": ["x"]})
     try:
         script = engine([("tool_call", "count", {"x": []}, "c1"), ("finish", "tool_calls")], says("done"), tools=[tool])
-        result = allm.chat(script, "Go.", runtime=runtime)
+        result = allm.chat(script, "Go.", runtime=runtime, timeouts=SHORT)
         (told,) = [message.text for message in result.thread.messages if message.role == "tool"]
-        assert "did not end within" in json.loads(told)["error"]
+        assert "did not come back within" in json.loads(told)["error"]
         assert result.text == "done"
     finally:
         go_on.set()
@@ -167,7 +165,7 @@ def test_a_chat_whose_answer_ended_badly_runs_nothing_and_ends(finish: str, runt
     assert isinstance(events[-1], allm.ChatCompleted)
 
 
-def test_four_thousand_parallel_calls_come_to_their_results(runtime: allm.Runtime) -> None:
-    calls: Script = [("tool_call", "nope", {}, f"c{n}") for n in range(4_000)]
+def test_a_thousand_parallel_calls_come_to_their_results(runtime: allm.Runtime) -> None:
+    calls: Script = [("tool_call", "nope", {}, f"c{n}") for n in range(1_000)]
     result = allm.chat(engine([*calls, ("finish", "tool_calls")], says("done")), "Go.", runtime=runtime)
-    assert (len(result.steps[0].tool_results), result.text) == (4_000, "done")
+    assert (len(result.steps[0].tool_results), result.text) == (1_000, "done")
