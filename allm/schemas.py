@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from allm.hints import schema_of
+from allm.hints import schema_of, thaw
 from allm.schema_costs import linear
 from allm.schema_terms import Terms, TooMuch, terms_of
 from allm.schema_words import words
@@ -58,7 +58,7 @@ class Checker:
     def problem(self, value: Any) -> str | None:
         """What does not fit; several things one behind the other."""
         try:
-            data = msgspec.json.encode(value)
+            data = _encoded(value)
             plain = msgspec.json.decode(data)
         except RecursionError:
             return TOO_MUCH
@@ -95,6 +95,13 @@ class Checker:
         except ValidationError as error:
             return error
         raise AssertionError("a value that does not fit, fits")
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except TypeError:  # mappings of other kinds, as those who call `bind` themselves may give
+        return msgspec.json.encode(thaw(value))
 
 
 def _validator(schema: Any) -> Any:

@@ -15,6 +15,7 @@ from tests.runtime.support import WAIT
 # pyright: reportUnknownLambdaType=false, reportUnknownArgumentType=false
 
 Script = list[tuple[Any, ...]]
+SHORT = allm.Timeouts(callback=0.05)
 
 
 def says(text: str) -> Script:
@@ -83,8 +84,7 @@ def test_while_an_answer_is_checked_other_calls_go_on(runtime: allm.Runtime) -> 
 
 def test_a_check_that_does_not_end_is_given_up_and_the_answer_is_kept(runtime: allm.Runtime) -> None:
     try:
-        timeouts = allm.Timeouts(callback=0.05)
-        result = allm.chat(engine(says('{"n": 7}')), "A number.", response_format=Number, timeouts=timeouts, runtime=runtime)
+        result = allm.chat(engine(says('{"n": 7}')), "A number.", response_format=Number, runtime=runtime, timeouts=SHORT)
         assert result.halted_reason == "error"
         assert result.error is not None
         assert (result.error.reason, "did not come back within" in result.error.message) == ("callback_failed", True)
@@ -139,7 +139,7 @@ def test_arguments_whose_check_does_not_end_are_told_to_the_model(runtime: allm.
     tool = Tool(name="count", handler=lambda x: len(x), schema={**WORDS, "required": ["x"]})
     try:
         script = engine([("tool_call", "count", {"x": []}, "c1"), ("finish", "tool_calls")], says("done"), tools=[tool])
-        result = allm.chat(script, "Go.", timeouts=allm.Timeouts(callback=0.05), runtime=runtime)
+        result = allm.chat(script, "Go.", runtime=runtime, timeouts=SHORT)
         (told,) = [message.text for message in result.thread.messages if message.role == "tool"]
         assert "did not come back within" in json.loads(told)["error"]
         assert result.text == "done"
@@ -165,7 +165,7 @@ def test_a_chat_whose_answer_ended_badly_runs_nothing_and_ends(finish: str, runt
     assert isinstance(events[-1], allm.ChatCompleted)
 
 
-def test_four_thousand_parallel_calls_come_to_their_results(runtime: allm.Runtime) -> None:
-    calls: Script = [("tool_call", "nope", {}, f"c{n}") for n in range(4_000)]
+def test_a_thousand_parallel_calls_come_to_their_results(runtime: allm.Runtime) -> None:
+    calls: Script = [("tool_call", "nope", {}, f"c{n}") for n in range(1_000)]
     result = allm.chat(engine([*calls, ("finish", "tool_calls")], says("done")), "Go.", runtime=runtime)
-    assert (len(result.steps[0].tool_results), result.text) == (4_000, "done")
+    assert (len(result.steps[0].tool_results), result.text) == (1_000, "done")
