@@ -173,9 +173,10 @@ class GeminiDecoder(SseWireDecoder):
             return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        silent = not chunk.candidates and not chunk.promptFeedback
-        if (silent or says_something(chunk.error)) and (told := error_in_json(data)) is not None:
-            return self._refused(told)
+        if chunk.error is not None or not chunk.candidates:  # nearly every chunk has candidates and no error: one look
+            silent = not chunk.candidates and not chunk.promptFeedback
+            if (silent or says_something(chunk.error)) and (told := error_in_json(data)) is not None:
+                return self._refused(told)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:
@@ -204,7 +205,13 @@ class GeminiDecoder(SseWireDecoder):
         if content is not None and content.parts:
             for number, part in enumerate(content.parts):
                 text = part.text
-                if text and part.functionCall is None and part.is_plain():
+                if (  # `is_plain`, spelled out: it is asked of each piece of text
+                    text
+                    and part.functionCall is None
+                    and part.inlineData is None
+                    and part.executableCode is part.codeExecutionResult
+                    and part.fileData is None
+                ):
                     self._text(text, part)
                 else:
                     self._mixed(part, data, place, number)
