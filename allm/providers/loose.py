@@ -6,7 +6,7 @@ A typed decoder is fast because it knows each field's type, and refuses the whol
 
 from functools import cache
 from types import UnionType
-from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -65,9 +65,13 @@ def _as(value: Any, wanted: Any) -> Any:
     if wanted is str:
         return _text(value)
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
-        return read_loosely(value, cast("type[msgspec.Struct]", wanted)) if is_object(value) else _MISFIT
+        return read_loosely(value, wanted) if is_object(value) else _MISFIT
     if get_origin(wanted) is list:
         return _list(value, _options(get_args(wanted)[0]))
+    return _plain(value, wanted)
+
+
+def _plain(value: Any, wanted: Any) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=False)
     except (msgspec.ValidationError, RecursionError):
