@@ -3,6 +3,7 @@
 Touched on the loop's thread only, but for `cancel_asked` (a flag) and what the pipe allows.
 """
 
+import contextvars
 import random as randomness
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,8 @@ from allm.requests import Request
 from allm.responses import Response
 from allm.retry import Decision, GiveUp, Retry
 from allm.settings import Timeouts
+from allm.supervisors import log
+from allm.supervisors.clock import clock
 
 __all__ = ["Call", "Options", "Plan"]
 
@@ -61,8 +64,8 @@ class Plan:
     """
 
     __slots__ = (
-        "adapter", "addresses", "base_url", "engine", "http", "key", "left_out", "lends_key", "model", "on_event", "options", "outgoing",
-        "paid_once", "request", "service", "tight",
+        "adapter", "addresses", "base_url", "contextvars", "engine", "http", "key", "left_out", "lends_key", "model", "on_event",
+        "options", "outgoing", "paid_once", "request", "service", "tight",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +83,8 @@ class Plan:
         self.request = request
         self.options = options
         self.on_event = on_event
+        self.contextvars = contextvars.copy_context()
+        """The caller's context: the work of the call is done in it (the exchange and its transport, `on_event`, the key resolver)."""
         self.model = request.model or engine.model
         left_out: Callable[[Engine, Request, str], tuple[str, ...]] | None = getattr(adapter, "left_out", None)
         self.left_out = () if left_out is None else left_out(engine, request, base_url)
@@ -143,6 +148,8 @@ class Call:
         self.attempt = 0
         self.generation = 0
         self.supervised = False
+        self.handed = False
+        """Whether its submit came to its end."""
         self.ended = False
         self.resent = False
         self._resending = False
@@ -150,6 +157,7 @@ class Call:
         self.decoder: Decoder | None = None
         self.exchange: Any = None
         self._listening = listening
+        self._since = clock.now()
         self._order = OrderChecker()
         messages = plan.request.messages
         self._used_ids = frozenset(call.id for message in messages if message.role == "assistant" for call in message.tool_calls)
@@ -175,6 +183,7 @@ class Call:
                 response_type=options.response_type,
                 left_out=self.plan.left_out,
                 base_url=self.plan.base_url,
+                tools=tuple([tool.name for tool in self.plan.request.tools]),
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
@@ -266,7 +275,25 @@ class Call:
     def _end(self, response: Response | None, error: AllmError | None) -> None:
         """The caller gets the end once its `on_event` has seen all of it."""
         self.ended = True
+        self._log(response, error)
         if self._listening is None:
             self.pipe.finish(response, error)
         else:
             self._listening.finish(lambda: self.pipe.finish(response, error))
+
+    def _log(self, response: Response | None, error: AllmError | None) -> None:
+        """A line for the finished call, in its caller's context."""
+        failed = error.info if error is not None else response.error if response is not None else None
+        level: log.Level = "warning" if failed is not None else "info"
+        if not log.enabled(level):
+            return
+        usage = response.usage if response is not None else None
+        values = {
+            "call": self.id, "model": self.plan.model, "seconds": round(clock.now() - self._since, 3), "attempts": self.attempt,
+            "input_tokens": usage.input_tokens if usage is not None else None,
+            "output_tokens": usage.output_tokens if usage is not None else None,
+            "finish_reason": response.finish_reason if response is not None else None,
+        }  # fmt: skip
+        if failed is not None:
+            values["reason"] = failed.reason
+        log.write(level, "call_finished", values, self.plan.contextvars)

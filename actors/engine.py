@@ -112,7 +112,10 @@ class CallSupervisor(DynamicSupervisor):
         if call.cancel_asked:
             self._over_with(call, Exit("shutdown"))
             return
-        spec = ChildSpec(call.id, (StreamActor, (call, self._directory)), restart="temporary", policy=CallPolicy(call), shutdown=1.0)
+        spec = ChildSpec(
+            call.id, (StreamActor, (call, self._directory)),
+            restart="temporary", policy=CallPolicy(call), shutdown=1.0, context=call.plan.contextvars,
+        )  # fmt: skip
         if isinstance(refused := self.add(spec), Refused) and not call.ended:
             self._over_with(call, refused.exit or Exit("error", refused.reason))
 

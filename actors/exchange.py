@@ -24,6 +24,7 @@ from allm.images import Image
 from allm.limits import limits
 from allm.providers.adapter import Decoder, HttpRequest, Script
 from allm.settings import Http
+from allm.supervisors.here import call_soon
 
 __all__ = ["Exchange", "Ways"]
 
@@ -35,7 +36,7 @@ class Ways(Protocol):
 
     vault: Vault
     off_loop: Callable[..., Awaitable[Any]]
-    """Runs user code on a thread of its own."""
+    """Calls a function of the user on a thread: (the reason if it raises, seconds after which it is given up, function, arguments)."""
 
     async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: "Exchange") -> Any:
         """The answer's head, or whatever the transport raises."""
@@ -100,7 +101,7 @@ class Exchange:
         plan = self._call.plan
         try:
             if plan.tight and plan.http is None:
-                await self._ways.off_loop(plan.shrink, reason="history_failed")
+                await self._ways.off_loop("history_failed", plan.options.timeouts.callback, plan.shrink)
             if plan.addresses:
                 await self._fetch(plan)
             if isinstance(plan.http, Script):
@@ -203,7 +204,7 @@ class Exchange:
             options = plan.options
             context = KeyContext(session_id=options.session_id, request_id=options.request_id, metadata=options.metadata)
             self._tell(Resolving())
-            found = await self._ways.off_loop(resolver, plan.adapter.provider, context)
+            found = await self._ways.off_loop("resolver_failed", options.timeouts.callback, resolver, plan.adapter.provider, context)
             self._tell(Connected())
             if inspect.iscoroutine(found):
                 found.close()  # nobody awaits it
@@ -301,7 +302,7 @@ class Exchange:
             return
         loop = asyncio.get_running_loop()
         room: asyncio.Future[None] = loop.create_future()
-        pipe.when_resumed(lambda: _call_soon(loop, room))
+        pipe.when_resumed(lambda: call_soon(loop, _open, room))
         await room
         self._tell(Resumed())
 
@@ -330,8 +331,6 @@ def _read(read: Callable[..., _T], *told: Any) -> _T:
         raise _Unreadable(type(error).__name__) from None
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, room: "asyncio.Future[None]") -> None:
-    try:
-        loop.call_soon_threadsafe(lambda: None if room.done() else room.set_result(None))
-    except RuntimeError:
-        pass  # the loop is closed, and the call with it
+def _open(room: "asyncio.Future[None]") -> None:
+    if not room.done():
+        room.set_result(None)

@@ -83,15 +83,14 @@ def _of_proxy(text: str) -> ErrorInfo:
     return _told("connection_closed", f"no connection: the proxy refused it{f' ({found[1]})' if found else ''}")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _chain(error: Any) -> Iterator[BaseException]:
     """The error and what it came from; of a group the first."""
     for _ in range(_DEPTH):
         if error is None:
             return
         yield error
-        inner: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
-        if isinstance(error, BaseExceptionGroup):
-            inner = error.exceptions[0]
+        group = getattr(error, "exceptions", None)  # of an ExceptionGroup
+        inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or (group[0] if group else None)
         error = inner or error.__cause__ or error.__context__
 
 

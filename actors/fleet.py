@@ -15,6 +15,7 @@ from allm.actors.call import Call, Plan
 from allm.actors.runtime import Runtime
 from allm.errors import EngineError, StreamError
 from allm.supervisors.here import waiting
+from allm.supervisors.pulse import get
 
 __all__ = ["WIDTH", "Fleet"]
 
@@ -42,7 +43,7 @@ class Fleet:
                 while (call := self._next()) is not None:
                     call.pipe.when_done(partial(ended.put, call))
                 with waiting(None, "waiting for calls"):
-                    call = ended.get()
+                    call = get(ended)
                 self._settle(call)
         finally:
             self._abandon()

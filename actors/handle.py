@@ -15,6 +15,7 @@ from allm.actors.pipe import Pipe
 from allm.actors.runtime import Runtime, default_runtime
 from allm.errors import EngineError, StreamError
 from allm.events import Event, TextDelta
+from allm.supervisors.here import running_loop
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -40,6 +41,8 @@ class Stream(Generic[R]):
         self._plan = plan
         self._runtime = runtime
         self._call: Call | Turn | None = None
+        self._submitted = False
+        """Whether the call is on its way: a thread that was interrupted between the two is made good by the next."""
         self._consumed = False
         self._left = False
         self._starting = threading.RLock()  # two threads that begin at once make one call
@@ -142,7 +145,7 @@ class Stream(Generic[R]):
 
     def _start(self, fold: bool) -> "Call | Turn":
         """The call, submitted at the first need."""
-        call = self._call or self._submit(fold)
+        call = self._call if self._submitted and self._call is not None else self._submit(fold)
         if fold and call.pipe.live:
             call.pipe.fold_only()
         if fold:
@@ -155,11 +158,12 @@ class Stream(Generic[R]):
             if call is None and self._left:
                 call = self._start_cancelled()
             elif call is None:
-                runtime = self._on()
-                call = self._call = self._plan.prepare(runtime)
+                call = self._call = self._plan.prepare(self._on())
+            if not self._submitted:
                 if fold:
                     call.pipe.fold_only()
-                runtime.submit(call)
+                self._on().submit(call)
+                self._submitted = True
             return call
 
     def _start_cancelled(self) -> "Call | Turn":
@@ -167,6 +171,7 @@ class Stream(Generic[R]):
         runtime = self._on()
         call: Call | Turn = self._plan.prepare(runtime)
         self._call = call
+        self._submitted = True
         call.cancelled()
         runtime.forget(self._plan)
         return call
@@ -217,7 +222,7 @@ class Stream(Generic[R]):
     def _serve(self, awaits: bool) -> None:
         """Asynchronous tools run on the loop of the task that awaits them, else on the runtime's `loop`, unless it is what waits here."""
         if self._call is None and not isinstance(self._plan, Plan):
-            here, own = _loop_here(), self._on().user_loop
+            here, own = running_loop(), self._on().user_loop
             self._plan.loop = here if awaits else own if own is not here else None
 
     async def _pull(self) -> list[Event]:
@@ -253,13 +258,6 @@ class Stream(Generic[R]):
         if call.pipe.error is not None:
             raise call.pipe.error
         return cast(R, call.pipe.response)
-
-
-def _loop_here() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 class _AsyncCursor:

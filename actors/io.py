@@ -26,6 +26,7 @@ from allm.limits import limits
 from allm.providers.adapter import HttpRequest
 from allm.settings import Http
 from allm.supervisors import Actor, Exit
+from allm.supervisors.here import running_loop
 from allm.version import __version__
 
 __all__ = ["IoActor", "fetch", "fetch_now", "prepare", "without_identity"]
@@ -67,7 +68,7 @@ class IoActor(Actor):
         if type(message) is Begin:
             exchange = Exchange(message.call, message.stream, self)
             message.call.exchange = exchange
-            task = exchange.task = asyncio.get_running_loop().create_task(exchange.run())
+            task = exchange.task = asyncio.get_running_loop().create_task(exchange.run(), context=message.call.plan.contextvars.copy())
             self._tasks[task] = exchange
             task.add_done_callback(self._tasks.pop)
         else:
@@ -155,9 +156,7 @@ async def fetch(url: str, http: Http, left: int | None = None) -> Image:
 
 def fetch_now(url: str) -> Image:
     """The image at `url`, waited for in the calling thread. Raises EngineError("would_block") where an event loop runs in it."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if running_loop() is None:
         http = Http()
         prepare(http)
         return asyncio.run(fetch(url, http))

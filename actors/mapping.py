@@ -15,6 +15,7 @@ from allm.engine import Engine
 from allm.errors import AllmError, EngineError, ValidationError
 from allm.responses import Response
 from allm.supervisors.here import waiting
+from allm.supervisors.pulse import get
 
 __all__ = ["map", "map_async"]
 
@@ -98,7 +99,7 @@ def _sync(flow: _Flow) -> Iterator[tuple[int, Response | AllmError]]:
                 yield flow.failed.pop()
             elif flow.running:
                 with waiting(None, "waiting for calls"):
-                    index = ended.get()
+                    index = get(ended)
                 yield flow.take(index)
             else:
                 return

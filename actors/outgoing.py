@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from allm.callables import resolve_callable
 from allm.engine import Engine
 from allm.errors import ValidationError
-from allm.history import apply, repair
+from allm.history import KeepLast, TokenBudget, apply, repair
 from allm.messages import system
 from allm.plain import Value
 from allm.requests import Request
 
-__all__ = ["TurnContext", "outgoing"]
+__all__ = ["TurnContext", "asks_functions", "outgoing"]
 
 
 class TurnContext(Value, frozen=True, kw_only=True):
@@ -36,8 +36,15 @@ def outgoing(engine: Engine, request: Request, request_id: str, context: Mapping
     return request if messages is request.messages else replace(request, messages=messages)
 
 
+def asks_functions(engine: Engine) -> bool:
+    """Whether making the request anew calls functions of the user."""
+    own = engine.history is not None and not isinstance(engine.history, KeepLast | TokenBudget)
+    written = engine.instructions is None or isinstance(engine.instructions, str)
+    return own or not written
+
+
 def _instructions(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any]) -> str:
-    if isinstance(engine.instructions, str) and not _is_path(engine.instructions):
+    if isinstance(engine.instructions, str):
         return engine.instructions
     text = resolve_callable(engine.instructions, "engine.instructions")(
         TurnContext(request_id=request_id, context={**engine.context, **context}, metadata=request.metadata)
@@ -45,9 +52,3 @@ def _instructions(engine: Engine, request: Request, request_id: str, context: Ma
     if not isinstance(text, str):
         raise ValidationError.at("engine.instructions", f"the function gave {type(text).__name__}, not text")
     return text
-
-
-def _is_path(text: str) -> bool:
-    """Whether instructions are `"module:function"`: nothing that a person writes to a model looks like that."""
-    module, colon, name = text.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))

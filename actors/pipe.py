@@ -11,11 +11,13 @@ from collections.abc import Callable
 from functools import partial
 
 from allm.actors.bridge import bridge_of
-from allm.errors import AllmError
+from allm.errors import AllmError, StreamError
 from allm.events import Event
 from allm.limits import limits
 from allm.responses import Response
+from allm.supervisors.exits import CallTimeout
 from allm.supervisors.here import waiting
+from allm.supervisors.pulse import acquire
 
 __all__ = ["LIMIT", "Pipe"]
 
@@ -31,7 +33,7 @@ class Pipe:
     def __init__(self, live: bool) -> None:
         self._batches: deque[tuple[list[Event], int]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
-        self._resume: Callable[[], None] | None = None
+        self._resume: Callable[[], object] | None = None
         self._size = 0
         self._bytes = 0
         self._most = limits().waiting
@@ -67,7 +69,7 @@ class Pipe:
             self.done = True
             self._wake()
 
-    def when_resumed(self, resume: Callable[[], None]) -> None:
+    def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` (from the consumer's thread) once there is room again."""
         self._resume = resume
         if not self.full or not self.live:
@@ -107,7 +109,10 @@ class Pipe:
             self._forget(gate.release)
         else:  # whoever wakes us takes us off the list; a worker of a pool lends its place meanwhile
             with waiting(None, "waiting for a call"):
-                gate.acquire()
+                try:
+                    acquire(gate, None, lambda: self._batches or self.done)
+                except CallTimeout:
+                    self.finish(None, StreamError("cancelled", "this runtime was stopped: the interpreter is ending"))
 
     async def wait_async(self) -> None:
         """The same for a task of the running loop."""

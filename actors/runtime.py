@@ -11,46 +11,50 @@
 
 import asyncio
 import os
+import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from pykka import ActorDeadError, ActorRef
 
 from allm.actors import io, lifetime
 from allm.actors.call import Call, Plan
+from allm.actors.crews import Crews, Failed, Late
 from allm.actors.directory import Directory
-from allm.actors.engine import Engines, OpenEngine, StartCall, WithdrawCall, put
+from allm.actors.engine import Engines, OpenEngine, StartCall, put
 from allm.actors.engine_keys import EngineKeys
-from allm.actors.listener import Errand, Listener, Listening
+from allm.actors.listener import Listening
+from allm.actors.loops import LoopThread, not_started, refuse_patched_threads
+from allm.actors.net import Net
 from allm.actors.tools import Tools
 from allm.actors.turn_plan import TurnPlan
 from allm.actors.turn_slot import Turn
-from allm.actors.turns import StartTurn, Turns, WithdrawTurn
+from allm.actors.turns import StartTurn, Turns
 from allm.actors.vault import Vault
 from allm.actors.workshop import Workshop
-from allm.errors import EngineError, ErrorInfo, StreamError, ValidationError
-from allm.events import Event
+from allm.errors import AdapterError, EngineError, ErrorInfo, StreamError, ValidationError
 from allm.freezing import freeze_dict
 from allm.supervisors import (
     CallTimeout,
     ChildSpec,
     Exit,
     LoopDispatcher,
-    PoolDispatcher,
+    StartError,
     Supervisor,
+    WouldBlock,
+    log,
     stop,
     wait_started,
 )
+from allm.supervisors.clock import clock
+from allm.supervisors.exits import stripped
 from allm.supervisors.view import child, tree
 from allm.turn import step
 from allm.turn_data import Begin, CallModel
 
 __all__ = ["Runtime", "default_runtime"]
-
-T = TypeVar("T")
 
 
 class Root(Supervisor):
@@ -73,24 +77,36 @@ class Runtime:
     """
 
     def __init__(self, *, resources: Mapping[str, Any] | None = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        if sys.is_finalizing():
+            raise EngineError("stopped", "this runtime was stopped: the interpreter is ending")
+        refuse_patched_threads()
         self.resources = dict(resources or {})
         self.user_loop = loop
         self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="allm-loop", daemon=True)
-        self._dispatcher = LoopDispatcher(self._loop)
-        # Callbacks that block must not keep another call from its key.
-        self.pool = PoolDispatcher(64, name="allm-pool")
-        self._errands = PoolDispatcher(64, name="allm-keys")
-        self._directory = Directory(self._dispatcher.timers)
-        self.workshop = Workshop(self._loop)
-        self._dropped: deque[str] = deque()
-        self._engine_keys = EngineKeys()
         self._stopped = False
         self._lock = threading.Lock()
-        self._thread.start()
-        self._root: ActorRef[Any] = Root.start_on(self._dispatcher, self._directory, self._specs())
-        wait_started(self._root, 10)
+        self._engine_keys = EngineKeys()
+        try:
+            self._home = LoopThread("allm-loop")
+        except OSError as error:  # no descriptors are left
+            raise not_started(error) from stripped(error)
+        self._loop, self._thread = self._home.loop, self._home.thread
+        self._dispatcher = LoopDispatcher(self._loop)
+        self.crews = Crews(self._loop)
+        self.pool, self._errands = self.crews.listeners.pool, self.crews.keys.pool
+        self._directory = Directory(self._dispatcher.timers)
+        self.workshop = Workshop(self._loop)
+        self._net = Net(self._home, self._directory, self._hand_over, self.forget)
+        try:
+            self._home.start()
+            self._root: ActorRef[Any] = Root.start_on(self._dispatcher, self._directory, self._specs())
+            wait_started(self._root, 10)
+        except BaseException as error:
+            self._stopped = True
+            self._home.end(1.0)
+            if isinstance(error, StartError | CallTimeout | WouldBlock):
+                raise not_started(error) from stripped(error)
+            raise
         lifetime.enter(self)
 
     def _specs(self) -> list[ChildSpec]:
@@ -102,10 +118,6 @@ class Runtime:
             ChildSpec("tools", (Tools, (self._directory, self.workshop)), mailbox="keep"),
             ChildSpec("turns", (Turns, (self._directory,)), mailbox="keep"),
         ]
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
 
     # calls
 
@@ -131,12 +143,13 @@ class Runtime:
             self.forget(plan)
             raise
         key, name = self._engine_keys.of(plan)
-        return Call(plan, key, name, self._listening(plan.on_event))
+        return Call(plan, key, name, self._listening(plan))
 
-    def _listening(self, on_event: Callable[[Event], object] | None) -> Listening | None:
-        if on_event is None:
+    def _listening(self, plan: Plan | TurnPlan) -> Listening | None:
+        if plan.on_event is None:
             return None
-        return Listening(Listener.start_on(self.pool, on_event), self._loop, self._directory.unfinished)
+        limit = plan.options.timeouts.callback
+        return Listening(plan.on_event, plan.contextvars.copy(), limit, self.crews, self._loop, self._directory.unfinished)
 
     def prepare_turn(self, plan: TurnPlan) -> Turn:
         """The slot of a turn: its first call is made ready here, in the caller's thread."""
@@ -148,13 +161,14 @@ class Runtime:
         except BaseException:
             self.forget(plan)
             raise
-        return Turn(plan, self, first, self._listening(plan.on_event))
+        return Turn(plan, self, first, self._listening(plan))
 
     def submit(self, call: Call | Turn) -> None:
         """Hands the call to its engine actor, the turn to its supervisor. Any thread; returns at once."""
         self._check()
         if isinstance(call, Turn):
             self._submit_turn(call)
+            call.handed = True
             return
         calls = self._directory.calls
         if calls.setdefault(call.id, call) is not call:  # the user's own request id, of a call that runs
@@ -162,6 +176,7 @@ class Runtime:
             calls[call.id] = call
         try:
             self._hand_over(call)
+            call.handed = True
         except BaseException:
             calls.pop(call.id, None)
             self.forget(call.plan)
@@ -194,28 +209,7 @@ class Runtime:
     def withdraw(self, call: Call | Turn) -> None:
         """Nobody wants the call any more. May be called from a finaliser: it takes no lock and sends no message itself."""
         call.cancel_asked = True
-        self._dropped.append(call.id)
-        try:
-            self._loop.call_soon_threadsafe(self._withdraw_all)
-        except RuntimeError:
-            pass  # the loop is closed, and every call with it
-
-    def _withdraw_all(self) -> None:
-        while self._dropped:
-            id = self._dropped.popleft()
-            turn, ref = self._directory.turns.get(id), self._directory.turns_ref
-            if turn is not None and turn.cancel_asked and ref is not None:
-                put(ref, WithdrawTurn(id))
-            call = self._directory.calls.get(id)
-            if call is not None and not call.cancel_asked:
-                continue  # a turn's, of the same id
-            engine = self._directory.engines.get(call.key) if call is not None else None
-            if call is not None and engine is not None and engine.is_alive():
-                engine.tell(WithdrawCall(call.id))
-            elif call is not None and not call.supervised:  # its engine is not there now, and need not come for this
-                call.cancelled()
-                self._directory.calls.pop(call.id, None)
-                self.forget(call.plan)
+        self._net.withdraw(call)
 
     def forget(self, plan: Plan | TurnPlan) -> None:
         """Drops the key of a plan of which no call is made. May be called from a finaliser."""
@@ -226,14 +220,17 @@ class Runtime:
         """Whether the calling thread is the loop's own: nothing may block there."""
         return threading.current_thread() is self._thread
 
-    async def _off_loop(self, function: Callable[..., Any], *args: Any, reason: str = "resolver_failed") -> Any:
-        """Runs user code on a thread of the pool. Raises EngineError(reason) for whatever it raises."""
-        errand = Errand.start_on(self._errands)
-        reply: Any = errand.ask((function, args), block=False)
-        ok, value = await reply
-        if ok:
-            return value
-        raise EngineError(reason, f"{_CODE.get(reason, reason)} failed: {value}")
+    async def _off_loop(self, reason: str, limit: float | None, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of the user on a thread, in the context of the task. Raises EngineError(reason) for whatever it raises, and
+        AdapterError("timeout") if it does not come back within `limit` seconds; a task that is cancelled gives it up."""
+        name = _CODE.get(reason, reason)
+        crew = self.crews.keys if reason == "resolver_failed" else self.crews.functions
+        try:
+            return await crew.run(name, partial(function, *args), limit)
+        except Failed as failed:
+            raise EngineError(reason, f"{name} failed: {failed}") from None
+        except Late as late:
+            raise AdapterError("timeout", f"{name} {late}") from None
 
     # the tree
 
@@ -242,7 +239,9 @@ class Runtime:
         return freeze_dict(tree(self._root), "tree")
 
     def stats(self) -> dict[str, Any]:
-        """Counts, as plain data: calls that run, keys held, for each engine how its calls went, and how the tools' handlers ended."""
+        """Counts, as plain data: calls that run, keys held, for each engine how its calls went, how the tools' handlers
+        ended, and for each kind of other functions of the user (`functions`) how they went: `given_up` are those that were too late for
+        their call, `stuck` those of them that have not come back yet."""
         engines = {}
         for ref in list(self._directory.engines.values()):
             actor: Any = getattr(ref.actor_inbox, "body", None)
@@ -250,7 +249,9 @@ class Runtime:
                 engines[actor.name] = {
                     "running": actor.running, "done": actor.done, "failed": actor.failed, "last_failure": actor.last_failure,
                 }  # fmt: skip
-        counts = {"calls": len(self._directory.calls), "engines": engines, "tools": self.workshop.stats()}
+        counts = {
+            "calls": len(self._directory.calls), "engines": engines, "tools": self.workshop.stats(), "functions": self.crews.stats(),
+        }  # fmt: skip
         return freeze_dict(counts, "stats")
 
     def find(self, *path: str) -> ActorRef[Any]:
@@ -281,16 +282,23 @@ class Runtime:
             self._stopped = True
         if self._pid != os.getpid():
             return ()
-        deadline = time.monotonic() + timeout
+        try:
+            return self._cut(clock.now() + timeout, patient)
+        except BaseException:  # a second Ctrl-C, or a signal's exception: what is left ends now
+            self._directory.stopping = True
+            self._finish(0.5)
+            raise
+
+    def _cut(self, deadline: float, patient: bool) -> tuple[str, ...]:
         if patient:
             self._drain_calls(deadline)
         self._directory.stopping = True
         left = tuple({**self._directory.turns, **self._directory.calls})
         try:
-            stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - time.monotonic()))
+            stop(self._root, Exit("shutdown", "runtime stopped"), max(0.2, deadline - clock.now()))
         except (CallTimeout, ActorDeadError):
             pass  # what did not end in time ends with the loop
-        self._finish(max(0.5, deadline - time.monotonic()))
+        self._finish(max(0.5, deadline - clock.now()))
         return left
 
     def _running(self) -> list[Call | Turn]:
@@ -301,40 +309,36 @@ class Runtime:
         ended = self._directory.call_ended
         while calls := self._running():
             ended.clear()
-            left = deadline - time.monotonic()
+            left = deadline - clock.now()
             if left <= 0 or all(call.pipe.full for call in calls):
                 return
             ended.wait(min(left, 0.05))
 
     def _finish(self, timeout: float) -> None:
         """The last callbacks, the connections, the loop and its thread."""
-        try:
-            self._await(self._rest(), timeout)
-        except Exception:
-            pass  # what cannot be closed must not keep the loop
+        if self._thread.is_alive():
+            rest = asyncio.run_coroutine_threadsafe(self._rest(timeout), self._loop)
+            try:
+                rest.result(timeout + 0.5)
+            except Exception:
+                rest.cancel()  # what cannot be closed must not keep the loop
         self.workshop.end(timeout)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout)
-        self.pool.close()
-        self._errands.close()
-        if not self._thread.is_alive():
-            self._loop.close()
+        self.crews.close()
+        self._home.end(timeout)
+        log.flush(min(1.0, timeout))
         for finish in list(self._directory.unfinished):
             finish()
         for call in self._running():
             call.pipe.finish(None, StreamError("cancelled", "the runtime was stopped"))
         lifetime.leave(self)
 
-    async def _rest(self) -> None:
+    async def _rest(self, timeout: float) -> None:
         """On the loop: transports that are being closed, callbacks that still run."""
+        end = self._loop.time() + min(1, timeout)
         if self._directory.closing:
-            await asyncio.wait(set(self._directory.closing), timeout=2)
-        end = self._loop.time() + 1
+            await asyncio.wait(set(self._directory.closing), timeout=min(2, timeout))
         while self._directory.unfinished and self._loop.time() < end:
             await asyncio.sleep(0.005)
-
-    def _await(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def _check(self) -> None:
         if self._pid != os.getpid():
@@ -353,8 +357,9 @@ class Runtime:
     def __enter__(self) -> "Runtime":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Stops it. After Ctrl-C calls of other threads have a second to end, not ten."""
+        self.stop(1 if kind is not None and issubclass(kind, KeyboardInterrupt) else 10)
 
     def __repr__(self) -> str:
         return f"<Runtime {'stopped' if self._stopped else 'running'}, {len(self._directory.calls)} calls>"
@@ -368,6 +373,9 @@ _default_lock = threading.Lock()
 def default_runtime() -> Runtime:
     """The runtime of plain calls: started at the first use, drained at exit, made anew after a fork."""
     global _default
+    found = _default
+    if found is not None and not found.stopped:
+        return found
     with _default_lock:
         if _default is None or _default.stopped:
             _default = Runtime()

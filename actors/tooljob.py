@@ -44,6 +44,8 @@ class ToolJob:
     loop: asyncio.AbstractEventLoop | None = None
     contextvars: Context | None = None
 
+    asked: float | None = dataclasses.field(default=None, init=False)
+    """When a process was asked for, by the monotonic clock; before that the job waits for one of the others to end."""
     began: float | None = dataclasses.field(default=None, init=False)
     """When the handler was called, by the monotonic clock."""
     over: bool = dataclasses.field(default=False, init=False)

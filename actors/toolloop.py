@@ -7,16 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from allm.actors.loops import cancel_all, new_loop
 from allm.actors.toolwork import finished
 from allm.supervisors import log
+from allm.supervisors.here import call_soon
 
 __all__ = ["INSIDE", "AsyncRun", "ToolLoop"]
 
 INSIDE: Final[contextvars.ContextVar[tuple[asyncio.AbstractEventLoop, ...]]] = contextvars.ContextVar("allm_tool_loops", default=())
 """The loops of the handlers that this code was called by: each of them may be blocked until it is done."""
-
-_PATIENCE: Final = 0.5
-"""Seconds that handlers have to obey their cancellation when the loop ends."""
 
 
 class AsyncRun:
@@ -38,15 +37,13 @@ class AsyncRun:
         self._task: asyncio.Task[None] | None = None
         self._told = False
 
-    def start(self) -> None:
-        """Any thread. Raises RuntimeError if the loop is closed."""
-        self.loop.call_soon_threadsafe(self._begin)
+    def start(self) -> bool:
+        """Any thread. False if the loop is closed."""
+        return call_soon(self.loop, self._begin)
 
     def cancel(self) -> None:
         """Any thread; returns at once."""
-        try:
-            self.loop.call_soon_threadsafe(self._cancel)
-        except RuntimeError:
+        if not call_soon(self.loop, self._cancel):
             self.cancel_seen = True  # it is closed, and runs nothing any more
 
     def lost(self) -> None:
@@ -88,7 +85,7 @@ class ToolLoop:
     do to it; `gone(loop)` is called when it is closed."""
 
     def __init__(self, gone: Callable[[asyncio.AbstractEventLoop], object]) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = new_loop()
         self._gone = gone
         self._ending = False
         self._drain: asyncio.Task[None] | None = None
@@ -103,17 +100,11 @@ class ToolLoop:
     def end(self) -> None:
         """Cancels what runs and lets the thread come to its end. Any thread, does not wait; one that is blocked stays as it is."""
         self._ending = True
-        try:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-        except RuntimeError:
-            pass  # it has ended
+        call_soon(self.loop, self.loop.stop)  # unless it has ended
 
     def retire(self) -> None:
         """Lets the thread come to its end when what it runs has ended. Any thread, does not wait."""
-        try:
-            self.loop.call_soon_threadsafe(self._begin_last)
-        except RuntimeError:
-            pass  # it has ended
+        call_soon(self.loop, self._begin_last)  # unless it has ended
 
     def _begin_last(self) -> None:
         self._drain = self.loop.create_task(self._last())
@@ -125,13 +116,12 @@ class ToolLoop:
         self.loop.stop()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
         sound = True
         while sound and not self._ending:
             sound = self._survive(self.loop.run_forever)  # a handler may have stopped it
         self._ending = True
         try:
-            for last in (self._cancel_all, self.loop.shutdown_asyncgens) if sound else ():
+            for last in (cancel_all, self.loop.shutdown_asyncgens) if sound else ():
                 self._survive(partial(self.loop.run_until_complete, last()))
             self._survive(self.loop.close)  # and waits for no thread of `asyncio.to_thread`
         finally:
@@ -146,10 +136,3 @@ class ToolLoop:
             log.error("tool_loop_interrupted", error=repr(error))
             return not isinstance(error, Exception)
         return True
-
-    async def _cancel_all(self) -> None:
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=_PATIENCE)

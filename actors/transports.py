@@ -210,9 +210,10 @@ async def drop_idle(transport: httpx.AsyncBaseTransport, url: httpx.URL) -> None
         session: Any = transport.client
         session.connector.drop_idle(url.host, url.port or (443 if url.scheme == "https" else 80))
     elif isinstance(transport, httpx.AsyncHTTPTransport):
-        httpcore = importlib.import_module("httpcore")
+        httpcore: Any = importlib.import_module("httpcore")
         origin = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
         pool: Any = getattr(transport, "_pool", None)
-        for connection in list(getattr(pool, "connections", ())):
+        idle: list[Any] = list(getattr(pool, "connections", ()))
+        for connection in idle:
             if connection.is_idle() and connection.can_handle_request(origin):
                 await connection.aclose()

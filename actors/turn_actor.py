@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, cast
 from pykka import ActorRef
 
 from allm.actors.call import Plan
+from allm.actors.crews import Crew, Errand, cutting
 from allm.actors.directory import Directory
 from allm.actors.engine import put
-from allm.actors.listener import Errand
+from allm.actors.outgoing import asks_functions
 from allm.actors.pipe import Pipe
 from allm.actors.tools import CancelTool, ToolJob, encode
 from allm.actors.tools import RunTool as StartTool
@@ -26,7 +27,7 @@ from allm.events import Event
 from allm.freezing import freeze
 from allm.messages import ToolCallPart
 from allm.responses import Response, StepResult
-from allm.supervisors import Actor, Exit
+from allm.supervisors import Actor, Exit, log
 from allm.supervisors.here import waiting
 from allm.tools import ToolContext, ToolOutcome
 from allm.turn import step
@@ -73,6 +74,7 @@ class TurnActor(Actor):
         self._state = turn.plan.state
         self._told: list[Event] = []
         self._jobs: dict[str, str] = {}
+        self._errand: Errand | None = None
 
     def on_start(self) -> None:
         self._turn.actor = self.actor_ref
@@ -91,6 +93,8 @@ class TurnActor(Actor):
 
     def on_exit(self, reason: Exit) -> None:
         self._cancel_tools(tuple(self._jobs))
+        if self._errand is not None:
+            self._errand.abandon()
 
     def _feed(self, input: Input) -> None:
         self._state, effects = step(self._state, input)
@@ -120,9 +124,9 @@ class TurnActor(Actor):
             case CancelTools(ids):
                 self._cancel_tools(ids)
             case Judge():
-                self._ask(partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
+                self._ask("on_tool_error", partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
             case Check(made):
-                self._ask(partial(_check, self._turn.plan, made), _not_checked)
+                self._ask("halt_when", partial(_check, self._turn.plan, made), _not_checked)
             case Done(result):
                 self._turn.finish(result, None)
             case Fail(error):
@@ -137,7 +141,11 @@ class TurnActor(Actor):
         if first is not None:
             self._submit(Planned(effect.number, first, None))
         else:
-            self._ask(partial(_planned, self._turn.plan, effect), partial(_not_planned, effect.number))
+            crews, plan = self._turn.runtime.crews, self._turn.plan
+            # Our own work waits behind no function of anybody's.
+            crew, limited = (crews.functions, True) if asks_functions(plan.engine) else (crews.plans, False)
+            asked = "instructions or history", partial(_planned, plan, effect), partial(_not_planned, effect.number)
+            self._ask(*asked, crew=crew, limited=limited)
 
     def _submit(self, planned: Planned) -> None:
         if self._state.phase != "model" or planned.number != self._state.calls:
@@ -199,22 +207,37 @@ class TurnActor(Actor):
 
     # functions of the user
 
-    def _ask(self, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> None:
-        """Runs `function` on the pool; what it gives (or `failed` makes of its error) comes as a message."""
-        errand = Errand.start_on(self._turn.runtime.pool)
-        reply: Any = errand.ask((_attempt, (self._turn.plan, function, failed)), block=False)
-        reply.add_done_callback(partial(_answered, self.actor_ref))
+    def _ask(
+        self,
+        name: str,
+        function: Callable[[], Any],
+        failed: Callable[[BaseException], Any],
+        crew: Crew | None = None,
+        limited: bool = True,
+    ) -> None:
+        """Runs `function` off the loop; what it gives (or `failed` makes of its error) comes as a message. One that does not come back
+        within `Timeouts.callback` has failed."""
+        plan = self._turn.plan
+        limit = plan.options.timeouts.callback if limited else None
+        chosen = crew or self._turn.runtime.crews.functions
+        errand = self._errand = chosen.start(name, partial(_attempt, name, function, failed), limit, plan.contextvars)
+        errand.reply.add_done_callback(partial(_answered, self.actor_ref, errand, failed))
 
 
-def _attempt(plan: TurnPlan, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> Any:
+def _attempt(name: str, function: Callable[[], Any], failed: Callable[[BaseException], Any]) -> Any:
     try:
-        return plan.contextvars.copy().run(function)
+        return function()
     except BaseException as error:
+        if not isinstance(error, AllmError):
+            log.failure("function_failed", error, function=name)
         return failed(error)
 
 
-def _answered(ref: ActorRef[Any], reply: Any) -> None:
-    ok, value = reply.get() if reply.error is None else (False, str(reply.error))
+def _answered(ref: ActorRef[Any], errand: Errand, failed: Callable[[BaseException], Any], reply: Any) -> None:
+    if reply.error is None:
+        ok, value = reply.get()
+    else:
+        ok, value = errand.late, failed(errand.too_late()) if errand.late else str(reply.error)
     put(ref, value if ok else Failed(ErrorInfo("engine", "callback_failed", str(value))))
 
 
@@ -258,7 +281,7 @@ def _awaited(plan: TurnPlan, value: Any) -> Any:
     if plan.loop is None or not plan.loop.is_running():
         return asyncio.run(wait())
     future = asyncio.run_coroutine_threadsafe(wait(), plan.loop)
-    with waiting(None, "waiting for a function of the caller"):
+    with waiting(None, "waiting for a function of the caller"), cutting(future.cancel):
         return future.result()
 
 

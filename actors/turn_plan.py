@@ -78,6 +78,7 @@ class TurnPlan:
         if number > 1:
             options = replace(options, request_id=f"{options.request_id}-{number}", block_prefix=f"s{number}b")
         plan = Plan(engine, self.adapter, self.base_url, effect.request, options, None)
+        plan.contextvars = self.contextvars
         plan.outgoing = partial(outgoing, engine, effect.request, options.request_id, self.context)
         plan.request = self.contextvars.copy().run(plan.outgoing, False)
         plan.key, plan.lends_key = self.key, True

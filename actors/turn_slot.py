@@ -33,6 +33,8 @@ class Turn:
         self.state = plan.state
         """Where the machine stands: what is left of the turn if its actor goes."""
         self.ended = False
+        self.handed = False
+        """Whether its submit came to its end."""
         self.cancel_asked = False
         self._listening = listening
         options = plan.options
@@ -104,7 +106,7 @@ class StepPipe:
             events = events[:-1]
         self._turn.emit(events, size)
 
-    def when_resumed(self, resume: Callable[[], None]) -> None:
+    def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` once there is room again."""
         self._turn.pipe.when_resumed(resume)
 

@@ -46,7 +46,7 @@ class Turns(DynamicSupervisor):
         turn = self._directory.turns.get(message.turn_id)
         if turn is None or turn.actor is not None or turn.ended or self._final is not None:
             return
-        spec = ChildSpec(turn.id, (TurnActor, (turn, self._directory)), restart="temporary", shutdown=1.0)
+        spec = ChildSpec(turn.id, (TurnActor, (turn, self._directory)), restart="temporary", shutdown=1.0, context=turn.plan.contextvars)
         if isinstance(refused := self.add(spec), Refused):
             self._over_with(turn, ErrorInfo("stream", "unknown", f"the turn was not started: {refused.reason}"))
 

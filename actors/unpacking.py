@@ -40,7 +40,7 @@ class Unpacker:
         self._gzip = coding == "gzip"
         self._unpack = zlib.decompressobj(zlib.MAX_WBITS | (16 if self._gzip else 0))
         self._begun = False
-        self._between = b""
+        self._between: bytes = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What these bytes unpack to. Raises PackedError if they are not what was told."""

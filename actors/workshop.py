@@ -2,14 +2,15 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from allm.actors.tooljob import ToolJob
 from allm.actors.toolloop import INSIDE, ToolLoop
 from allm.actors.toolprocess import Processes
+from allm.errors import EngineError
 from allm.supervisors import PoolDispatcher, ThreadDispatcher, log
+from allm.supervisors.clock import clock
 from allm.tools import ToolOutcome
 
 __all__ = ["Running", "Workshop"]
@@ -21,7 +22,7 @@ class Running(Protocol):
     loop: asyncio.AbstractEventLoop
     cancel_seen: bool
 
-    def start(self) -> None: ...
+    def start(self) -> bool: ...
     def cancel(self) -> None: ...
     def lost(self) -> None: ...
 
@@ -82,29 +83,26 @@ class Workshop:
     def launch(self, job: ToolJob, make: Callable[[asyncio.AbstractEventLoop], Running]) -> None:
         """Starts it on the job's loop if that runs, else on one of the workshop's own that no handler blocks who waits for this call."""
         loop = job.loop
-        if loop is not None and loop is not self._io_loop and loop.is_running():
-            try:
-                self._start(job, make(loop))
-                return
-            except RuntimeError:
-                pass  # closed just now
+        if loop is not None and loop is not self._io_loop and loop.is_running() and self._start(job, make(loop)):
+            return
         inside = job.contextvars.get(INSIDE, ()) if job.contextvars is not None else ()
-        self._start(job, make(self._own_loop(inside)))
+        if not self._start(job, make(self._own_loop(inside))):
+            raise EngineError("stopped", "the event loop of the tools was closed")
 
-    def _start(self, job: ToolJob, running: Running) -> None:
+    def _start(self, job: ToolJob, running: Running) -> bool:
+        """False if its loop is closed."""
         self.running[job.id] = running
-        try:
-            running.start()
-        except RuntimeError:
+        if not running.start():
             self.running.pop(job.id, None)
-            raise
+            return False
         if job.settled:  # meanwhile, and who settled it may have looked for it too soon
             running.cancel()
+        return True
 
     def _own_loop(self, inside: tuple[asyncio.AbstractEventLoop, ...]) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._ended:
-                raise RuntimeError("the runtime was stopped")
+                raise EngineError("stopped", "the runtime was stopped")
             self._loops = [loop for loop in self._loops if loop.alive]
             found = next((loop for loop in self._loops if loop.loop not in inside), None)
             if found is None:
@@ -137,7 +135,7 @@ class Workshop:
 
     def end(self, timeout: float) -> None:
         """Lets go of all of it and waits, for `timeout` seconds at most, until it is gone; a thread in a handler may stay."""
-        deadline = time.monotonic() + timeout
+        deadline = clock.now() + timeout
         with self._lock:
             self._ended = True
         self.processes.end(timeout)
@@ -146,7 +144,7 @@ class Workshop:
             each.end()
         self.pool.close()
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - clock.now()))
 
     def inherited(self) -> None:
         """In a forked child."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import AdapterError, ErrorInfo, ValidationError
+from allm.arguments import read_arguments
+from allm.errors import AdapterError, ErrorInfo
 from allm.events import (
     Event,
     MessageCompleted,
@@ -23,12 +24,10 @@ from allm.events import (
     ToolCallDelta,
     ToolCallStarted,
 )  # fmt: skip
-from allm.freezing import freeze_dict
 from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
@@ -37,7 +36,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
     `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
-    where the request goes: some of what a host says goes back to that host alone."""
+    where the request goes: some of what a host says goes back to that host alone; `tools` are the names of the tools that it declares."""
 
     request_id: str
     generation: int = 1
@@ -47,6 +46,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     response_type: str | None = None
     left_out: tuple[str, ...] = ()
     base_url: str = ""
+    tools: tuple[str, ...] = ()
 
 
 class _Block:
@@ -126,6 +126,7 @@ class MessageBuilder:
         "events",
         "id",
         "model",
+        "names",
         "progress",
         "started",
     )
@@ -136,6 +137,7 @@ class MessageBuilder:
         self.model: str | None = None
         self.started = False
         self.progress = False
+        self.names: dict[str, str] = {}  # on the wire -> the tool's own, where they differ
         self._context = context
         self._blocks: list[_Block | _Call | _Whole] = []
         self._calls: dict[Any, _Call] = {}
@@ -209,7 +211,7 @@ class MessageBuilder:
         if call_id and not call.call_id:
             call.call_id = call_id
         if name and not call.started:
-            call.name = name
+            call.name = self.names.get(name, name)
             self._start_call(call)
         if arguments:
             call.pieces.append(arguments)
@@ -224,6 +226,12 @@ class MessageBuilder:
         block.signature = signature if signature is not None else block.signature
         block.data = data if data is not None else block.data
         block.provider = provider if provider is not None else block.provider
+
+    def made_by(self, provider: str) -> None:
+        """The current block, if it is reasoning that nobody signed, was made by `provider`: it goes back there alone."""
+        block = self._current
+        if block is not None and block.reasoning and block.provider is None:
+            block.provider = provider
 
     def sign_call(self, key: Any, signature: str) -> None:
         """The tool call `key` has this proof of origin."""
@@ -348,7 +356,7 @@ class MessageBuilder:
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
-        raw, arguments = _arguments("".join(call.pieces) or ("{}" if whole else ""))
+        raw, arguments = read_arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
@@ -362,10 +370,6 @@ class MessageBuilder:
         return made
 
 
-_MOST_ARGUMENTS = 1 << 20
-"""Characters of a tool call's arguments that are read: the loop must not stand still for a model that writes without end."""
-
-
 def message_of(parts: list[Part]) -> Message:
     """The assistant's message of these parts: plain text where there is nothing else."""
     if not parts:
@@ -374,20 +378,3 @@ def message_of(parts: list[Part]) -> Message:
     if len(parts) == 1 and isinstance(first, TextPart) and first.signature is None:
         return Message("assistant", first.text)
     return Message("assistant", tuple(parts))
-
-
-def _arguments(raw: str) -> tuple[str, dict[str, Any]]:
-    """(what the model wrote, the arguments as an object). An object that a host encoded twice, or a model fenced, is read; `{}` stands
-    for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    text = raw.strip()
-    if not text or len(raw) > _MOST_ARGUMENTS:
-        return raw, {}
-    if text.startswith("```") and text.endswith("```"):
-        raw = text.strip("`").removeprefix("json").strip()
-    try:
-        told = decode(raw.encode())
-        if isinstance(told, str) and is_object(inner := decode(told.encode())):
-            raw, told = told, inner
-        return raw, freeze_dict(told, "arguments")
-    except (MalformedJson, ValidationError, UnicodeEncodeError):
-        return raw, {}

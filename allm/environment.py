@@ -8,15 +8,17 @@ provider's own host or the one that its environment variable names: a base URL f
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from allm.errors import EngineError
+from allm.errors import EngineError, ValidationError
 from allm.limits import Limits, set_limits
 from allm.proxies import Proxy, proxy_for
+from allm.trust import set_importable
 from allm.urls import host_of, problem_of
 
 __all__ = ["PROVIDERS", "Environment", "Origin", "configure", "environment"]
@@ -38,6 +40,13 @@ PROVIDERS: dict[str, Origin] = {
 
 
 _QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
+_KEY_VARIABLES = frozenset(origin.key_variable for origin in PROVIDERS.values())
+_PLACES = frozenset({"PWD", "SSH_AUTH_SOCK"})
+"""Names that only sound like secrets."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
+    re.IGNORECASE,
+)
 
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -128,6 +137,19 @@ class Environment:
                 return name, value
         return None
 
+    def for_children(self) -> dict[str, str]:
+        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret."""
+        return {name: value for name, value in self._variables.items() if not _is_secret(name)}
+
+    def named(self, patterns: Iterable[str]) -> dict[str, str]:
+        """The variables whose names fit one of these patterns (`AWS_*`), secrets too."""
+        wanted = tuple(patterns)
+        return {name: value for name, value in self._variables.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
+
+    def adopt(self, variables: Mapping[str, str]) -> None:
+        """Set these variables in this process and those that it starts."""
+        os.environ.update(variables)
+
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""
         origin = PROVIDERS.get(provider)
@@ -152,6 +174,11 @@ class Environment:
         if self._file is None or self._file[0] != path:
             self._file = (path, _read_config(Path(path)))
         return self._file[1]
+
+
+def _is_secret(name: str) -> bool:
+    """By the words of its name: `OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`."""
+    return name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None)
 
 
 def _read_config(path: Path) -> dict[str, str]:
@@ -191,13 +218,21 @@ def configure(
     load_dotenv: bool | str | Path = False,
     allow_private_urls: bool | None = None,
     limits: Limits | None = None,
+    importable: Iterable[str] | None = None,
 ) -> None:
     """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
 
     The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
     `allow_private_urls=True` lets images be fetched from private addresses too (loopback, a local network), for this whole process:
     whoever writes the thread can then have this host ask for what only this host can reach. `limits` replaces the process's `Limits`.
+    `importable` lists the modules whose functions a document may name without being trusted: `("mybot.tools", "mybot.bots.*")`.
     """
+    given: Any = keys
+    if given is not None and not isinstance(given, Mapping):
+        given = keys = None  # no frame of the traceback holds what may be a key
+        raise ValidationError.at("keys", "expected a mapping of providers to keys")
+    if importable is not None:
+        set_importable(importable)
     if limits is not None:
         set_limits(limits)
     environment.configure(keys, load_dotenv, allow_private_urls)

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from allm.errors import ErrorInfo
-from allm.messages import Message, ToolCallPart
+from allm.messages import ImagePart, Message, TextPart, ToolCallPart
 from allm.requests import ToolSpec
 from allm.schemas import problem
 from allm.tools import ToolOutcome
@@ -61,7 +61,9 @@ def tool_messages(state: TurnState, asked: ToolOutcome | None) -> list[Message]:
         if (outcome := one.outcome) is not None:
             content = outcome.content if outcome.ask is None else AWAITING if outcome is asked else NOT_ASKED
             metadata = {"is_error": True} if outcome.error is not None else {}
-            messages.append(Message("tool", content, tool_call_id=outcome.id, metadata=metadata))
+            pictures = tuple(map(ImagePart, outcome.images))
+            texts = (TextPart(content),) if content else ()
+            messages.append(Message("tool", (*texts, *pictures) if pictures else content, tool_call_id=outcome.id, metadata=metadata))
     if asked is not None and asked.ask is not None:
         messages.append(Message("assistant", asked.ask.question, metadata={"ask_user": True, "tool_call_id": asked.id}))
     return messages

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import threading
 import time
-from asyncio import AbstractEventLoop
+import weakref
+from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
-from contextlib import suppress
+from collections.abc import Sequence
+from contextvars import Context
 
 from allm.supervisors import events
 from allm.supervisors.exits import Exit
-from allm.supervisors.here import running_loop, serve
+from allm.supervisors.here import call_soon, running_loop, serve
+from allm.supervisors.inbox import lower
 from allm.supervisors.lanes import Dispatcher, Lane, Runnable
-from allm.supervisors.pool import PoolDispatcher, refused
+from allm.supervisors.pool import PoolDispatcher, refused, start_thread
+from allm.supervisors.pulse import PULSE, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
@@ -30,6 +34,9 @@ class LoopDispatcher:
     enqueues; a put from another thread enqueues and wakes the loop, once for many puts. A closed loop ends the
     actors it can no longer run: their asks fail and `tell` does not raise.
 
+    No state of it relies on a sender's coming to the end of a line: a beat on the loop, each second, drains what nobody
+    was told of (see `pulse`). Mailboxes are drained in an empty context, whoever put something into one.
+
     `slow` is for finding handlers that block: turns that take longer, in seconds, are reported as `SlowTurn`.
     """
 
@@ -41,6 +48,7 @@ class LoopDispatcher:
         self._draining = False
         self._woken = False
         self._cancelling = False
+        self._heart: TimerHandle | None = None
         serve(loop)
 
     @property
@@ -68,7 +76,7 @@ class LoopDispatcher:
                 self._ready.append(runnable)
         finally:
             if outermost:
-                self._drain()
+                Context().run(self._drain)
         return True
 
     def schedule(self, runnable: Runnable, /) -> None:
@@ -76,20 +84,41 @@ class LoopDispatcher:
         self._ready.append(runnable)
         if running_loop() is self.loop:
             if not self._draining:
-                self._drain()
+                Context().run(self._drain)
         elif not self._woken:
             self._wake()
+
+    def rescue(self, stranded: Sequence[Runnable], /) -> None:
+        """Put those on the ready queue that are not on it, and wake the loop."""
+        waiting = set(self._ready.copy())
+        self._ready.extend(runnable for runnable in stranded if runnable not in waiting)
+        self._wake()
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """Nothing to do: its place in the queue is passed over."""
 
     def _wake(self) -> None:
-        self._woken = True
         try:
-            self.loop.call_soon_threadsafe(self._drain)
-        except RuntimeError:
+            self._woken = True
+            told = call_soon(self.loop, self._come)
+        except BaseException:  # the caller was interrupted, or is at its recursion limit: the next one wakes the loop
+            self._woken = False
+            raise
+        if not told:
             self._woken = False
             self._cancel_all()
+
+    def _come(self) -> None:
+        if self._heart is None:
+            _beat(weakref.ref(self))
+        self._drain()
+
+    def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
+        """The heart's next beat, and this one: on the loop's thread."""
+        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
+        pulse()
+        if self._ready:
+            self._drain()
 
     def _drain(self) -> None:
         # Lowered before the queue is looked at: whoever appends later and finds it lowered wakes again.
@@ -101,12 +130,14 @@ class LoopDispatcher:
                 if not ready:
                     return
                 runnable = ready.popleft()
+                if not (runnable.flag.locked() or runnable.claim()):
+                    continue  # it was scheduled once too often
                 if runnable.turn() if self._slow is None else self._timed(runnable, self._slow):
                     ready.append(runnable)
         finally:
             self._draining = False
             if ready:  # others on this loop get their turn too
-                self.loop.call_soon(self._drain)
+                self.loop.call_soon(self._drain, context=Context())
 
     def _timed(self, runnable: Runnable, slow: float) -> bool:
         before = time.perf_counter()
@@ -129,6 +160,12 @@ class LoopDispatcher:
             self._cancelling = False
 
 
+def _beat(dispatcher: weakref.ref[LoopDispatcher]) -> None:
+    """A beat keeps no dispatcher alive."""
+    if (found := dispatcher()) is not None:
+        found.keep_beating(dispatcher)
+
+
 class ThreadDispatcher:
     """A daemon thread for each actor: for handlers that block."""
 
@@ -146,9 +183,12 @@ class ThreadDispatcher:
         own = _OwnThread(runnable)
         runnable.lane = own
         try:
-            threading.Thread(target=own.run, name=runnable.name, daemon=True).start()
-        except RuntimeError as error:
+            refusal = start_thread(threading.Thread(target=own.run, name=runnable.name, daemon=True))
+        except BaseException as error:
             runnable.cancel(refused(error))
+            raise
+        if refusal is not None:
+            runnable.cancel(refusal)
         return False
 
 
@@ -168,13 +208,17 @@ class _OwnThread:
         """Let the thread come to its end, if it waits; one that was busy just now may do so, too."""
         self._go_on()
 
+    def rescue(self, stranded: Sequence[Runnable], /) -> None:
+        """Let the thread look."""
+        self._go_on()
+
     def _go_on(self) -> None:
-        with suppress(RuntimeError):  # it was told so already
-            self._wake.release()
+        lower(self._wake)  # it may have been told so already
 
     def run(self) -> None:
         """The thread."""
         runnable = self._runnable
         while runnable.exit is None:
-            if not runnable.turn() and runnable.exit is None:
+            due = runnable.flag.locked() or runnable.claim()
+            if not (due and runnable.turn()) and runnable.exit is None:
                 self._wake.acquire()

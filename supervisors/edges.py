@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from allm.supervisors import log
 from allm.supervisors.cell import Cell, Shutdown, alive
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import SHUTDOWN, Exit
 from allm.supervisors.here import exiting, here, threaded
 
@@ -60,16 +62,17 @@ def drain(deadline: float | None = None) -> list[str]:
     by the calling thread.
     """
     exiting.append(True)
-    end = time.monotonic() + (EXIT_DEADLINE if deadline is None else deadline)
+    end = clock.now() + (EXIT_DEADLINE if deadline is None else deadline)
     roots = [cell for cell in list(alive.values()) if cell.owner is None]
     for cell in roots:
         if _runs(cell):
             cell.put_signal(Shutdown(SHUTDOWN))
         else:
             cell.cancel()
-    while any(cell.exit is None for cell in roots) and time.monotonic() < end:
+    while any(cell.exit is None for cell in roots) and clock.now() < end:
         if not _help():
             time.sleep(0.002)
+    log.flush(min(1.0, max(0.1, end - clock.now())))
     exiting.clear()
     left = [cell for cell in roots if cell.exit is None]
     for cell in left:

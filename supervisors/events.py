@@ -5,6 +5,7 @@ Nothing is made while nobody listens: who has something to tell asks `wanted` fi
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -166,22 +167,26 @@ class SlowTurn(Event):
     seconds: float
 
 
-def wanted() -> bool:
-    """Whether anybody would hear of an event."""
-    return bool(listeners) or log.enabled()
+def wanted(level: log.Level = "error") -> bool:
+    """Whether anybody would hear of an event of this level."""
+    return bool(listeners) or log.enabled(level)
 
 
 def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) -> None:
     """Report a message that was lost."""
-    if wanted():
+    if wanted("warning"):
         emit(DeadLetter(actor, message, exit, error))
 
 
-def emit(event: Event) -> None:
-    """Hand an event to the log and to all listeners; a listener's bug stays its own."""
-    if log.enabled():
+def emit(event: Event, context: contextvars.Context | None = None, level: log.Level | None = None) -> None:
+    """Hand an event to the log and to all listeners; a listener's bug stays its own.
+
+    Its line has the context of what it is about, if that has one, and the event's own level unless another is given.
+    """
+    level = level or event.level
+    if log.enabled(level):
         values = event.to_data()
-        log.write(event.level, str(values.pop("event")), values)
+        log.write(level, str(values.pop("event")), values, context)
     for listener in list(listeners):
         try:
             listener(event)

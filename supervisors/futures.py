@@ -18,6 +18,7 @@ import pykka
 from allm.supervisors import log
 from allm.supervisors.exits import CallTimeout, stripped
 from allm.supervisors.here import Waiter, on_loop, waiting
+from allm.supervisors.pulse import acquire
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo
@@ -114,7 +115,7 @@ class Reply(pykka.Future[T]):
         name = self.target.name if self.target is not None else "a future"
         with waiting(self.target, f"waiting for {name}"):
             self.add_done_callback(opened)
-            if gate.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            if acquire(gate, timeout, lambda: self.done):
                 return
         with suppress(ValueError):  # it is being called
             self._callbacks.remove(opened)

@@ -12,6 +12,7 @@ from asyncio import AbstractEventLoop
 from asyncio.events import _get_running_loop  # pyright: ignore[reportPrivateUsage]
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any, Protocol
 
 from allm.supervisors.exits import Exit
@@ -22,6 +23,7 @@ __all__ = [
     "Lender",
     "Waiter",
     "WouldBlock",
+    "call_soon",
     "exiting",
     "guard",
     "here",
@@ -85,7 +87,8 @@ class _Here(threading.local):
 
 here = _Here()
 threaded: weakref.WeakSet[Any] = weakref.WeakSet()
-"""What has threads: in a forked child its ``after_fork()`` is called, at the end of the program its ``help()``."""
+"""What has threads: in a forked child its ``after_fork()`` is called, at the end of the program its ``help()``, each
+second while anybody waits its ``look()``, which hires whom an interrupted thread did not."""
 exiting: list[bool] = []
 """Not empty while the end of the program stops all trees."""
 _served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
@@ -101,9 +104,19 @@ def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:
     if running_loop() is loop:
         function()
         return True
+    return call_soon(loop, function)
+
+
+def call_soon(loop: AbstractEventLoop, function: Callable[..., Any], *args: Any) -> bool:
+    """Call it on the loop's thread, soon and in an empty context; False when the loop is closed. Any thread.
+
+    The loop would run it in the context of the caller, who may be anybody; a task or timer made there would keep it.
+    """
     try:
-        loop.call_soon_threadsafe(function)
+        loop.call_soon_threadsafe(function, *args, context=Context())
     except RuntimeError:
+        if not loop.is_closed():  # such as the caller's recursion limit
+            raise
         return False
     return True
 

@@ -3,6 +3,12 @@
 No lock on the way in. Deques append and pop atomically; a put appends first and looks at ``closed`` after, whoever
 closes raises ``closed`` first and empties after: whatever the interleaving, someone takes each envelope out, once,
 and resolves its future. ``flag`` is a lock used as an atomic bit: held while the owner is scheduled or runs.
+
+A sender may be interrupted at any bytecode (a signal's handler raises, the recursion limit is met), so that no state
+relies on its coming to the end of a line. A place in a ready queue is a hint, never a right: a dispatcher gives a turn
+only to an owner whose flag is held or that has mail (`claim`), and to no owner twice at a time. With that, a flag may be
+lowered or an owner scheduled once too often at no cost, and both are how an interrupted put is made good: by the sender
+itself where it can, else by the next `pulse`.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import NOPROC, ActorExited, Exit
 
 if TYPE_CHECKING:
@@ -18,7 +25,16 @@ if TYPE_CHECKING:
 
     from allm.supervisors.lanes import Lane
 
-__all__ = ["Inbox", "StopFlag"]
+__all__ = ["Inbox", "StopFlag", "lower"]
+
+
+def lower(bit: threading.Lock) -> None:
+    """Release a lock that serves as a bit; one that is free already stays so."""
+    try:
+        bit.release()
+    except RuntimeError:
+        if bit.locked():
+            raise
 
 
 class StopFlag(threading.Event):
@@ -50,8 +66,11 @@ class StopFlag(threading.Event):
         gate = threading.Lock()
         gate.acquire()
         self._gates.append(gate)
-        if not self._raised:
-            gate.acquire(timeout=-1 if timeout is None else timeout)
+        end = None if timeout is None else clock.now() + timeout
+        while not self._raised:  # with a clock: who raises it may be interrupted before it opens the gates
+            left = 1.0 if end is None else min(1.0, end - clock.now())
+            if left <= 0 or gate.acquire(timeout=left):
+                break
         return self._raised
 
 
@@ -79,8 +98,16 @@ class Inbox:
         self.user.append(envelope)
         if self.closed:
             self.reject()
-        elif self.flag.acquire(False):
-            self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            return
+        try:
+            if self.flag.acquire(False):
+                self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        except BaseException:
+            try:  # lower the flag for the next sender, by no call of ours: this may be the recursion limit
+                self.flag.release()
+            except RuntimeError:
+                pass  # it was not raised, or there is no room for this either: the next pulse finds the mail
+            raise
 
     put = post
     """Pykka's name for it."""
@@ -88,8 +115,23 @@ class Inbox:
     def put_signal(self, signal: Any) -> None:
         """Take a signal: it is handled before all messages. Any thread."""
         self.signals.append(signal)
-        if not self.closed and self.flag.acquire(False):
-            self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.poke()
+
+    def poke(self) -> None:
+        """See that what waits is handled. Any thread."""
+        try:
+            if not self.closed and self.flag.acquire(False):
+                self.lane.schedule(self)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        except BaseException:
+            try:  # lower the flag for the next sender, by no call of ours: this may be the recursion limit
+                self.flag.release()
+            except RuntimeError:
+                pass  # it was not raised, or there is no room for this either: the next pulse finds the mail
+            raise
+
+    def claim(self) -> bool:
+        """Raise the flag if there is mail: a turn is due though nobody asked for one."""
+        return bool(self.user or self.signals) and self.flag.acquire(False)
 
     def get(self) -> Envelope[Any]:
         """The next message; raises IndexError when there is none."""
@@ -101,7 +143,11 @@ class Inbox:
 
     def park(self) -> bool:
         """Lower the run flag; False when something came in meanwhile and the owner must go on."""
-        self.flag.release()
+        try:
+            self.flag.release()
+        except RuntimeError:
+            if self.flag.locked():  # else a sender that was interrupted has lowered it
+                raise
         return not ((self.user or self.signals) and self.flag.acquire(False))
 
     def reject(self) -> list[Envelope[Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 from allm.supervisors.exits import Exit
@@ -14,6 +16,11 @@ class Runnable(Protocol):
     """A cell, as a dispatcher sees it."""
 
     lane: Lane
+    flag: Lock
+
+    def claim(self) -> bool:
+        """Raise the run flag if there is mail and it is down."""
+        ...
 
     @property
     def exit(self) -> Exit | None:
@@ -31,7 +38,8 @@ class Runnable(Protocol):
         ...
 
     def turn(self) -> bool:
-        """Handle some messages; never raises. True: more wait, give it another turn."""
+        """Handle some messages; never raises. True: more wait, give it another turn. Only with the run flag raised, and never twice
+        at a time."""
         ...
 
     def cancel(self, exit: Exit) -> bool:
@@ -44,6 +52,10 @@ class Lane(Protocol):
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Give it a turn soon. Called by whoever raised the run flag; any thread; never raises."""
+        ...
+
+    def rescue(self, stranded: Sequence[Runnable], /) -> None:
+        """Schedule those that are not in the queue: a sender may have been interrupted before it did. Any thread."""
         ...
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:

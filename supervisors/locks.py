@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from allm.supervisors.cell import Cell
 from allm.supervisors.exits import CallTimeout, Exit
 from allm.supervisors.here import guard, here, waiting
+from allm.supervisors.pulse import acquire
 
 __all__ = ["KeyedLocks"]
 
@@ -64,7 +65,7 @@ class KeyedLocks:
 
     def _wait(self, turn: _Turn, key: Hashable, timeout: float | None) -> None:
         with waiting(None, f"waiting for the lock of {key!r}"):
-            if not turn.gate.acquire(timeout=-1 if timeout is None else timeout):
+            if not acquire(turn.gate, timeout):
                 raise CallTimeout(f"the lock of {key!r} was not free within {timeout} seconds")
 
     def release(self, key: Hashable, turn: _Turn) -> None:

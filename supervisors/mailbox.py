@@ -1,8 +1,9 @@
 """Mailboxes with a will of their own: kept across restarts, or bounded.
 
 `Kept` belongs to a child's slot: refs of all incarnations put into it, a restart loses only the message that failed,
-and what is left when the child does not come back goes to the dead letters. A lock guards its order; it is held for
-an append, never while anything runs.
+and what is left when the child does not come back goes to the dead letters. A put to the incarnation that runs takes no
+lock: it appends first and looks at ``closed`` after; what it then finds left behind moves on. A lock guards the change
+from one incarnation to the next; it is held for appends, never while anything runs.
 """
 
 from __future__ import annotations
@@ -106,6 +107,17 @@ class Kept:
 
     def take(self, envelope: Envelope[Any]) -> bool:
         """`put`; False when it is closed for good."""
+        cell = self.current
+        if cell is None:
+            return self._keep(envelope)
+        cell.user.append(envelope)
+        if cell.closed:
+            self._recover(cell)
+        else:
+            cell.poke()
+        return True
+
+    def _keep(self, envelope: Envelope[Any]) -> bool:
         with self._lock:
             cell = self.current
             if cell is not None:
@@ -117,6 +129,21 @@ class Kept:
         if cell is not None:
             cell.poke()
         return True
+
+    def _recover(self, cell: KeptCell) -> None:
+        """Take over what came to an incarnation in its last moment."""
+        with self._lock:
+            left = _emptied(cell.user)
+            current, buried = self.current, self._buried
+            if current is not None:
+                current.user.extend(left)
+            elif buried is None:
+                self._held.extend(left)
+        if current is not None:
+            current.poke()
+        elif buried is not None:
+            for envelope in left:
+                _lost(cell.name, envelope, buried)
 
     def open(self, cell: KeptCell) -> None:
         """A new incarnation takes over, before it runs."""
@@ -136,8 +163,7 @@ class Kept:
             failed = cell.envelope if abrupt else None
             if failed is not None and failed.reply_to is None and self._may_retry(failed):
                 cell.envelope = failed = None
-            self._held.extend(cell.user)
-            cell.user.clear()
+            self._held.extend(_emptied(cell.user))
         if failed is not None and failed.reply_to is None and cell.exit is not None:
             text = f"{type(error).__name__}: {error}" if error is not None else cell.exit.kind
             events.dead_letter(cell.name, failed.message, cell.exit, text)
@@ -194,11 +220,6 @@ class KeptCell(Cell):
             envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         self.kept.put(envelope)
 
-    def poke(self) -> None:
-        """See that the messages are handled."""
-        if not self.closed and self.flag.acquire(False):
-            self.lane.schedule(self)
-
     def give_back(self, envelope: Envelope[Any]) -> None:
         """To the next incarnation."""
         self.kept.give_back(self, envelope)
@@ -213,6 +234,17 @@ class KeptCell(Cell):
     def acting(self) -> Cell:
         """The incarnation that runs now."""
         return self.kept.current or self
+
+
+def _emptied(waiting: deque[Envelope[Any]]) -> list[Envelope[Any]]:
+    """What waits, taken out one by one: who appends meanwhile is not overlooked, and takes out the rest."""
+    taken: list[Envelope[Any]] = []
+    while waiting:
+        try:
+            taken.append(waiting.popleft())
+        except IndexError:
+            break
+    return taken
 
 
 def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:

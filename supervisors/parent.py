@@ -146,8 +146,8 @@ class Parent(Actor):
     def _note_up(self, slot: Slot) -> None:
         if slot.spec.backoff is not None:
             slot.up_since = self._timers.now()
-        if events.wanted():
-            events.emit(events.ChildStarted(self.actor_inbox.name, slot.id, slot.generation))
+        if events.wanted("info"):
+            events.emit(events.ChildStarted(self.actor_inbox.name, slot.id, slot.generation), slot.spec.context)
 
     def _shut(self, slot: Slot, exit: Exit = SHUTDOWN) -> None:
         """Tell a child to stop and set its deadline."""
@@ -190,8 +190,8 @@ class Parent(Actor):
         if slot.timer is not None:
             slot.disarm()
         before, slot.status, slot.ref, slot.cell, slot.exit = slot.status, DOWN, None, None, exit
-        if events.wanted():
-            events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, exit))
+        if events.wanted("info"):
+            events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, exit), slot.spec.context)
         if before is STOPPING or self._final is not None:
             self._stopped(slot, exit)
         elif before is RUNNING:
@@ -238,8 +238,9 @@ class Parent(Actor):
                 cell.cancel(KILLED)
                 self.actor_inbox.abandoned += cell.abandoned
             slot.status, slot.ref, slot.cell = DOWN, None, None
-            if cell is not None and events.wanted():
-                events.emit(events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, cell.exit or KILLED))
+            if cell is not None and events.wanted("info"):
+                ended = events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, cell.exit or KILLED)
+                events.emit(ended, slot.spec.context)
             try:
                 self._gone(slot, KILLED if cell is not None or slot.exit is None else slot.exit)
             except Exception as error:

@@ -8,7 +8,6 @@ starts the actor again; a save that fails leaves the actor where it is.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Hashable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +18,7 @@ from pykka._envelope import Envelope
 from allm.supervisors import log
 from allm.supervisors.actor import Actor, construct, inherited, launch
 from allm.supervisors.cell import cell_of
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept, KeptCell
@@ -79,11 +79,11 @@ class _Place(Kept):
         super().__init__()
         self._shelf, self.key = shelf, key
         self.starting = False
-        self.used = time.monotonic()
+        self.used = clock.now()
 
     def take(self, envelope: Envelope[Any]) -> bool:
         taken = super().take(envelope)
-        self.used = time.monotonic()
+        self.used = clock.now()
         if taken and self.current is None:
             self.wake()
         return taken
@@ -149,7 +149,7 @@ class Shelf:
 
     def sweep(self, idle: float) -> None:
         """Put away all that had no message for `idle` seconds."""
-        before = time.monotonic() - idle
+        before = clock.now() - idle
         for key, place in list(self._places.items()):
             if place.used <= before:
                 self.passivate(key)

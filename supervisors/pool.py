@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import exiting, here, threaded
 from allm.supervisors.lanes import Runnable
 from allm.supervisors.timers import Timers, shared_timers
 
-__all__ = ["PoolDispatcher", "refused"]
+__all__ = ["PoolDispatcher", "refused", "start_thread"]
+
+_STARTING = 5.0
+"""Seconds in which a thread has started; one that has not was given up by whoever was to start it."""
 
 
 class PoolDispatcher:
@@ -26,7 +31,8 @@ class PoolDispatcher:
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
         self._parked: list[threading.Lock] = []
-        self._workers = 0
+        self._crew: dict[threading.Thread, float] = {}  # and when they were hired
+        self._running: dict[Runnable, threading.Lock] = {}  # in a turn, each by the gate of its worker
         self._waiting = 0
         self._lost: set[int] = set()  # abandoned, and still in a handler
         threaded.add(self)
@@ -46,7 +52,8 @@ class PoolDispatcher:
         """The child has none of the parent's workers."""
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready, self._parked, self._lost = deque(), [], set()
-        self._workers = self._waiting = 0
+        self._crew, self._running = {}, {}
+        self._waiting = 0
 
     def help(self) -> bool:
         """Give one turn on the calling thread, if no worker is there to do it."""
@@ -56,9 +63,19 @@ class PoolDispatcher:
             runnable = self._ready.popleft()
         except IndexError:
             return False
-        if runnable.turn():
+        if self._turn(runnable, threading.Lock()):
             self._ready.append(runnable)
         return True
+
+    def look(self) -> None:
+        """Have a worker for what waits: who scheduled it may have been interrupted before there was one."""
+        if not self._ready:
+            return
+        with self._lock:
+            late = clock.now() - _STARTING
+            for thread in [each for each, hired in self._crew.items() if hired < late and not each.is_alive()]:
+                del self._crew[thread]
+        self._staff()
 
     @property
     def timers(self) -> Timers:
@@ -69,6 +86,10 @@ class PoolDispatcher:
     def workers(self) -> int:
         """Threads alive now, those that wait included."""
         return self._workers
+
+    @property
+    def _workers(self) -> int:
+        return len(self._crew)
 
     def inline(self) -> bool:
         """Never."""
@@ -85,14 +106,30 @@ class PoolDispatcher:
         self._ready.append(runnable)
         self._staff()
 
+    def rescue(self, stranded: Sequence[Runnable], /) -> None:
+        """Queue those that are not in the queue."""
+        waiting = set(self._ready.copy())
+        for runnable in stranded:
+            if runnable not in waiting:
+                self.schedule(runnable)
+
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """A worker that is in the dead actor's handler may stay there: another takes its place meanwhile."""
         if busy:
-            with self._lock:
-                self._lost.add(id(runnable))
-            self.lend()
-            if not runnable.busy:  # the handler ended while it was being killed: its worker may not have seen it
-                self._found(runnable)
+            self.replace(runnable)
+
+    def replace(self, runnable: Runnable, /) -> bool:
+        """Give the place of the worker that is in this actor's handler to another until its turn is over; False if it was done before."""
+        with self._lock:
+            if id(runnable) in self._lost:
+                return False
+            self._lost.add(id(runnable))
+            self._waiting += 1
+        if self._ready:
+            self._staff()
+        if not runnable.busy:  # the handler ended meanwhile: its worker may not have seen it
+            self._found(runnable)
+        return True
 
     def lend(self) -> None:
         """The calling worker starts to wait: another may take its place."""
@@ -113,20 +150,25 @@ class PoolDispatcher:
                 return
             if self._workers - self._waiting >= self.size:
                 return
-            self._workers += 1
-        self._hire()
-
-    def _hire(self) -> None:
+            worker = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._crew[worker] = clock.now()
         try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            with self._lock:
-                self._workers -= 1
-                stranded = list(self._ready) if self._workers == 0 and not exiting else []
-                if stranded:
-                    self._ready.clear()
-            for runnable in stranded:  # nobody is left to run them
-                runnable.cancel(refused(error))
+            refusal = start_thread(worker)
+        except BaseException:
+            if worker.ident is None:
+                self._crew.pop(worker, None)
+            raise
+        if refusal is not None:
+            self._not_hired(worker, refusal)
+
+    def _not_hired(self, worker: threading.Thread, refusal: Exit) -> None:
+        with self._lock:
+            self._crew.pop(worker, None)
+            stranded = list(self._ready) if self._workers == 0 and not exiting else []
+            if stranded:
+                self._ready.clear()
+        for runnable in stranded:  # nobody is left to run them
+            runnable.cancel(refusal)
 
     def _run(self) -> None:
         here.lender = self
@@ -136,13 +178,27 @@ class PoolDispatcher:
             try:
                 runnable = self._ready.popleft()
             except IndexError:
-                if not self._park(gate):
+                if (next_gate := self._park(gate)) is None:
                     return
+                gate = next_gate
                 continue
-            if runnable.turn():
+            if self._turn(runnable, gate):
                 self.schedule(runnable)
-            elif self._lost:
+
+    def _turn(self, runnable: Runnable, gate: threading.Lock) -> bool:
+        """Give it a turn unless another worker does: True if it needs another.
+
+        Whoever schedules it in the moment between its parking and the end of its turn here may be passed over; that is seen at the end.
+        """
+        if self._running.setdefault(runnable, gate) is not gate:
+            return False
+        try:
+            more = (runnable.flag.locked() or runnable.claim()) and runnable.turn()
+        finally:
+            self._running.pop(runnable, None)
+            if self._lost:
                 self._found(runnable)
+        return more or (runnable.exit is None and runnable.flag.locked())
 
     def _found(self, runnable: Runnable) -> None:
         """An abandoned handler ended after all: its worker counts again."""
@@ -151,24 +207,40 @@ class PoolDispatcher:
                 self._lost.discard(id(runnable))
                 self._waiting -= 1
 
-    def _park(self, gate: threading.Lock) -> bool:
-        """Wait for work; False when this worker should end."""
+    def _park(self, gate: threading.Lock) -> threading.Lock | None:
+        """Wait for work: the gate to wait at next time; None when this worker should end."""
+        me = threading.current_thread()
         with self._lock:
             if self._ready:
-                return True
+                return gate
             if self._workers - self._waiting > self.size:
-                self._workers -= 1
-                return False
+                self._crew.pop(me, None)
+                return None
             self._parked.append(gate)
         if gate.acquire(timeout=self._idle):
-            return True
+            return gate
         with self._lock:
             if gate in self._parked:
                 self._parked.remove(gate)
-                self._workers -= 1
-                return False
-        gate.acquire()
-        return True
+                if self._ready:  # who put it there has told nobody
+                    return gate
+                self._crew.pop(me, None)
+                return None
+        # Called, and not let through: who called may have been interrupted, or comes late to a gate where nobody waits any more.
+        late = threading.Lock()
+        late.acquire()
+        return late
+
+
+def start_thread(thread: threading.Thread) -> Exit | None:
+    """Start it; the exit of what it was to run where the system refuses. An interruption of the caller is raised."""
+    try:
+        thread.start()
+    except RecursionError:
+        raise
+    except RuntimeError as error:  # "can't start new thread", of the system or of an interpreter that ends
+        return refused(error)
+    return None
 
 
 def refused(error: BaseException) -> Exit:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from contextvars import Context
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
 from allm.supervisors.lanes import Dispatcher
@@ -37,7 +38,8 @@ class ChildSpec:
 
     `start` is ``(actor class or function, args)`` or ``(..., args, kwargs)``; a function returns the ref of an
     actor it started. `shutdown` is seconds to obey in, ``"infinity"`` or ``"brutal_kill"``; by default 5 seconds
-    for workers and infinity for supervisors. `type` follows the class when not given.
+    for workers and infinity for supervisors. `type` follows the class when not given. What is logged about the child is
+    logged in `context` (a supervisor has none of its own: its loop serves everybody).
     """
 
     id: Hashable
@@ -52,6 +54,7 @@ class ChildSpec:
     mailbox: Mailbox = "drop"
     max_redeliver: int = 0
     start_timeout: float | None = None
+    context: Context | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.id is None:
@@ -92,7 +95,7 @@ _USUAL = frozenset(
     [(restart, "worker", 5.0, mailbox) for restart in _RESTARTS for mailbox in _MAILBOXES]
     + [(restart, "supervisor", "infinity", "drop") for restart in _RESTARTS]
 )
-_NAMES = tuple(field.name for field in fields(ChildSpec))
+_NAMES = tuple(each.name for each in fields(ChildSpec))
 
 
 def hashable(value: object) -> bool:

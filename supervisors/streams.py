@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeVar
 
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Exit
 from allm.supervisors.here import waiting
 from allm.supervisors.names import Address
+from allm.supervisors.pulse import get
 from allm.supervisors.tasks import Ok, Task, async_nolink
 
 __all__ = ["async_stream"]
@@ -80,17 +81,17 @@ class _Run(Generic[T]):
             return False
         index, self._started = self._started, self._started + 1
         task = self._start(item)
-        self._running[index] = (task, time.monotonic())
+        self._running[index] = (task, clock.now())
         task.reply.add_done_callback(lambda _: self._ready.put(index))
         return True
 
     def _wait(self) -> None:
         """Until a task is done, or has had its time."""
         oldest = min(self._running, key=lambda index: self._running[index][1])
-        left = None if self._timeout is None else self._running[oldest][1] + self._timeout - time.monotonic()
+        left = None if self._timeout is None else self._running[oldest][1] + self._timeout - clock.now()
         try:
             with waiting(None, "waiting for a stream of tasks"):
-                index = self._ready.get(timeout=None if left is None else max(0.0, left))
+                index = get(self._ready, left)
         except queue.Empty:
             if self._on_timeout == "raise":
                 raise CallTimeout(f"item {oldest} took longer than {self._timeout} seconds") from None

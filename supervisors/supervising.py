@@ -59,7 +59,9 @@ class Supervising(Parent):
         if events.wanted():
             spec = slot.spec
             offender = events.Offender(slot.id, spec.type, spec.restart, spec.shutdown, slot.generation)
-            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender))
+            # An end that a policy of its own decides on is its way of working: the restart, or the giving up, has a line of its own.
+            level: log.Level = "info" if context == "child_terminated" and spec.policy is not None else "error"
+            events.emit(events.SupervisorReport(self.actor_inbox.name, context, exit, offender), spec.context, level)
 
     # -- verdicts
 
@@ -103,8 +105,8 @@ class Supervising(Parent):
         slot.status = RESTARTING
         slot.restarts += 1
         self.on_child_restarting(slot, exit, delay)
-        if events.wanted():
-            events.emit(events.ChildRestarting(self.actor_inbox.name, slot.id, exit, slot.restarts, delay))
+        if events.wanted("warning"):
+            events.emit(events.ChildRestarting(self.actor_inbox.name, slot.id, exit, slot.restarts, delay), slot.spec.context)
         if delay > 0:
             message = RestartNow(slot, slot.generation)
             slot.timer = self._timers.send_after(delay, self.actor_ref, message)

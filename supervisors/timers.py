@@ -8,14 +8,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-import time
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Protocol
 
 from pykka import ActorDeadError, ActorRef
 
+from allm.supervisors.clock import clock
 from allm.supervisors.here import on_loop, threaded
 
 __all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "Timers", "shared_timers"]
@@ -105,7 +106,7 @@ class _LoopTimer(_Timer):
 
     def arm(self) -> None:
         if self._open:
-            self.handle = self.loop.call_at(self.when, self.fire)
+            self.handle = self.loop.call_at(self.when, self.fire, context=Context())
 
     def cancel(self) -> float | None:
         left = super().cancel()
@@ -152,24 +153,27 @@ class ThreadTimers:
     The thread starts with the first timer and ends `linger` seconds after the last.
     """
 
-    def __init__(self, clock: Clock = time.monotonic, *, linger: float = 0.2) -> None:
+    def __init__(self, clock: Clock = clock.now, *, linger: float = 0.2) -> None:
         self._clock = clock
         self._linger = linger
         self._heap: list[tuple[float, int, _ThreadTimer]] = []
         self._cancelled = 0
         self._order = itertools.count()
-        self._wake = threading.Condition()
+        # Held by its own `with`, never by the condition's: an exception may arrive in the condition's `__enter__`, which is no C.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         threaded.add(self)
 
     def after_fork(self) -> None:
         """The child has neither the parent's timer thread nor its timers."""
-        self._wake = threading.Condition()
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._thread, self._heap, self._cancelled = None, [], 0
 
     def help(self) -> bool:
         """Send what is due on the calling thread, if there is no thread to do it."""
-        with self._wake:
+        with self._lock:
             due = self._thread is None and bool(self._heap) and self._heap[0][0] <= self._clock()
             timer = heapq.heappop(self._heap)[2] if due else None
         if timer is not None:
@@ -184,21 +188,33 @@ class ThreadTimers:
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
         timer = _ThreadTimer(when, ref, message, self)
-        with self._wake:
+        with self._lock:
             heapq.heappush(self._heap, (when, next(self._order), timer))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="timers", daemon=True)
-                try:
-                    self._thread.start()
-                except RuntimeError:  # refused, as at the end of the program: the next timer, or `help`, tries again
-                    self._thread = None
+                self._start()
             elif self._heap[0][2] is timer:
                 self._wake.notify()
         return timer
 
+    def look(self) -> None:
+        """Start the thread that an interrupted one did not."""
+        with self._lock:
+            if self._heap and (self._thread is None or not self._thread.is_alive()):
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="timers", daemon=True)
+        try:
+            self._thread.start()
+        except RecursionError:
+            self._thread = None
+            raise
+        except RuntimeError:  # refused, as at the end of the program: the next timer, or `help`, tries again
+            self._thread = None
+
     def cancelled(self) -> None:
         """A timer was taken back: forget those when they are many, and do not wait for one."""
-        with self._wake:
+        with self._lock:
             self._cancelled += 1
             first = bool(self._heap) and self._heap[0][2].remaining() is None
             if self._cancelled * 2 > len(self._heap) + 64:
@@ -210,7 +226,7 @@ class ThreadTimers:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 timer = self._next()
                 if self._thread is None:
                     return

@@ -44,7 +44,7 @@ class Anthropic:
         return HttpRequest(
             url=f"{base_url}/v1/messages",
             headers=tuple(headers),
-            body=encode(messages_body(engine, request, stream)),
+            body=encode(messages_body(engine, request, base_url, stream)),
             key_header="x-api-key",
         )
 

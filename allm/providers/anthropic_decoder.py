@@ -22,11 +22,13 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, loosely, obj, usage_of
+from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
+from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
 from allm.providers.error_bodies import error_told
 from allm.providers.finish_words import finish_of
-from allm.providers.loose import decode_answer
+from allm.providers.ids import real_names
+from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -58,6 +60,8 @@ class AnthropicDecoder(SseWireDecoder):
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
+        self.build.names = real_names(context.tools, MOST_NAME)
+        self._maker = maker_at(context.base_url)
         self._open: dict[int, _Open] = {}
         self._current = -1
         self._newest = -1
@@ -159,7 +163,7 @@ class AnthropicDecoder(SseWireDecoder):
         if is_object(told) and not isinstance(told.get("type", ""), str):
             self._malformed("an event of the stream has no type")
             return None
-        return loosely(told) if is_object(told) else None
+        return read_loosely(told, WireEvent) if is_object(told) else None
 
     def _malformed(self, message: str) -> None:
         """What came is no event of this wire. Behind a finished answer it fails nothing: that is at its end then."""
@@ -287,6 +291,8 @@ class AnthropicDecoder(SseWireDecoder):
         begun = self._open.pop(index, None)
         kind = "" if begun is None else begun.kind
         if begun is None or kind in ("text", "thinking"):
+            if self._maker is not None:
+                self.build.made_by(self._maker)
             self.build.close_block()
             if begun is not None and begun.citations:
                 self._whole("citations", {"citations": begun.citations})

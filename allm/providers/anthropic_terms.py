@@ -1,16 +1,24 @@
 """Anthropic Messages: the words of the wire, and what they are called here."""
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
 from allm.providers.decoding import within_limits
+from allm.providers.openai_chat_hosts import host_of
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["Delta", "WireEvent", "decode_event", "loosely", "obj", "usage_of"]
+__all__ = ["Delta", "WireEvent", "decode_event", "maker_at", "obj", "usage_of"]
 
 _LIMIT: Final = 1 << 63
+_VENDOR: Final = "api.anthropic.com"
+
+
+def maker_at(base_url: str) -> str | None:
+    """The name under which reasoning is kept that the host there did not sign; None for the vendor, who signs all and refuses any other."""
+    host = host_of(base_url)
+    return None if not host or host == _VENDOR else f"anthropic@{host}"
 
 
 class Delta(msgspec.Struct):
@@ -42,28 +50,6 @@ class WireEvent(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
-_TEXTS: Final = ("text", "thinking", "partial_json", "signature", "stop_reason")
-
-
-def loosely(told: dict[str, Any]) -> WireEvent:
-    """The event that the typed decoder refused, without the fields that are of another type than this wire's."""
-    index, delta = told.get("index"), told.get("delta")
-    if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
-        index = int(index)
-    event = WireEvent(
-        type=told["type"] if isinstance(told.get("type"), str) else "",
-        index=index if isinstance(index, int) and not isinstance(index, bool) else -1,
-        content_block=told.get("content_block"),
-        message=told.get("message"),
-        usage=obj(told.get("usage")),
-        error=told.get("error"),
-        context_management=told.get("context_management"),
-    )
-    if is_object(delta):
-        right = {name: value for name, value in delta.items() if name in Delta.__struct_fields__}
-        event.delta = Delta(**{**right, **{name: None for name in _TEXTS if not isinstance(right.get(name), str)}})
-        event.delta.type = event.delta.type if isinstance(cast("Any", event.delta.type), str) else ""
-    return event
 
 
 def obj(value: Any) -> dict[str, Any]:

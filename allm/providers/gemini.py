@@ -169,8 +169,8 @@ class GeminiDecoder(SseWireDecoder):
             chunk = chunk_of(data)
         except MalformedJson:
             return self._malformed("a chunk of the answer is no JSON")
-        except msgspec.ValidationError as error:
-            return self._malformed(f"a chunk of the answer is not of this wire: {error}")
+        except msgspec.ValidationError as wrong:
+            return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
         silent = not chunk.candidates and not chunk.promptFeedback

@@ -148,14 +148,18 @@ def _pruned(told: Any) -> Any:
     chunk = _right(told, _CHUNK)
     if not is_object(chunk) or not is_array(chunk.get("candidates")):
         return chunk
-    chunk["candidates"] = candidates = [_right(candidate, _CANDIDATE) if is_object(candidate) else {} for candidate in chunk["candidates"]]
-    for candidate in candidates:
-        if isinstance(index := candidate.get("index"), str) and not (index.isascii() and index.isdecimal()):
-            del candidate["index"]
-        if "parts" in candidate.get("content", ()):
-            parts = candidate["content"]["parts"]
-            candidate["content"]["parts"] = [_right(part, _PART) if is_object(part) else {} for part in parts]
+    chunk["candidates"] = [_pruned_candidate(each) if is_object(each) else {} for each in chunk["candidates"]]
     return chunk
+
+
+def _pruned_candidate(told: dict[str, Any]) -> dict[str, Any]:
+    candidate: dict[str, Any] = _right(told, _CANDIDATE)
+    if isinstance(index := candidate.get("index"), str) and not (index.isascii() and index.isdecimal()):
+        del candidate["index"]
+    content: dict[str, Any] = candidate.get("content") or {}
+    if "parts" in content:
+        content["parts"] = [_right(part, _PART) if is_object(part) else {} for part in content["parts"]]
+    return candidate
 
 
 def _right(told: Any, fields: _Fields) -> Any:

@@ -14,6 +14,7 @@ __all__ = ["StreamedArguments"]
 _MOST_HOLES: Final = 10_000
 """Places of arrays that may be left out, of all arguments of a call: they are filled with null. What lies beyond moves up to the end."""
 
+_VALUES: Final = ("stringValue", "numberValue", "boolValue")
 _DEEPEST: Final = 64
 """Steps of a path."""
 
@@ -45,8 +46,8 @@ class StreamedArguments:
 
     def _goes_on(self, path: str, piece: dict[str, Any]) -> bool:
         """Takes one more stroke of the text that is being written; False if this is something else."""
-        stroke = piece.get("stringValue")
-        if path != self._unfinished or not self._strokes or not isinstance(stroke, str):
+        stroke = next((piece[name] for name in _VALUES if name in piece), "")
+        if path != self._unfinished or not self._strokes or not isinstance(stroke, str) or "nullValue" in piece:
             return False
         self._strokes.append(stroke)
         if not piece.get("willContinue"):
@@ -69,7 +70,7 @@ class StreamedArguments:
                 inner = list[Any]() if isinstance(following, int) else dict[str, Any]()
                 self._set(at, step, inner)
             at = inner
-        value = next((piece[name] for name in ("stringValue", "numberValue", "boolValue") if name in piece), None)
+        value = next((piece[name] for name in _VALUES if name in piece), None)
         step, before = steps[-1], _get(at, steps[-1])
         if self._unfinished == path and isinstance(value, str) and isinstance(before, str):
             value = before + value

@@ -11,6 +11,7 @@ What fits none of them is a new item. Each look-up takes the same time however m
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from allm.providers.openai_responses_items import CALLS, arguments_of, name_of, objects, reasoning_texts, text_of
@@ -21,6 +22,10 @@ _TEXTS: Final = {"message": ("text",), "reasoning": ("summary", "content"), "fun
 """Kind of item -> what its text is called, in `Item.told`."""
 
 
+_MOST_PARTS: Final = 64
+"""Parts of an item that are compared."""
+
+
 class Item:
     """One item of the answer. `told`: (what, index of the part) -> the pieces that were told of it.
 
@@ -28,7 +33,7 @@ class Item:
     `whole` whether the provider called it complete.
     """
 
-    __slots__ = ("beside", "call_id", "done", "id", "index", "key", "kind", "lead", "name", "told", "whole")
+    __slots__ = ("_measured", "beside", "call_id", "done", "id", "index", "key", "kind", "lead", "name", "told", "whole")
 
     def __init__(self, kind: str, key: int, index: int | None, name: str) -> None:
         self.kind = kind
@@ -38,19 +43,27 @@ class Item:
         self.call_id = ""
         self.name = ""
         self.told: dict[tuple[str, int], list[str]] = {}
+        self._measured: dict[tuple[str, int], tuple[int, int]] = {}  # how many of the pieces were measured, and what they add up to
         self.lead: str | None = None
         self.done = False
         self.beside = False
         self.whole = False
 
     def text(self, what: str, index: int) -> str:
-        """All that was told of one part. Its pieces are joined once."""
-        pieces = self.told.get((what, index))
-        if not pieces:
-            return ""
-        if len(pieces) > 1:
-            pieces[:] = ["".join(pieces)]
-        return pieces[0]
+        """All that was told of one part."""
+        return "".join(self.told.get((what, index), ()))
+
+    def untold(self, what: str, index: int, text: str) -> str:
+        """What was not told yet of a part that is all of `text`; nothing where this contradicts what was told. However often a part is
+        repeated, this takes no more than its repetition."""
+        part = what, index
+        pieces = self.told.get(part)
+        if pieces is None:
+            return text
+        count, size = self._measured.get(part, (0, 0))
+        size += sum(map(len, pieces[count:]))
+        self._measured[part] = len(pieces), size
+        return text[size:] if len(text) > size and _alike(pieces, text) else ""
 
     def texts(self, whats: Iterable[str]) -> str:
         """All that was told of these."""
@@ -119,8 +132,9 @@ class Items:
         if (called := self._called(kind, data)) is not None:
             return called
         named = self._by_id.get(name_of(data.get("id")))
-        known = named is not None and named.kind == kind and not _conflict(named, data)
-        if known and (not named.done or index is None or index == named.index or _agrees(named, data)):
+        if named is not None and (named.kind != kind or _conflict(named, data)):
+            named = None
+        if named is not None and (not named.done or index is None or index == named.index or _agrees(named, data)):
             return named
         placed = self._by_index.get(index) if index is not None else None
         if placed is not None and placed.kind == kind and not _conflict(placed, data) and (not placed.done or _agrees(placed, data)):
@@ -203,8 +217,21 @@ def _agrees(item: Item, data: dict[str, Any], *, loose: bool = False) -> bool:
         name = text_of(data.get("name"))
         if (name and item.name and name != item.name) or (not loose and _conflict(item, data)):
             return False
-    told, text = item.texts(_TEXTS.get(item.kind, ())), _text_in(item.kind, data)
-    return text.startswith(told) or told.startswith(text)
+    whats = _TEXTS.get(item.kind, ())
+    parts = islice(item.told.items(), _MOST_PARTS)
+    return _alike((piece for part, pieces in parts if part[0] in whats for piece in pieces), _text_in(item.kind, data))
+
+
+def _alike(pieces: Iterable[str], text: str) -> bool:
+    """Whether the pieces together are how the text begins, or the reverse. No more of them is looked at than the text is long."""
+    at = 0
+    for piece in pieces:
+        if at >= len(text):
+            break
+        if not text.startswith(piece[: len(text) - at], at):
+            return False
+        at += len(piece)
+    return True
 
 
 def _text_in(kind: str, data: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from allm.messages import Message, tool_result, user
 from allm.providers.adapter import HttpRequest
 from allm.requests import Request
 from allm.responses import Response
+from allm.supervisors import log
 from allm.testing.conformance_base import CALLS, TEXT, TOOLS, Conformance, legal
 from allm.testing.conformance_requests import KEY
 from allm.testing.simulator import Fault, Reply
@@ -218,6 +219,7 @@ def _logged() -> Generator[list[Any], None, None]:
     try:
         with structlog.testing.capture_logs() as captured:
             yield lines
+            log.flush(5)
             lines += captured
     finally:
         root.removeHandler(handler)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import allm
+from allm.limits import Limits, limits, set_limits
 from allm.testing import Simulator
 from tests.runtime.support import FAST, RawServer, Respond
 
@@ -72,6 +73,18 @@ def raw(serve: Callable[[Respond], RawServer], transport: str) -> Callable[..., 
         return server, engines(server.url + "/v1", transport)(**more)
 
     return raw
+
+
+@pytest.fixture
+def bounded() -> Iterator[Callable[..., None]]:
+    """Sets limits for one test."""
+    before = limits()
+
+    def bounded(**sizes: int) -> None:
+        set_limits(Limits(**sizes))
+
+    yield bounded
+    set_limits(before)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import pytest
 
 import allm
 from allm.actors.unpacking import PackedError, Unpacker, coding_of
-from allm.limits import Limits, limits, set_limits
 from allm.providers.fake_images import ONE_PIXEL
 from allm.wire_json import too_crowded
 from tests.runtime.conftest import Make
@@ -43,14 +42,6 @@ Bounded = Callable[..., None]
 
 MIB = 1 << 20
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def bounded() -> Iterator[Bounded]:
-    """Sets limits for one test."""
-    before = limits()
-    yield lambda **sizes: set_limits(Limits(**sizes))
-    set_limits(before)
 
 
 def failed(engine: allm.Engine, runtime: allm.Runtime, **opts: Any) -> allm.AllmError:
@@ -377,7 +368,7 @@ def test_the_images_of_one_request_have_a_bound_together(serve: Serve, runtime: 
         images = serve(answers(http(ONE_PIXEL + bytes(3 * len(ONE_PIXEL)), "image/png")))
         asked = serve(answers(http(b"{}", "application/json")))
         parts = tuple(allm.ImagePart(allm.Image.from_url(f"{images.url}/{number}.png")) for number in range(4))
-        engine = allm.Engine("gemini:m", base_url=asked.url, keys=lambda *_: "k")
+        engine = allm.Engine("gemini:m", base_url=asked.url, keys={"gemini": "k"})
         with pytest.raises(allm.ValidationError, match=f"the images of one request together are larger than {10 * len(ONE_PIXEL)} bytes"):
             allm.generate(engine, [allm.Message("user", parts)], runtime=runtime)
         assert len(images.heads) == 3

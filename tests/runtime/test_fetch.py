@@ -12,7 +12,7 @@ import allm
 from allm import EngineError, Image, ValidationError
 from allm.actors import fetch
 from allm.actors.fetch import SocketGuard, is_public
-from allm.limits import Limits, limits, set_limits
+from allm.limits import limits
 from allm.providers.fake_images import ONE_PIXEL
 from tests.runtime.support import RawServer, Respond, Visit, answers, chunked, http
 
@@ -108,14 +108,6 @@ def test_a_body_that_is_told_to_be_too_large_is_not_read(serve: Serve, allowed: 
         visit.wait_gone()
 
     assert problem(serve(respond)) == "it is larger than 20 MiB"
-
-
-@pytest.fixture
-def bounded() -> Iterator[Callable[..., None]]:
-    """Sets limits for one test."""
-    before = limits()
-    yield lambda **sizes: set_limits(Limits(**sizes))
-    set_limits(before)
 
 
 def test_a_body_that_does_not_tell_its_size_is_read_up_to_the_limit(serve: Serve, allowed: None, bounded: Callable[..., None]) -> None:

@@ -19,6 +19,7 @@ import structlog
 import allm
 from allm.actors.scrubbing import scrubbed
 from allm.events import TERMINAL, Event
+from allm.supervisors import log
 from allm.testing import Fault, Reply, Simulator
 from tests.runtime.conftest import Make, engines
 from tests.runtime.support import FAST, WAIT, RawServer, Respond, answers, chat_stream, eventually, http
@@ -169,7 +170,7 @@ async def async_resolver(provider: str, context: allm.KeyContext) -> str:
         (leaving_resolver, "resolver_failed", "SystemExit"),
         (odd_resolver, "bad_key", "printable"),
         (async_resolver, "bad_key", "async function"),
-        ("nowhere.at_all:resolver", "not_importable", "nowhere.at_all"),
+        ("nowhere.at_all:resolver", "not_importable", "expected a mapping, a callable or 'module:object'"),
     ],
 )
 @pytest.mark.parametrize("way", ["fold", "stream"])
@@ -315,6 +316,7 @@ def test_the_key_is_nowhere(way: str, level: str, sim: Simulator, make: Make, ru
         for told in (runtime.tree(), runtime.stats(), repr(runtime)):
             assert CANARY not in json.dumps(told), name
         eventually(lambda: repr(runtime.vault) == "<Vault of 0>", f"{name}: the key is forgotten")
+    assert log.flush(10)
     assert CANARY not in logs.getvalue()
 
 

@@ -21,9 +21,10 @@ HELLO = http(chat_stream("Hello"))
 Serve = Callable[[Respond], RawServer]
 
 BEGIN = """
-import asyncio, os, pickle, signal, sys, threading, time
+import asyncio, os, pickle, signal, sys, threading, time, warnings
 import logging
 import allm
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # Python 3.12 and later say it at each fork
 logging.getLogger("asyncio").setLevel(logging.ERROR)  # how long a callback takes is the machine's affair
 URL = sys.argv[1]
 engine = allm.Engine(adapter="openai.chat", model="m", base_url=URL)

@@ -292,10 +292,13 @@ def test_a_busy_actor_leaves_its_loop_to_others(begin: Start, loop: Loop, journa
 # -- the log
 
 
-def test_the_log_is_silent_until_the_program_configures_structlog(capsys: pytest.CaptureFixture[str]) -> None:
-    log.error("nobody_hears", what=1)
-    assert not log.enabled()
-    assert capsys.readouterr() == ("", "")
+def test_the_log_is_silent_until_the_program_configures_one() -> None:
+    text = "import logging; from allm.supervisors import log; log.error('x', what=1); print(log.enabled(), log.flush(5))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=WAIT, check=True)
+    assert (done.stdout, done.stderr) == ("False True\n", "")
+
+
+def test_structlog_gets_the_lines_once_the_program_configured_it() -> None:
     seen: list[Any] = []
 
     def keep(_: Any, level: str, values: Any) -> Any:
@@ -308,6 +311,7 @@ def test_the_log_is_silent_until_the_program_configures_structlog(capsys: pytest
         log.warning("b")
         log.info("c")
     finally:
+        log.flush(WAIT)
         structlog.reset_defaults()
     assert seen == [("error", "a"), ("warning", "b"), ("info", "c")]
 

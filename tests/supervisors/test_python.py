@@ -670,7 +670,8 @@ def blocked(locks: KeyedLocks) -> BaseException | None:
 # -- edges of the process
 
 FORK = """
-import os, sys, threading
+import os, sys, threading, warnings
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # Python 3.12 and later say it at each fork
 from allm.supervisors import Actor, PoolDispatcher, ActorExited, Supervisor, ChildSpec, start_and_wait, stop, child
 class Echo(Actor):
     def on_receive(self, message): return message

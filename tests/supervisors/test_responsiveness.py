@@ -21,6 +21,7 @@ from allm.supervisors import (
     SupervisorError,
     change_specs,
     events,
+    log,
     stop,
     subscribe,
 )
@@ -180,6 +181,7 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
         ref.tell("stray")
         which_children(ref)
     finally:
+        log.flush(WAIT)
         structlog.reset_defaults()
     assert written == [
         ("error", "supervisor_report", "child_terminated"),
@@ -200,6 +202,7 @@ def test_a_log_that_fails_ends_no_actor(supervise: Start, journal: Journal) -> N
         raised(running(ref, "a"), "crash")
         assert ask(running(ref, "a"), "who") == "a"
     finally:
+        log.flush(WAIT)
         structlog.reset_defaults()
 
 
@@ -220,6 +223,7 @@ def test_every_event_is_json_for_listeners_and_a_line_in_the_log(dispatch: Dispa
         events.dead_letter("x", journal, Exit("killed"), "why")
         events.emit(events.SlowTurn("x", 0.5))
     finally:
+        log.flush(WAIT)
         structlog.reset_defaults()
     data = [json.loads(json.dumps(event.to_data(), allow_nan=False)) for event in seen]
     assert [one["event"] for one in data] == [
