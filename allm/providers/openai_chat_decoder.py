@@ -114,9 +114,8 @@ class ChatDecoder(SseWireDecoder):
             chunk = odd
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if (chunk.error is not None or not (chunk.choices or (chunk.usage and counts(chunk.usage)))) and (
-            error := error_in_json(data)
-        ) is not None:
+        silent = not chunk.choices and not (chunk.usage and counts(chunk.usage))
+        if (silent or chunk.error is not None) and (error := error_in_json(data)) is not None:
             self._refused(error)
             return
         if not self.build.started and (chunk.id or chunk.choices):
