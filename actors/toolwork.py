@@ -32,7 +32,7 @@ _TEXT: Final = 10_000
 class Work:
     """What is to be done. Made of parts that cloudpickle takes along, if the handler and the context are such."""
 
-    __slots__ = ("call", "context", "encoder", "executor", "tool")
+    __slots__ = ("call", "checked", "context", "encoder", "executor", "tool")
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class Work:
         context: ToolContext,
         executor: Callable[..., Any] | None,
         encoder: Callable[[Any], str] | None,
+        checked: bool = False,
     ) -> None:
         self.tool = tool
+        self.checked = checked
         self.call = call
         self.context = context
         self.executor = executor
@@ -61,7 +63,7 @@ class Work:
         """
         pid = os.getpid()
         try:
-            args, kwargs = bind(self.tool, self.call.arguments, self.context)
+            args, kwargs = bind(self.tool, self.call.arguments, self.context, checked=self.checked)
             handler = self._handler()
             call = partial(handler, *args, **kwargs)
             value = call() if self.executor is None else self.executor(call, self.context)

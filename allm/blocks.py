@@ -113,6 +113,7 @@ class MessageBuilder:
     """
 
     __slots__ = (
+        "_answer",
         "_blocks",
         "_called",
         "_calls",
@@ -144,6 +145,7 @@ class MessageBuilder:
         self._current: _Block | None = None
         self._key: Any = None
         self._open_blocks: dict[Any, _Block] = {}
+        self._answer: _Block | None = None
         self._count = 0
         self._called = 0
         self._most_calls = limits().calls
@@ -167,6 +169,10 @@ class MessageBuilder:
             block = self._open(False)
         block.pieces.append(delta)
         self.events.append(TextDelta(block.id, delta))
+
+    def answer(self) -> None:
+        """What follows as text, up to the end of its block, is the structured answer: text beside it is none of it."""
+        self._answer = self._open(False)
 
     def reasoning(self, delta: str) -> None:
         """More reasoning."""
@@ -287,9 +293,17 @@ class MessageBuilder:
     def _with_what_is_known(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata with what the call knows of its request."""
         context = self._context
+        if self._answer is not None:
+            metadata = self._with_place(self._answer, metadata)
         if context.response_type is not None:
             metadata = {**metadata, "response_type": context.response_type}
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
+
+    def _with_place(self, answer: _Block, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The metadata with the place of the answer among the parts, where there is other text."""
+        parts = [block for block in self._blocks if block.part() is not None]
+        texts = [block for block in parts if isinstance(block, _Block) and not block.reasoning]
+        return {**metadata, "answer_part": parts.index(answer)} if answer in texts and len(texts) > 1 else metadata
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
         """The response so far, for an attempt that ends here; closes the open blocks. Half a tool call is no tool call."""

@@ -233,13 +233,16 @@ def as_tool(given: Any, path: str = "tool") -> Tool | ToolSpec:
     return found
 
 
-def bind(tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def bind(
+    tool: Tool, arguments: Mapping[str, Any], context: ToolContext, *, checked: bool = False
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """(args, kwargs) to call the tool's handler with: JSON arguments as the annotated types, and the context where it is asked for.
 
+    `checked`: that the arguments fit the tool's schema is known.
     Raises ToolError("invalid_arguments") in words for the model; EngineError where a handler given by name cannot be imported.
     """
     handler = resolve_callable(tool.handler, f"tools.{tool.name}.handler")
-    if wrong := problem(arguments, tool.schema) if isinstance(arguments, Mapping) else "expected an object":
+    if not checked and (wrong := problem(arguments, tool.schema) if isinstance(arguments, Mapping) else "expected an object"):
         raise _invalid(tool, wrong)
     signature = _signature(handler)
     if signature is not None and signature.schema == tool.schema:

@@ -222,6 +222,7 @@ class AnthropicDecoder(SseWireDecoder):
                 self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
             case "tool_use" if data.get("name") == ANSWER_TOOL:
                 self._open[index] = _Open("answer", data)
+                self.build.answer()
             case "tool_use" if isinstance(data.get("name"), str) and data["name"]:
                 named = data.get("id")
                 self._open[index] = _Open("call", data)

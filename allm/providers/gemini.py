@@ -266,12 +266,17 @@ class GeminiDecoder(SseWireDecoder):
     def _whole_call(self, key: int | None, args: msgspec.Raw, signature: str | None) -> None:
         text = bytes(args).decode("utf-8", "replace") if args and bytes(args) != b"null" else None
         if key is None:
-            self.build.text(text or "{}")  # its signature is one of a call, and would be refused on a text
+            self._answered(text or "{}")  # its signature is one of a call, and would be refused on a text
             return
         self.build.call(key, None, None, text)
         if signature:
             self.build.sign_call(key, signature)
         self.build.end_call(key, whole=True)
+
+    def _answered(self, text: str) -> None:
+        self.build.answer()
+        self.build.text(text)
+        self.build.close_block()
 
     def _end_call(self, cut: bool = False) -> None:
         """The arguments that came in pieces are all there; or not (`cut`), and then what there is of them is no whole object."""
@@ -280,7 +285,7 @@ class GeminiDecoder(SseWireDecoder):
             return
         text = call.arguments.text()
         if call.key is None:
-            self.build.text(text)
+            self._answered(text)
         else:
             self.build.call(call.key, None, None, text[:-1] if cut else text)
             self.build.end_call(call.key)
