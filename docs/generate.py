@@ -100,7 +100,7 @@ def document() -> str:
         "## Errors", "", "```text", tree, "```", "",
         "Reasons of adapter and stream errors: " + ", ".join(f"`{reason}`" for reason in sorted(errors.ADAPTER_REASONS)) + ".", "",
         "Retried by default: " + ", ".join(f"`{reason}`" for reason in RETRIED) + ".", "",
-        "## Finish reasons", "", "| the wire's word | `finish_reason` |", "|---|---|",
+        "## Finish reasons", "", "Whichever wire brings the word; upper and lower case are alike.", "", "| the provider's word | `finish_reason` |", "|---|---|",
         *(f"| `{word}` | `{ours}` |" for word, ours in finish_words.FINISH_WORDS.items()), "| any other | `other` |", "",
         "## Image models", "", "What `openai.images` checks before a request; a model that is not listed passes unchecked.", "",
         *image_table(), "",

@@ -86,11 +86,11 @@ class SseWireDecoder(BaseDecoder):
         if self.ended:
             return []
         try:
-            frames = self._sse.feed(data)
+            self._frames(self._sse.feed(data))
         except FrameTooLarge:
             self.too_large()
-        else:
-            self._read(frames)
+        except AdapterError as error:  # more calls than a message may have
+            self.fail(error.info)
         return self.build.take()
 
     def end(self) -> list[Event]:

@@ -65,10 +65,13 @@ def _as(value: Any, wanted: Any) -> Any:
     if wanted is str:
         return _text(value)
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
-        kind: type[msgspec.Struct] = wanted
-        return read_loosely(value, kind) if is_object(value) else _MISFIT
+        return read_loosely(value, wanted) if is_object(value) else _MISFIT
     if get_origin(wanted) is list:
         return _list(value, _options(get_args(wanted)[0]))
+    return _plain(value, wanted)
+
+
+def _plain(value: Any, wanted: Any) -> Any:
     try:
         return msgspec.convert(value, wanted, strict=False)
     except (msgspec.ValidationError, RecursionError):

@@ -98,9 +98,9 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if is_object(value) else {}
 
 
-def counts(told: dict[str, Any] | None) -> bool:
+def counts(told: dict[str, Any]) -> bool:
     """Whether anything was counted: some hosts end with a chunk of zeros."""
-    return told is not None and any(told.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    return bool(told) and bool(told.get("total_tokens") or told.get("completion_tokens") or told.get("prompt_tokens"))
 
 
 def usage_of(told: dict[str, Any]) -> Usage:
@@ -108,33 +108,27 @@ def usage_of(told: dict[str, Any]) -> Usage:
     if not told:
         return Usage()
     prompt, completion = _dict(told.get("prompt_tokens_details")), _dict(told.get("completion_tokens_details"))
+    given, output, total = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens")), _count(told.get("total_tokens"))
+    thought = _count(completion.get("reasoning_tokens", told.get("reasoning_tokens")))
+    if thought and given is not None and output is not None and total == given + output + thought:
+        output += thought  # xAI counts reasoning beside `completion_tokens`: its total tells
+    cached = _count(prompt.get("cached_tokens"))
+    if cached is None:
+        cached = _count(told.get("cached_tokens", told.get("prompt_cache_hit_tokens")))
     cost = told.get("cost")
     costs = _dict(cost)
     return Usage(
-        input_tokens=_count(told.get("prompt_tokens")),
-        output_tokens=_output(told, completion),
-        cached_input_tokens=_first(prompt.get("cached_tokens"), told.get("cached_tokens"), told.get("prompt_cache_hit_tokens")),
+        input_tokens=given,
+        output_tokens=output,
+        cached_input_tokens=cached,
         cache_write_input_tokens=_count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=_first(completion.get("reasoning_tokens"), told.get("reasoning_tokens")),
-        total_tokens=_count(told.get("total_tokens")),
+        reasoning_tokens=thought,
+        total_tokens=total,
         input_cost=_cost(costs.get("input_tokens_cost")),
         output_cost=_cost(costs.get("output_tokens_cost")),
         total_cost=_cost(costs.get("total_cost") if costs else cost),
         extra=within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
     )
-
-
-def _first(*told: Any) -> int | None:
-    return next((count for value in told if (count := _count(value)) is not None), None)
-
-
-def _output(told: dict[str, Any], completion: dict[str, Any]) -> int | None:
-    """Every token that was generated. xAI counts reasoning beside `completion_tokens`: its total tells."""
-    prompt, output, total = (_count(told.get(name)) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    thought = _first(completion.get("reasoning_tokens"), told.get("reasoning_tokens"))
-    if output is not None and thought and prompt is not None and total == prompt + output + thought:
-        return output + thought
-    return output
 
 
 _KNOWN_USAGE = frozenset({

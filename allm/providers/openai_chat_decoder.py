@@ -86,12 +86,12 @@ class ChatDecoder(SseWireDecoder):
         for event, data in frames:
             if self.ended:
                 return
-            if data == b"[DONE]":
-                self._done()
-            elif event == b"error":
+            if event == b"error":
                 self._error_event(data)
-            elif event == BARE:
+            elif event and event == BARE:
                 self._bare(data)
+            elif data == b"[DONE]":
+                self._done()
             else:
                 self._data(data)
 
@@ -114,14 +114,14 @@ class ChatDecoder(SseWireDecoder):
             chunk = odd
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if (chunk.error is not None or not chunk.choices) and (error := error_in_json(data)) is not None:
+        silent = not chunk.choices and not (chunk.usage and counts(chunk.usage))
+        if (silent or chunk.error is not None) and (error := error_in_json(data)) is not None:
             self._refused(error)
             return
         if not self.build.started and (chunk.id or chunk.choices):
             self.build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
             self._extras(chunk)
         if chunk.choices:
-            self._calls.chunk()
             for choice in chunk.choices:
                 if not choice.index:
                     self._choice(choice)
@@ -181,6 +181,7 @@ class ChatDecoder(SseWireDecoder):
             self._refusal.append(delta.refusal)
             self.progress = True
         if delta.tool_calls:
+            self._calls.chunk()
             for call in delta.tool_calls:
                 if call.custom is not None:
                     self._calls.told(call.index, call.id, call.custom.name, call.custom.input)
@@ -259,7 +260,7 @@ class ChatDecoder(SseWireDecoder):
         beside_calls = self._calls.end(whole=finish != "length")
         for part in self._kept.parts():
             self.build.whole(part)
-        if self._calls and self._told_back is not None:
+        if self._told_back is not None and self._calls:
             for part in self._kept.turn(self._told_back, beside_calls):
                 self.build.whole(part)
         self.build.complete(

@@ -145,7 +145,7 @@ def test_an_error_on_a_choice_or_in_a_delta_is_one(choice: dict[str, Any]) -> No
 
 
 def test_a_choice_with_an_error_of_nothing_is_an_answer() -> None:
-    choice = {"index": 0, "delta": {"content": "hi", "error": {}}, "finish_reason": "stop", "error": False}
+    choice: dict[str, Any] = {"index": 0, "delta": {"content": "hi", "error": {}}, "finish_reason": "stop", "error": False}
     assert chat.response(chat.streamed(framed({"id": "x", "choices": [choice]}), chat.DONE)).text == "hi"
 
 
