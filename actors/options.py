@@ -32,7 +32,7 @@ class ServiceOptions(TypedDict, total=False):
     runtime: Runtime | None
     """Where it runs, if not on `allm.default_runtime()`."""
     on_event: Callable[[Event], object] | None
-    """Hears every event in order, off the loop; what it raises is logged."""
+    """Hears every event in order, off the loop; what it raises is logged. Held up for longer than `timeouts.callback`, it hears no more."""
     metadata: Mapping[str, Any] | None
     """The caller's own, JSON: what key resolvers (`KeyContext`) and functions of a `TurnContext` see."""
 
