@@ -1,6 +1,6 @@
 """JSON Schema, as far as tools and structured output use it: what does not fit, in words that a model can use.
 
-The check itself is jsonschema-rs' (docs/decisions/0004), of the terms that `schema_terms` keeps. Whatever schema and value are, nothing
+The check itself is jsonschema-rs' (docs/decisions/0005), of the terms that `schema_terms` keeps. Whatever schema and value are, nothing
 is raised, and no more than a bounded amount of work is done: what would cost more is told as too large to be checked.
 """
 
