@@ -65,7 +65,7 @@ class Plan:
 
     __slots__ = (
         "adapter", "addresses", "base_url", "contextvars", "engine", "http", "key", "left_out", "lends_key", "model", "on_event",
-        "options", "outgoing", "request", "tight",
+        "options", "outgoing", "paid_once", "request", "service", "tight",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,10 @@ class Plan:
         """Whether the provider found the thread too long, and less of it is sent."""
         self.http: HttpRequest | Script | None = None
         self.addresses: tuple[str, ...] = ()
+        self.service = False
+        """Whether the answer is one body with images, vectors or verdicts, which may be larger than a conversation's."""
+        self.paid_once = False
+        """Whether an answer that began well and cannot be read is not asked for again, as what it holds costs much."""
 
     def prepare(self, runtime: Any) -> Any:
         """The slot of the call."""
@@ -178,13 +182,15 @@ class Call:
                 block_prefix=options.block_prefix,
                 response_type=options.response_type,
                 left_out=self.plan.left_out,
+                base_url=self.plan.base_url,
+                tools=tuple([tool.name for tool in self.plan.request.tools]),
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
         return self.decoder
 
-    def emit(self, events: list[Event]) -> None:
-        """Hands events on, after checking their order. Raises IllegalOrder: a fault of the adapter."""
+    def emit(self, events: list[Event], size: int = 0) -> None:
+        """Hands events on, made of `size` bytes, after checking their order. Raises IllegalOrder: a fault of the adapter."""
         if self.ended:
             return
         check = self._order.check
@@ -195,7 +201,7 @@ class Call:
         if self._drops:
             events = [event for event in events if not isinstance(event, self._drops)]
         if events:
-            self.pipe.put(events)
+            self.pipe.put(events, size)
 
     def complete(self, response: Response) -> None:
         """The terminal event was handed on."""

@@ -6,36 +6,27 @@ transport raises is told by `Ways.explain`, so that nothing of the HTTP stack le
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from email.utils import formatdate
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from allm.actors.answer import Body, UnfitAnswer, drain, headers_of, read_error
 from allm.actors.call import Call, Plan
-from allm.actors.scrubbing import scrubbed, struck_body
+from allm.actors.refusals import refusal_of
+from allm.actors.scrubbing import scrubbed
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
+from allm.actors.unpacking import PackedError
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
 from allm.errors import AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.images import Image
+from allm.limits import limits
 from allm.providers.adapter import Decoder, HttpRequest, Script
 from allm.settings import Http
 from allm.supervisors.here import call_soon
 
 __all__ = ["Exchange", "Ways"]
-
-_ERROR_BODY = 1 << 20
-"""Bytes of an error answer that are read at most."""
-_ERROR_TIME = 10.0
-"""Seconds that an error answer may take: its status is known, only its text is missing."""
-_DRAIN_TIME = 1.0
-"""Seconds after the terminal event for the end of the body, so that the connection can be used again."""
-_STREAMS = ("event-stream", "ndjson", "jsonl")
-"""Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
-_BODY = 256 << 20
-"""Bytes of a one-body answer at most."""
-
 
 _T = TypeVar("_T")
 
@@ -51,8 +42,8 @@ class Ways(Protocol):
         """The answer's head, or whatever the transport raises."""
         ...
 
-    def explain(self, error: BaseException) -> tuple[str, str]:
-        """(reason, message) for what a transport raised."""
+    def explain(self, error: BaseException) -> ErrorInfo:
+        """The error for what a transport raised."""
         ...
 
     async def fetch(self, addresses: tuple[str, ...], http: Http) -> dict[str, Image]:
@@ -70,8 +61,12 @@ class Exchange:
         self._ways = ways
         self._answer: Any = None
         self.task: asyncio.Task[None] | None = None
+        self.patience = call.plan.options.timeouts.connect
+        """Seconds after which the connection, and the look-up of its name, is given up."""
         self.reused = False
         self.answered = False
+        self._began_well = False
+        self._unhanded = 0
         self._told_end = False
         self._failed = False
         self._resolved: KeyHandle | None = None
@@ -97,7 +92,7 @@ class Exchange:
 
     def cut_off(self) -> None:
         """The I/O actor ends, and this with it."""
-        self._end("connection_closed", "the I/O actor ended while the answer was on its way")
+        self._end(ErrorInfo("adapter", "connection_closed", "the I/O actor ended while the answer was on its way"))
 
     # the task
 
@@ -119,10 +114,14 @@ class Exchange:
         except AllmError as error:
             self._tell_end(error.info)
         except _Unreadable as error:
-            self._end("malformed_response", f"the answer could not be read: {error}")
+            self._end(ErrorInfo("adapter", "malformed_response", f"the answer could not be read: {error}"))
+        except PackedError as error:
+            self._late(ErrorInfo("adapter", "malformed_response", str(error)))
+        except UnfitAnswer as error:
+            self._end(ErrorInfo("adapter", "malformed_response", str(error), metadata={"should_retry": False}))
         except Exception as error:
             unanswered = self.reused and not self.answered
-            self._late(*self._ways.explain(error), unanswered)
+            self._late(self._ways.explain(error), unanswered)
         finally:
             await self._close()
 
@@ -148,78 +147,47 @@ class Exchange:
         del key
         self.answered = True
         decoder = self._decoder()
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
-        body = _decoded(answer, headers)
+        headers = headers_of(answer)
         if not 200 <= answer.status_code < 300:  # a redirect, too: following one would send the key elsewhere
-            await self._refused(answer.status_code, headers, body)
+            text, problem = await read_error(answer, headers, limits().error_body)
+            self._tell_end(refusal_of(self._call.plan.adapter, answer.status_code, headers, text, problem, request.url, self._secret()))
             return
+        self._began_well = True
         _read(decoder.headers, headers)
-        kind = headers.get("content-type", "")
-        if any(word in kind for word in _STREAMS):
-            await self._events(decoder, body, b"")
+        body = Body(answer, headers, limits().service if self._call.plan.service else limits().answer)
+        form, read = await body.begin()
+        if form == "events":
+            await self._events(decoder, body, read)
+        elif form == "json" or body.is_json:
+            await self._whole(decoder, body, read)
         else:
-            await self._whole(decoder, body, "json" in kind)
+            self._end(ErrorInfo("adapter", "malformed_response", "the answer is neither an event stream nor JSON"))
 
-    async def _events(self, decoder: Decoder, body: AsyncIterator[bytes], first: bytes) -> None:
-        if first and self._deliver(_read(decoder.feed, first), decoder):
-            return await _drain(body)
+    async def _events(self, decoder: Decoder, body: Body, read: list[bytes]) -> None:
+        """A stream, whose first pieces may have been read. What failed is cut off at once, not drained."""
+        size, most = 0, body.most
+        for chunk in read:
+            size += len(chunk)
+            if self._deliver(_read(decoder.feed, chunk), decoder, len(chunk)):
+                return None if self._failed else await drain(body)
         pipe = self._call.pipe
-        async for chunk in body:
-            if self._deliver(_read(decoder.feed, chunk), decoder):
-                return None if self._failed else await _drain(body)  # what failed is cut off at once
+        async for chunk in body.chunks:
+            size += len(chunk)
+            if size > most:
+                body.check(size)
+            if self._deliver(_read(decoder.feed, chunk), decoder, len(chunk)):
+                return None if self._failed else await drain(body)
             if pipe.full:
                 await self._room()
         self._finish(decoder)
         return None
 
-    async def _whole(self, decoder: Decoder, body: AsyncIterator[bytes], is_json: bool) -> None:
-        """One body; or a stream that does not say it is one (some hosts call it JSON or nothing at all)."""
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in body:
-            if not chunks and chunk.lstrip()[:1] not in (b"", b"{", b"["):
-                if chunk.lstrip().startswith((b"data:", b"event:", b":", b"id:", b"retry:")):
-                    return await self._events(decoder, body, chunk)
-                if not is_json:
-                    self._end("malformed_response", "the answer is neither an event stream nor JSON")
-                    return None
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > _BODY:
-                self._end("malformed_response", f"the body is larger than {_BODY >> 20} MiB")
-                return None
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    async def _whole(self, decoder: Decoder, body: Body, read: list[bytes]) -> None:
+        data = await body.whole(read)
         if not data.strip():
-            self._end("truncated", "the answer has no body")
-        elif not self._deliver(_read(decoder.body, data), decoder):
+            self._end(ErrorInfo("adapter", "truncated", "the answer has no body"))
+        elif not self._deliver(_read(decoder.body, data), decoder, len(data)):
             self._finish(decoder)
-        return None
-
-    async def _refused(self, status: int, headers: Mapping[str, str], body: AsyncIterator[bytes]) -> None:
-        """An error answer: an ordinary body, also for a request that wanted a stream."""
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(_ERROR_TIME):
-                async for chunk in body:
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > _ERROR_BODY:
-                        break
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            chunks.append(b"")  # what was read says enough: the status is known
-        self._tell_end(self._failure(status, {"date": formatdate(usegmt=True), **headers}, b"".join(chunks)))
-
-    def _failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
-        """What an error answer means. Its texts are read without the key: where a long one is shortened, half a key would be left."""
-        read, key = self._call.plan.adapter.failure, self._secret()
-        error = read(status, headers, body)
-        if key and key.encode() in body:
-            shown = read(status, headers, struck_body(body, key))
-            error = replace(error, message=shown.message, metadata=shown.metadata)
-        return error
 
     async def _key(self, request: HttpRequest) -> str | None:
         """Taken at the moment of sending, anew at each attempt."""
@@ -255,9 +223,10 @@ class Exchange:
         assert decoder is not None, "an attempt has begun"
         return decoder
 
-    def _deliver(self, events: list[Event], decoder: Decoder) -> bool:
-        """Tells what a read gave; True after a terminal event."""
+    def _deliver(self, events: list[Event], decoder: Decoder, size: int = 0) -> bool:
+        """Tells what a read of `size` bytes gave; True after a terminal event."""
         progress, decoder.progress = decoder.progress, False
+        self._unhanded += size
         if not events:
             if progress:
                 self._tell(Read(events, True))
@@ -268,15 +237,16 @@ class Exchange:
             self._failed = True
         over = isinstance(last, TERMINAL)
         self._told_end = self._told_end or over
-        self._tell(Read(events, progress))
+        size, self._unhanded = self._unhanded, 0
+        self._tell(Read(events, progress, size))
         return over
 
     def _finish(self, decoder: Decoder) -> None:
         """The body ended of itself: well only if the end marker was seen."""
         if not self._deliver(_read(decoder.end), decoder):
-            self._end("truncated", "the stream ended without the provider's end marker")
+            self._end(ErrorInfo("adapter", "truncated", "the stream ended without the provider's end marker"))
 
-    def _late(self, reason: str, message: str, unanswered: bool) -> None:
+    def _late(self, error: ErrorInfo, unanswered: bool = False) -> None:
         """The connection broke: that is no failure if the end marker had been seen before."""
         decoder = self._call.decoder
         if self._told_end:
@@ -287,13 +257,13 @@ class Exchange:
                     return
             except Exception:
                 pass  # what is left of the buffer is no use; the break itself is the error
-        self._end(reason, message, unanswered)
+        self._end(error, unanswered)
 
-    def _end(self, reason: str, message: str, unanswered: bool = False) -> None:
-        """With a text of our own, which has no key in it."""
+    def _end(self, error: ErrorInfo, unanswered: bool = False) -> None:
+        """Report the end with a text of our own, which has no key in it."""
         if not self._told_end:
             self._told_end = True
-            self._tell(Ended(self._named(ErrorInfo("adapter", reason, message)), unanswered))
+            self._tell(Ended(self._named(error), unanswered))
 
     def _tell_end(self, error: ErrorInfo) -> None:
         if not self._told_end:
@@ -306,6 +276,8 @@ class Exchange:
 
     def _named(self, error: ErrorInfo) -> ErrorInfo:
         plan = self._call.plan
+        if plan.paid_once and self._began_well and error.reason == "malformed_response":
+            error = replace(error, metadata={**error.metadata, "should_retry": False})
         return ErrorInfo(
             error.kind, error.reason, error.message, error.status, error.retry_after, plan.options.request_id,
             error.provider or plan.adapter.provider, error.metadata,
@@ -357,25 +329,6 @@ def _read(read: Callable[..., _T], *told: Any) -> _T:
         raise  # it says what is wrong
     except Exception as error:
         raise _Unreadable(type(error).__name__) from None
-
-
-async def _drain(body: AsyncIterator[bytes]) -> None:
-    """To the end of the body, within a short time, so that the connection can be used again."""
-    try:
-        async with asyncio.timeout(_DRAIN_TIME):
-            async for _ in body:
-                pass
-    except TimeoutError:
-        pass  # the connection is closed instead
-
-
-def _decoded(answer: Any, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The body's bytes; decompressed where a host compresses though we ask it not to."""
-    if headers.get("content-encoding", "identity") in ("identity", ""):
-        stream: AsyncIterator[bytes] = answer.stream.__aiter__()
-        return stream
-    unpacked: AsyncIterator[bytes] = answer.aiter_bytes()
-    return unpacked
 
 
 def _open(room: "asyncio.Future[None]") -> None:

@@ -9,22 +9,24 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from io import BytesIO
 from typing import Any, Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from allm.errors import ValidationError
 from allm.images import Image, mime_of
+from allm.limits import limits
 
-__all__ = ["MAX_BYTES", "MAX_REDIRECTS", "MAX_TIME", "Answer", "SocketGuard", "fetch_image", "is_public", "refusal"]
+__all__ = ["MAX_REDIRECTS", "MAX_TIME", "Answer", "SocketGuard", "fetch_image", "is_public", "refusal"]
 
-MAX_BYTES: Final = 20 << 20
-"""Bytes of an image that are read at most."""
 MAX_TIME: Final = 20.0
 """Seconds that one image may take, redirects included."""
 MAX_REDIRECTS: Final = 3
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNTOLD: Final = ("", "application/octet-stream", "binary/octet-stream")  # what stores call a file whose type nobody told them
+
+_NO_PIXELS: Final = ("", "image/svg+xml")  # no provider takes a drawing that is text
 
 
 class Answer(Protocol):
@@ -74,13 +76,16 @@ def is_public(address: str) -> bool:
     return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
 
 
-async def fetch_image(url: str, get: Callable[[str], Awaitable[Answer]]) -> Image:
-    """The image at `url`. Raises ValidationError if it cannot be had, is too large or is none; whatever `get` raises comes through."""
+async def fetch_image(url: str, get: Callable[[str], Awaitable[Answer]], left: int | None = None) -> Image:
+    """The image at `url`. Raises ValidationError if it cannot be had, is too large or is none; whatever `get` raises comes through.
+
+    It may have `limits().image` bytes, and no more than are `left` for the images of its request.
+    """
     try:
         async with asyncio.timeout(MAX_TIME):
             answer = await _follow(url, get)
             try:
-                return await _image(answer, url)
+                return await _image(answer, url, left)
             finally:
                 answer.close()
     except TimeoutError:
@@ -101,27 +106,41 @@ async def _follow(url: str, get: Callable[[str], Awaitable[Answer]]) -> Answer:
     raise refusal(url, f"it is redirected more than {MAX_REDIRECTS} times")
 
 
-async def _image(answer: Answer, url: str) -> Image:
+async def _image(answer: Answer, url: str, left: int | None) -> Image:
     if answer.status != 200:
         raise refusal(url, f"the answer is HTTP {answer.status}")
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.startswith("image/") and kind not in _UNTOLD:
         raise refusal(url, f"it is no image but {kind}")
-    length = answer.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > MAX_BYTES:
-        raise refusal(url, f"it is larger than {MAX_BYTES >> 20} MiB")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in answer.read():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise refusal(url, f"it is larger than {MAX_BYTES >> 20} MiB")
-    data = b"".join(chunks)
+    data = await _body(answer, url, left)
     try:
-        return Image(data=data, mime=mime_of(data))
+        mime = mime_of(data)
     except ValidationError:
-        raise refusal(url, "what is there is no image of a known type") from None
+        mime = ""
+    if mime in _NO_PIXELS:
+        raise refusal(url, "what is there is no image of a known type")
+    return Image(data=data, mime=mime)
+
+
+async def _body(answer: Answer, url: str, left: int | None) -> bytes:
+    """All of it. `BytesIO` gives the buffer itself: kept in pieces and joined, an image would stand in memory twice."""
+    most = limits().image
+    told = f"it is larger than {_size(most)}"
+    if left is not None and left < most:
+        most, told = left, f"the images of one request together are larger than {_size(limits().images)}"
+    length = answer.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > most:
+        raise refusal(url, told)
+    data = BytesIO()
+    async for chunk in answer.read():
+        if data.tell() + len(chunk) > most:
+            raise refusal(url, told)
+        data.write(chunk)
+    return data.getvalue()
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count} bytes"
 
 
 def refusal(url: str, problem: str) -> ValidationError:

@@ -153,6 +153,7 @@ class _ImagePlan(Plan):
         request = Request((), model=asked.model, metadata=asked.metadata)
         super().__init__(service.engine, service.adapter, service.base_url, request, options, on_event)
         self.asked = asked
+        self.service = self.paid_once = True
         self.images = service.adapter
 
     def missing(self) -> tuple[str, ...]:

@@ -143,5 +143,7 @@ def _plans(service: Service, asks: Sequence[Any], opts: Mapping[str, Any]) -> tu
     plans: list[Plan] = []
     for i, ask in enumerate(asks):
         own = options if len(asks) == 1 else replace(options, request_id=f"{options.request_id}/{i + 1}")
-        plans.append(Plan(engine, Bound(service.adapter, ask).as_adapter(), service.base_url, request, own, on_event))
+        plan = Plan(engine, Bound(service.adapter, ask).as_adapter(), service.base_url, request, own, on_event)
+        plan.service = True
+        plans.append(plan)
     return plans, options.request_id

@@ -39,12 +39,12 @@ def outgoing(engine: Engine, request: Request, request_id: str, context: Mapping
 def asks_functions(engine: Engine) -> bool:
     """Whether making the request anew calls functions of the user."""
     own = engine.history is not None and not isinstance(engine.history, KeepLast | TokenBudget)
-    written = engine.instructions is None or (isinstance(engine.instructions, str) and not _is_path(engine.instructions))
+    written = engine.instructions is None or isinstance(engine.instructions, str)
     return own or not written
 
 
 def _instructions(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any]) -> str:
-    if isinstance(engine.instructions, str) and not _is_path(engine.instructions):
+    if isinstance(engine.instructions, str):
         return engine.instructions
     text = resolve_callable(engine.instructions, "engine.instructions")(
         TurnContext(request_id=request_id, context={**engine.context, **context}, metadata=request.metadata)
@@ -52,9 +52,3 @@ def _instructions(engine: Engine, request: Request, request_id: str, context: Ma
     if not isinstance(text, str):
         raise ValidationError.at("engine.instructions", f"the function gave {type(text).__name__}, not text")
     return text
-
-
-def _is_path(text: str) -> bool:
-    """Whether instructions are `"module:function"`: nothing that a person writes to a model looks like that."""
-    module, colon, name = text.partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))

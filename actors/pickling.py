@@ -6,6 +6,8 @@ from typing import Any, Final, cast
 
 import cloudpickle
 
+from allm.engine import Engine
+
 __all__ = ["dumps"]
 
 _CACHE: Final = "__msgspec_cache__"
@@ -24,6 +26,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if obj is dataclasses.MISSING:  # by name: the fields of a dataclass are compared with it by identity
             return "MISSING"
+        if isinstance(obj, Engine):
+            return obj.handed_on()
         found: Any = super().reducer_override(obj)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         if isinstance(obj, type) and isinstance(found, tuple):
             _forget(cast("tuple[Any, ...]", found))

@@ -13,6 +13,7 @@ from functools import partial
 from allm.actors.bridge import bridge_of
 from allm.errors import AllmError, StreamError
 from allm.events import Event
+from allm.limits import limits
 from allm.responses import Response
 from allm.supervisors.exits import CallTimeout
 from allm.supervisors.here import waiting
@@ -21,19 +22,21 @@ from allm.supervisors.pulse import acquire
 __all__ = ["LIMIT", "Pipe"]
 
 LIMIT = 1000
-"""Events that wait for the consumer at most; beyond it the reader pauses."""
+"""Events that wait for the consumer at most; beyond it the reader pauses. So it does beyond `limits().waiting` bytes of them."""
 
 
 class Pipe:
     """What a call gives to its stream. `put`, `finish` on the loop; `wait`, `wait_async`, `take` by the consumer."""
 
-    __slots__ = ("_batches", "_resume", "_size", "_waiters", "done", "error", "live", "response")
+    __slots__ = ("_batches", "_bytes", "_most", "_resume", "_size", "_waiters", "done", "error", "live", "response")
 
     def __init__(self, live: bool) -> None:
-        self._batches: deque[list[Event]] = deque()
+        self._batches: deque[tuple[list[Event], int]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
         self._resume: Callable[[], object] | None = None
         self._size = 0
+        self._bytes = 0
+        self._most = limits().waiting
         self.live = live
         """Whether anybody wants the events; a fold waits for the end only."""
         self.done = False
@@ -43,18 +46,19 @@ class Pipe:
     @property
     def full(self) -> bool:
         """Whether the reader must pause."""
-        return self._size >= LIMIT and self.live
+        return (self._size >= LIMIT or self._bytes >= self._most) and self.live
 
     @property
     def empty(self) -> bool:
         """Whether no event waits."""
         return not self._batches
 
-    def put(self, events: list[Event]) -> None:
-        """A batch. On the loop's thread."""
+    def put(self, events: list[Event], size: int = 0) -> None:
+        """A batch, which was made of `size` bytes. On the loop's thread."""
         if self.live:
             self._size += len(events)
-            self._batches.append(events)
+            self._bytes += size
+            self._batches.append((events, size))
             if self._waiters:
                 self._wake()
 
@@ -75,7 +79,7 @@ class Pipe:
         """From here on nobody wants the events."""
         self.live = False
         self._batches.clear()
-        self._size = 0
+        self._size = self._bytes = 0
         self._resumed()
 
     def take(self) -> list[Event] | None:
@@ -83,12 +87,16 @@ class Pipe:
         if not self._batches:
             return None
         try:
-            batch = self._batches.popleft()
+            batch, size = self._batches.popleft()
         except IndexError:
             return None  # another consumer was faster
         # Not atomic with the producer's `+=`: both run under the GIL but may interleave, so the size is counted anew when none is left.
-        self._size = self._size - len(batch) if self._batches else 0
-        if self._resume is not None and self._size < LIMIT:
+        if self._batches:
+            self._size -= len(batch)
+            self._bytes -= size
+        else:
+            self._size = self._bytes = 0
+        if self._resume is not None and self._size < LIMIT and self._bytes < self._most:
             self._resumed()
         return batch
 

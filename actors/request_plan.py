@@ -11,7 +11,7 @@ from allm.actors.options import CallOptions, ServiceOptions
 from allm.actors.outgoing import outgoing
 from allm.actors.runtime import Runtime, default_runtime
 from allm.engine import Engine, merge_tools
-from allm.environment import environment
+from allm.environment import PROVIDERS, environment
 from allm.errors import ValidationError
 from allm.events import Event
 from allm.freezing import freeze_dict
@@ -22,6 +22,7 @@ from allm.retry import Retry
 from allm.settings import Timeouts
 from allm.structured import as_format, type_name
 from allm.tools import Tool, as_tool, spec_of
+from allm.urls import HTTP, problem_of
 from allm.validate import validate
 
 if TYPE_CHECKING:
@@ -116,8 +117,10 @@ def base_url_of(engine: Engine) -> str:
 def checked_base_url(provider: str, given: str | None) -> str:
     """`given`, else the provider's own address. Paths are appended to it, so that nothing may follow its own."""
     url = environment.base_url(provider, given)
-    if any(mark in url for mark in "?#@ "):
-        raise ValidationError.at("engine.base_url", "an address without user name, query or fragment is expected")
+    # Which schemes there are, an adapter of somebody else's knows for itself; so does one that has no address.
+    problem = problem_of(url, HTTP if provider in PROVIDERS else None) if url or given else None
+    if problem is not None:
+        raise ValidationError.at("engine.base_url", problem)
     return url
 
 

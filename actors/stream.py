@@ -54,10 +54,12 @@ class Resolving(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What one read of the network gave. `progress`: it feeds the watchdog without being content."""
+    """What one read of the network gave. `progress`: it feeds the watchdog without being content. `size`: of how many bytes it was
+    made."""
 
     events: list[Event]
     progress: bool
+    size: int = 0
 
 
 class Resumed(NamedTuple):
@@ -117,7 +119,7 @@ class StreamActor(Actor):
     def on_receive(self, message: Any) -> None:
         kind = cast("type[Any]", type(message))
         if kind is Read:
-            self._read(message.events, message.progress)
+            self._read(message.events, message.progress, message.size)
         elif kind is Watch:
             self._look()
         elif kind is Ended:
@@ -140,13 +142,13 @@ class StreamActor(Actor):
         if exchange is not None:
             exchange.leave(normal=reason.kind == "normal")
 
-    def _read(self, events: list[Event], progress: bool) -> None:
+    def _read(self, events: list[Event], progress: bool, size: int) -> None:
         last = events[-1] if events else None
         kind = type(last)
         if kind is ErrorOccurred:
-            self._call.emit(events[:-1])
+            self._call.emit(events[:-1], size)
             self._fail(cast(ErrorOccurred, last).error, False)
-        self._call.emit(events)
+        self._call.emit(events, size)
         if kind is MessageCompleted:
             self._call.complete(cast(MessageCompleted, last).response)
             self.exit()

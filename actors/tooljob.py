@@ -30,7 +30,8 @@ class ToolJob:
 
     `executor(handler_call, context)` is called in place of the handler, `encoder(result)` gives the text for the model. Asynchronous
     handlers run on `loop` if it runs. A synchronous one runs in a copy of `contextvars`, an asynchronous one too, one in a process
-    does not. `report` is called exactly once, on any thread, and must neither block nor raise.
+    does not. `checked`: that the arguments fit the tool's schema is known.
+    `report` is called exactly once, on any thread, and must neither block nor raise.
     """
 
     id: str
@@ -43,7 +44,10 @@ class ToolJob:
     encoder: Callable[[Any], str] | None = None
     loop: asyncio.AbstractEventLoop | None = None
     contextvars: Context | None = None
+    checked: bool = False
 
+    asked: float | None = dataclasses.field(default=None, init=False)
+    """When a process was asked for, by the monotonic clock; before that the job waits for one of the others to end."""
     began: float | None = dataclasses.field(default=None, init=False)
     """When the handler was called, by the monotonic clock."""
     over: bool = dataclasses.field(default=False, init=False)
@@ -58,7 +62,7 @@ class ToolJob:
     def work(self) -> Work:
         """The work itself; its context tells when the call is cancelled."""
         context = dataclasses.replace(self.context, cancelled=self.cancelled)
-        return Work(self.tool, self.call, context, self.executor, self.encoder)
+        return Work(self.tool, self.call, context, self.executor, self.encoder, self.checked)
 
     def fresh_context(self) -> Context:
         """The context variables of the caller: a copy for each run, as one context cannot be entered twice."""

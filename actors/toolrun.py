@@ -5,7 +5,6 @@ the actor is idle and holds none.
 """
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,19 +15,25 @@ from pykka import ActorRef
 from allm.actors.engine import put
 from allm.actors.tooljob import ToolJob
 from allm.actors.toolloop import AsyncRun
-from allm.actors.toolprocess import Arrived, Spawn, pickled
-from allm.actors.toolwork import conclude, failed
+from allm.actors.toolprocess import Arrived, Spawn, parcel
+from allm.actors.toolwork import awaitable, conclude, failed
 from allm.actors.workshop import Workshop
 from allm.errors import ErrorInfo
 from allm.supervisors import Actor
 from allm.supervisors.clock import clock
 from allm.tools import ToolOutcome
 
-__all__ = ["Go", "ToolRun"]
+__all__ = ["Again", "Go", "ToolRun"]
 
 
 class Go(NamedTuple):
     """Begin."""
+
+
+class Again(NamedTuple):
+    """The process that was to run this job is gone, and has not begun it: hand the job to this one."""
+
+    nursery: ActorRef[Any]
 
 
 class Gave(NamedTuple):
@@ -52,6 +57,9 @@ class ToolRun(Actor):
         match message:
             case Go():
                 self._begin()
+            case Again(nursery):
+                self._nursery = nursery
+                self._begin()
             case Gave(value, error):
                 self._conclude(value, error)
             case Arrived(data, error):
@@ -64,7 +72,7 @@ class ToolRun(Actor):
             self.exit()
         try:
             if self._nursery is not None:
-                put(self._nursery, Spawn(self._job, self.actor_ref, pickled(self._work)))
+                put(self._nursery, Spawn(self._job, self.actor_ref, parcel(self._work)))
             elif self._work.asynchronous:
                 self._launch(self._work.begin, self._job.fresh_context())
             else:
@@ -83,7 +91,7 @@ class ToolRun(Actor):
             value = context.run(self._work.begin)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are the handler's end, not this thread's
             failure = error
-        if failure is None and not job.settled and inspect.isawaitable(value):
+        if failure is None and not job.settled and awaitable(value):
             self._launch(lambda: value, context)
             return
         job.over = True
@@ -105,7 +113,7 @@ class ToolRun(Actor):
         self._workshop.launch(job, partial(AsyncRun, call=call, context=context, ended=ended))
 
     def _conclude(self, value: Any, error: BaseException | None) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if issubclass(type(error), asyncio.CancelledError):  # `isinstance` would ask the error itself for its class
             info = self._job.info("cancelled", f"{self._job.tool.name} was cancelled, or the event loop that it ran on has ended")
             self._settle(failed(self._job.call, info, self._took()))
         else:
@@ -120,6 +128,9 @@ class ToolRun(Actor):
             found: ToolOutcome | ErrorInfo = msgspec.msgpack.decode(data or b"", type=ToolOutcome | ErrorInfo)
         except (msgspec.MsgspecError, ValueError) as error:
             found = self._job.info("crashed", f"the process of {self._job.tool.name} gave what cannot be read: {error}")
+        if isinstance(found, ToolOutcome) and (found.id, found.name) != (self._job.call.id, self._job.call.name):
+            message = f"the process of {self._job.tool.name} gave the result of another call, which was not taken"
+            found = self._job.info("crashed", message)
         return failed(self._job.call, found, self._took()) if isinstance(found, ErrorInfo) else found
 
     def _took(self) -> float:

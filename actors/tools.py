@@ -12,11 +12,11 @@ from allm.actors.directory import Directory
 from allm.actors.engine import put
 from allm.actors.tooljob import ToolJob
 from allm.actors.toolprocess import KillProcess, Nursery, supported
-from allm.actors.toolrun import Go, ToolRun
+from allm.actors.toolrun import Again, Go, ToolRun
 from allm.actors.toolwork import encode, failed
 from allm.actors.workshop import Workshop
 from allm.errors import ErrorInfo
-from allm.supervisors import ChildSpec, DynamicSupervisor, Exit, Refused, StopChild
+from allm.supervisors import ChildSpec, DynamicSupervisor, Exit, Refused, StopChild, log
 from allm.supervisors.clock import clock
 from allm.supervisors.slots import Slot
 from allm.supervisors.timers import TimerRef
@@ -27,6 +27,8 @@ _GRACE: Final = 0.5
 """Seconds that an asynchronous handler has to obey its cancellation before it counts as abandoned."""
 _START: Final = 30.0
 """Seconds that a process may take to start."""
+_MOVES: Final = 2
+"""How often a job that has not begun is handed to another nursery, when the one before is lost."""
 _LOOK: Final = 0.02
 """Seconds between two looks whether a handler has begun."""
 _NURSERY: Final = "processes"
@@ -59,14 +61,15 @@ class LookAfter(NamedTuple):
 class Entry:
     """A job, its place in the tree, its timer."""
 
-    __slots__ = ("child_id", "job", "nursery", "since", "timer")
+    __slots__ = ("child_id", "job", "moves", "nursery", "ref", "timer")
 
     def __init__(self, job: ToolJob, nursery: ActorRef[Any] | None) -> None:
         self.job = job
         self.child_id = f"{job.tool.name} {job.id}"
         self.nursery = nursery
         self.timer: TimerRef | None = None
-        self.since = clock.now()
+        self.ref: ActorRef[Any] | None = None
+        self.moves = 0
 
 
 class Tools(DynamicSupervisor):
@@ -136,6 +139,7 @@ class Tools(DynamicSupervisor):
         slot = self.add(spec)
         if isinstance(slot, Slot) and slot.ref is not None:
             self._set_clock(entry, job.timeout)
+            entry.ref = slot.ref
             put(slot.ref, Go())
         else:
             reason = slot.reason if isinstance(slot, Refused) else "it has ended"
@@ -152,8 +156,8 @@ class Tools(DynamicSupervisor):
         entry.timer = None
         if job.settled or job.timeout is None:
             return
-        if job.began is None:  # it waits for a thread, whose holders have their own time; or for its process
-            if entry.nursery is None or clock.now() < entry.since + _START:
+        if job.began is None:  # it waits for a thread or a process, whose holders have their own time; or for its own to start
+            if job.asked is None or clock.now() < job.asked + _START:
                 self._set_clock(entry, max(job.timeout, _LOOK))
                 return
         elif (left := job.began + job.timeout - clock.now()) > 0:
@@ -191,10 +195,11 @@ class Tools(DynamicSupervisor):
         entry = self._children.get(child.id)
         if entry is not None:
             self._let_go(entry)
-            self._fail(entry.job, self._end_of(entry.job, exit))
+            if not entry.job.settled:
+                self._fail(entry.job, self._end_of(entry.job, exit))
             self._stop_work(entry)
         elif child.id == _NURSERY:
-            self._nursery_gone(child)
+            self._nursery_gone()
         if len(self.actor_inbox.abandoned) > 100:  # names for people; the count is kept elsewhere
             self.actor_inbox.abandoned = self.actor_inbox.abandoned[-50:]
 
@@ -220,7 +225,8 @@ class Tools(DynamicSupervisor):
     def _end_of(self, job: ToolJob, exit: Exit) -> ErrorInfo:
         """Why it ended with no outcome of its own."""
         if self._final is None:
-            return job.info("crashed", f"{job.tool.name} was ended: {exit.kind} {exit.detail or ''}".rstrip())
+            log.error("tool_run_ended", tool=job.tool.name, job=job.id, kind=exit.kind, detail=exit.detail)
+            return job.info("crashed", f"{job.tool.name} was ended before it gave a result ({exit.kind})")
         if self._final.abnormal:
             return job.info("crashed", f"{job.tool.name} was lost with the supervisor of tools")
         return job.info("cancelled", "the runtime was stopped")
@@ -242,12 +248,24 @@ class Tools(DynamicSupervisor):
             self._nursery = slot.ref if isinstance(slot, Slot) else None
         return self._nursery
 
-    def _nursery_gone(self, child: Any) -> None:
-        """Jobs that it ran have no process any more; the next job gets another nursery."""
+    def _nursery_gone(self) -> None:
+        """Jobs that it ran have no process any more; those that it has not begun, and the next ones, get another nursery."""
         for entry in list(self._entries.values()):
-            if entry.nursery is not None and not entry.nursery.is_alive() and not entry.job.over:
+            if entry.nursery is not None and not entry.nursery.is_alive() and not entry.job.over and not self._move(entry):
                 entry.job.over = True
                 error = self._end_of(entry.job, Exit("lost"))
-                if error.reason == "crashed":
+                if self._final is None:
                     error = entry.job.info("crashed", f"{entry.job.tool.name} was lost with the process that runs tools")
                 self._give_up(entry, error)
+
+    def _move(self, entry: Entry) -> bool:
+        """Hand a job that has not begun to another nursery; False if it may have begun, or has been moved too often."""
+        if self._final is not None or entry.job.began is not None or entry.ref is None or entry.moves >= _MOVES:
+            return False
+        entry.moves += 1
+        entry.job.asked = None
+        entry.nursery = self._find_nursery()
+        if entry.nursery is None:
+            return False
+        put(entry.ref, Again(entry.nursery))
+        return True

@@ -3,12 +3,11 @@
 The processes of tools load this module too, so that it imports the core only.
 """
 
-import dataclasses
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import msgspec
 from msgspec.structs import replace
@@ -16,23 +15,24 @@ from msgspec.structs import replace
 from allm.callables import resolve_callable
 from allm.errors import ErrorInfo, ToolError, ValidationError
 from allm.freezing import freeze
+from allm.images import Image
 from allm.messages import ToolCallPart
-from allm.plain import MAX_DEPTH, Json
+from allm.plain import Json
+from allm.results import plain
 from allm.supervisors.clock import clock
-from allm.tools import AskUser, Halt, Tool, ToolContext, ToolOutcome, bind
+from allm.tools import AskUser, Halt, Illustrated, Tool, ToolContext, ToolOutcome, bind
 from allm.turn_tools import AWAITING, error_content
 
-__all__ = ["NoResources", "Work", "conclude", "encode", "failed", "finished"]
+__all__ = ["NoResources", "Work", "awaitable", "conclude", "encode", "failed", "finished", "said"]
 
 _TEXT: Final = 10_000
 """Characters of an error's message that are kept."""
-_BINARY: Final = (bytes, bytearray, memoryview)
 
 
 class Work:
     """What is to be done. Made of parts that cloudpickle takes along, if the handler and the context are such."""
 
-    __slots__ = ("call", "context", "encoder", "executor", "tool")
+    __slots__ = ("call", "checked", "context", "encoder", "executor", "tool")
 
     def __init__(
         self,
@@ -41,8 +41,10 @@ class Work:
         context: ToolContext,
         executor: Callable[..., Any] | None,
         encoder: Callable[[Any], str] | None,
+        checked: bool = False,
     ) -> None:
         self.tool = tool
+        self.checked = checked
         self.call = call
         self.context = context
         self.executor = executor
@@ -61,7 +63,7 @@ class Work:
         """
         pid = os.getpid()
         try:
-            args, kwargs = bind(self.tool, self.call.arguments, self.context)
+            args, kwargs = bind(self.tool, self.call.arguments, self.context, checked=self.checked)
             handler = self._handler()
             call = partial(handler, *args, **kwargs)
             value = call() if self.executor is None else self.executor(call, self.context)
@@ -89,7 +91,15 @@ class NoResources(dict[str, Any]):
 async def finished(work: Callable[[], Any]) -> Any:
     """The value of `work`, awaited if it is to be awaited. A child that the handler forks ends before it gets to the event loop."""
     value = work()
-    return await _Steps(value) if inspect.isawaitable(value) else value
+    return await _Steps(value) if awaitable(value) else value
+
+
+def awaitable(value: Any) -> bool:
+    """Whether the value is to be awaited. An object whose very class cannot be asked for is not: it is for `conclude` to say so."""
+    try:
+        return inspect.isawaitable(value)
+    except BaseException:
+        return False
 
 
 class _Steps:
@@ -136,14 +146,19 @@ def _end_of_child(pid: int, error: BaseException | None = None) -> None:
 
 
 def conclude(work: Work, began: float, value: Any = None, error: BaseException | None = None) -> ToolOutcome:
-    """The outcome of a handler that gave `value` or raised `error`. Raises nothing. `began` is by the monotonic clock."""
+    """The outcome of a handler that gave `value` or raised `error`. Raises nothing, whatever these objects do when they are looked at.
+    `began` is by the monotonic clock."""
     duration = clock.now() - began
     if error is None:
         try:
             return _given(work, value, duration)
         except BaseException as raised:
             error = raised
-    return failed(work.call, _info(error), duration)
+    try:
+        return failed(work.call, _info(error), duration)
+    except BaseException:  # an error that raises when it is asked what it is
+        unreadable = ErrorInfo("tool", "failed", f"{work.call.name} has failed with an error that cannot be read")
+        return failed(work.call, unreadable, duration)
 
 
 def failed(call: ToolCallPart, error: ErrorInfo, duration: float = 0.0) -> ToolOutcome:
@@ -158,6 +173,9 @@ def _given(work: Work, value: Any, duration: float) -> ToolOutcome:
     if isinstance(value, Halt):
         content = _bounded(work, encode(value.result, work.encoder))
         return ToolOutcome(id=call.id, name=call.name, halt=value, result=value.result, content=content, duration=duration)
+    images: tuple[Image, ...] = ()
+    if isinstance(value, Illustrated):
+        value, images = value.result, value.images
     if type(value) is str and len(value) > work.tool.max_result and work.encoder is None:
         _refuse_size(work, len(value))
     try:
@@ -165,7 +183,7 @@ def _given(work: Work, value: Any, duration: float) -> ToolOutcome:
     except ValidationError as error:
         raise ToolError("bad_result", f"the result of {call.name} is not JSON: {error.message}") from None
     content = _bounded(work, encode(result, work.encoder))
-    return ToolOutcome(id=call.id, name=call.name, result=result, content=content, duration=duration)
+    return ToolOutcome(id=call.id, name=call.name, result=result, content=content, duration=duration, images=images)
 
 
 def encode(result: Json, encoder: Callable[[Any], str] | None = None) -> str:
@@ -201,52 +219,23 @@ def _as_json(value: Any) -> Json:
     try:
         return freeze(value, "result")
     except ValidationError:
-        return freeze(_plain(value, 0), "result")
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """With structs, dataclasses, pydantic models, sets, dates and their like as JSON types; what is none of these stays."""
-    if depth > MAX_DEPTH:
-        raise ValidationError.at("result", f"nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, Mapping):
-        entries = [(_key(key), item) for key, item in cast("Mapping[Any, Any]", value).items()]
-        if len({key for key, _ in entries}) < len(entries):
-            raise ValidationError.at("result", f"several of the keys {[key for key, _ in entries]} are one in JSON")
-        return {key: _plain(item, depth + 1) for key, item in entries}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
-    if callable(getattr(cast("Any", type(value)), "model_dump", None)):  # of pydantic
-        return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name), depth + 1) for field in dataclasses.fields(value)}
-    try:
-        return msgspec.to_builtins(value, builtin_types=_BINARY, str_keys=True)
-    except (TypeError, ValueError, RecursionError):
-        return _fields(value, depth) if isinstance(value, msgspec.Struct) else value
-
-
-def _key(key: Any) -> Any:
-    return str(key) if type(key) is int else key
-
-
-def _fields(value: msgspec.Struct, depth: int) -> Any:
-    """A struct that holds something which is not JSON: which field it is in is to be said."""
-    names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-    return {encoded: _plain(getattr(value, name), depth + 1) for name, encoded in names}
+        return freeze(plain(value), "result")
 
 
 def _info(error: BaseException) -> ErrorInfo:
     if isinstance(error, ToolError):
         return replace(error.info, message=_clean(error.message))
-    text = _clean(_said(error))
-    return ErrorInfo("tool", "failed", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    return ErrorInfo("tool", "failed", said(error))
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """The type of an error and its text, for the model. Raises only where the type has no readable name."""
+    name = type(error).__name__
     try:
-        return str(error)
+        text = _clean(str(error))
     except BaseException:  # SystemExit too: it would end the actor, or the process
-        return "(its message cannot be read)"
+        text = "(its message cannot be read)"
+    return f"{name}: {text}" if text else name
 
 
 def _clean(text: str) -> str:

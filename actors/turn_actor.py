@@ -1,7 +1,8 @@
 """The turn actor: drives the turn machine. It carries out what the machine wants done and tells it what came of it.
 
 Runs on the loop. Model calls go the way of every call; their events pass straight to who watches the turn, only their ends come here.
-Functions of the user (instructions, history, `halt_when`, `on_tool_error`) run on the pool, tools where `tools.py` runs them.
+Functions of the user (instructions, history, `halt_when`, `on_tool_error`) and the checks of answers and arguments run on the pool
+(small checks without code of the user's at once), tools where `tools.py` runs them.
 """
 
 import asyncio
@@ -31,13 +32,17 @@ from allm.supervisors import Actor, Exit, log
 from allm.supervisors.here import waiting
 from allm.tools import ToolContext, ToolOutcome
 from allm.turn import step
+from allm.turn_checks import check_answer, check_arguments, checked_at_once
 from allm.turn_data import (
+    ArgumentsChecked,
     Begin,
     CallModel,
     Cancel,
     CancelModel,
     CancelTools,
     Check,
+    CheckAnswer,
+    CheckArguments,
     Checked,
     Commit,
     Done,
@@ -64,6 +69,13 @@ class Planned(NamedTuple):
     error: ErrorInfo | None
 
 
+class Looked(NamedTuple):
+    """A check of what the model said in its call of this number came to this."""
+
+    number: int
+    input: Input
+
+
 class TurnActor(Actor):
     """Runs one turn."""
 
@@ -84,6 +96,8 @@ class TurnActor(Actor):
     def on_receive(self, message: Any) -> None:
         if isinstance(message, Planned):
             self._submit(message)
+        elif isinstance(message, Looked):
+            self._looked(message.number, message.input)
         elif isinstance(message, Input):
             if isinstance(message, ToolFinished):
                 self._jobs.pop(message.outcome.id, None)
@@ -119,6 +133,8 @@ class TurnActor(Actor):
                 self._call_model(effect)
             case CancelModel():
                 self._cancel_model()
+            case CheckAnswer() | CheckArguments():
+                self._check(effect)
             case RunTool(call):
                 self._run_tool(call)
             case CancelTools(ids):
@@ -168,6 +184,21 @@ class TurnActor(Actor):
         if call is not None and not call.pipe.done:
             self._turn.runtime.withdraw(call)
 
+    # checks of what it said
+
+    def _check(self, effect: CheckAnswer | CheckArguments) -> None:
+        found = checked_at_once(effect)
+        if found is not None:
+            self._looked(self._state.calls, found)
+            return
+        number = self._state.calls
+        self._ask("the check of what the model said", partial(_look, effect, number), partial(_not_looked, effect, number))
+
+    def _looked(self, number: int, input: Input) -> None:
+        """Feed the outcome of a check, unless the turn has left that check behind."""
+        if self._state.phase in ("answer", "arguments") and number == self._state.calls:
+            self._feed(input)
+
     # tools
 
     def _run_tool(self, call: ToolCallPart) -> None:
@@ -196,6 +227,7 @@ class TurnActor(Actor):
                     loop=plan.loop,
                     contextvars=plan.contextvars,
                     report=partial(_tool_ended, ref),
+                    checked=call.name in plan.checked,
                 )
             ),
         )
@@ -239,6 +271,19 @@ def _answered(ref: ActorRef[Any], errand: Errand, failed: Callable[[BaseExceptio
     else:
         ok, value = errand.late, failed(errand.too_late()) if errand.late else str(reply.error)
     put(ref, value if ok else Failed(ErrorInfo("engine", "callback_failed", str(value))))
+
+
+def _look(effect: CheckAnswer | CheckArguments, number: int) -> Looked:
+    return Looked(number, check_answer(effect) if isinstance(effect, CheckAnswer) else check_arguments(effect))
+
+
+def _not_looked(effect: CheckAnswer | CheckArguments, number: int, error: BaseException) -> Looked:
+    """A check that said nothing: the model is told of arguments, the caller of an answer, as that is checked by code of his."""
+    what = str(error) if isinstance(error, AllmError) else f"{type(error).__name__}: {error}"
+    if isinstance(effect, CheckArguments):
+        return Looked(number, ArgumentsChecked((f"their check failed: {what}",) * len(effect.calls)))
+    name = effect.format.name
+    return Looked(number, Failed(ErrorInfo("engine", "callback_failed", f"the check of the answer against {name!r} failed: {what}")))
 
 
 def _planned(plan: TurnPlan, effect: CallModel) -> Planned:

@@ -20,7 +20,7 @@ from allm.actors.request_plan import (
     with_key,
 )  # fmt: skip
 from allm.actors.turn_plan import Functions, TurnPlan
-from allm.callables import resolve_callable
+from allm.callables import Importable, resolve_callable
 from allm.engine import Engine
 from allm.errors import ValidationError
 from allm.freezing import freeze_dict
@@ -101,6 +101,6 @@ def _whole(given: Mapping[str, Any], name: str, default: int, least: int) -> int
 def _function(value: Any, path: str) -> Callable[..., Any] | None:
     if value is None:
         return None
-    if not callable(value) and not (isinstance(value, str) and ":" in value):
+    if not callable(value) and not isinstance(value, Importable) and not (isinstance(value, str) and ":" in value):
         raise ValidationError.at(path, f"expected a function or 'module:function', got {value!r}")
     return resolve_callable(value, path)

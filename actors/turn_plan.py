@@ -36,8 +36,8 @@ class TurnPlan:
     """A turn that is ready to begin: everything is checked, nothing is sent."""
 
     __slots__ = (
-        "adapter", "base_url", "context", "contextvars", "engine", "functions", "key", "loop", "model", "on_event", "options", "state",
-        "tools",
+        "adapter", "base_url", "checked", "context", "contextvars", "engine", "functions", "key", "loop", "model", "on_event", "options",
+        "state", "tools",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,8 @@ class TurnPlan:
         self.context = context
         self.on_event = on_event
         self.model = state.request.model or engine.model
+        self.checked = frozenset(spec.name for spec in state.request.tools if spec.name in tools and spec.schema is tools[spec.name].schema)
+        """Tools whose arguments the machine has checked by the tool's own schema."""
         self.key: KeyHandle | None = None
         self.contextvars = contextvars.copy_context()
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -40,8 +40,8 @@ class Turn:
         options = plan.options
         self._drops = tuple(kind for kind, wanted in ((TextDelta, options.text_deltas), (ToolCallDelta, options.tool_deltas)) if not wanted)
 
-    def emit(self, events: list[Event]) -> None:
-        """Hands events on to who watches. On the loop."""
+    def emit(self, events: list[Event], size: int = 0) -> None:
+        """Hands events on, made of `size` bytes, to who watches. On the loop."""
         if self.ended or not events:
             return
         if self._listening is not None:
@@ -49,7 +49,7 @@ class Turn:
         if self._drops:
             events = [event for event in events if not isinstance(event, self._drops)]
         if events:
-            self.pipe.put(events)
+            self.pipe.put(events, size)
 
     def finish(self, result: StepResult | ChatResult | None, error: AllmError | None) -> None:
         """The end. The caller gets it once its `on_event` has seen all of it."""
@@ -100,11 +100,11 @@ class StepPipe:
         """Whether the reader must pause."""
         return self._turn.pipe.full
 
-    def put(self, events: list[Event]) -> None:
+    def put(self, events: list[Event], size: int = 0) -> None:
         """A batch; whether an error ends the turn is the machine's to say."""
         if type(events[-1]) is ErrorOccurred:
             events = events[:-1]
-        self._turn.emit(events)
+        self._turn.emit(events, size)
 
     def when_resumed(self, resume: Callable[[], object]) -> None:
         """Call `resume` once there is room again."""

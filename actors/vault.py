@@ -63,7 +63,7 @@ class Vault:
 
     def find(self, engine: Engine, provider: str, base_url: str) -> str | None:
         """Levels 2 (a mapping) to 5; None where no key is needed: a host of one's own, for which none was set."""
-        keys: Any = resolve(engine.keys, "engine.keys")
+        keys = _resolved(engine)
         found: Any = cast("Mapping[str, str]", keys).get(provider) if isinstance(keys, Mapping) else None
         if not found:
             found = self._environment.key(provider, base_url)
@@ -95,9 +95,18 @@ def _sound(key: Any) -> str | None:
 
 def resolver_of(engine: Engine) -> Any:
     """The engine's key resolver, which is user code and must not run on the loop; None where `keys` is a mapping or nothing."""
-    found = resolve(engine.keys, "engine.keys")
+    found = _resolved(engine)
     if found is None or isinstance(found, Mapping):
         return None
     if not callable(found):
-        raise EngineError("not_importable", f"engine.keys: {engine.keys!r} is neither a mapping nor callable")
+        raise EngineError("not_importable", "engine.keys: what it names is neither a mapping nor callable")
     return found
+
+
+def _resolved(engine: Engine) -> Any:
+    """What stands in the engine's `keys`, or what its name means. The name is not quoted: a key may stand there by mistake."""
+    try:
+        return resolve(engine.keys, "engine.keys")
+    except EngineError:
+        pass
+    raise EngineError("not_importable", "engine.keys: what it names cannot be imported; expected a mapping, a callable or 'module:object'")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from allm.actors.request_plan import Ask
     from allm.actors.runtime import Runtime, default_runtime
     from allm.actors.vault import KeyContext
+    from allm.callables import Importable, importable
     from allm.codec import from_json, to_json
     from allm.embeddings import EmbeddingResponse
     from allm.engine import Engine
@@ -109,6 +110,7 @@ _HOMES = {
     "allm.actors.image_calls": "edit_image generate_image image_variations",
     "allm.actors.runtime": "Runtime default_runtime",
     "allm.actors.vault": "KeyContext",
+    "allm.callables": "Importable importable",
     "allm.codec": "from_json to_json",
     "allm.embeddings": "EmbeddingResponse",
     "allm.engine": "Engine",
@@ -162,6 +164,7 @@ __all__ = [
     "ImageRequest",
     "ImageResponse",
     "ImageUsage",
+    "Importable",
     "JsonSchema",
     "KeepLast",
     "KeyContext",
@@ -234,6 +237,7 @@ __all__ = [
     "halt",
     "handoff",
     "image_variations",
+    "importable",
     "json_schema",
     "keep_last",
     "keys",

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from allm.errors import ErrorInfo, ValidationError
+from allm.arguments import read_arguments
+from allm.errors import AdapterError, ErrorInfo
 from allm.events import (
     Event,
     MessageCompleted,
@@ -23,11 +24,10 @@ from allm.events import (
     ToolCallDelta,
     ToolCallStarted,
 )  # fmt: skip
-from allm.freezing import freeze_dict
+from allm.limits import limits
 from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
-from allm.wire_json import MalformedJson, decode
 
 __all__ = ["CallContext", "MessageBuilder", "message_of"]
 
@@ -35,7 +35,8 @@ __all__ = ["CallContext", "MessageBuilder", "message_of"]
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
-    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place."""
+    `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
+    where the request goes: some of what a host says goes back to that host alone; `tools` are the names of the tools that it declares."""
 
     request_id: str
     generation: int = 1
@@ -44,12 +45,14 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     block_prefix: str = "b"
     response_type: str | None = None
     left_out: tuple[str, ...] = ()
+    base_url: str = ""
+    tools: tuple[str, ...] = ()
 
 
 class _Block:
     """One block: text or reasoning, with what it consists of so far."""
 
-    __slots__ = ("data", "id", "open", "pieces", "provider", "reasoning", "signature")
+    __slots__ = ("data", "id", "pieces", "provider", "reasoning", "signature")
 
     def __init__(self, name: str, reasoning: bool) -> None:
         self.id = name
@@ -58,7 +61,6 @@ class _Block:
         self.signature: str | None = None
         self.data: str | None = None
         self.provider: str | None = None
-        self.open = True
 
     def part(self) -> Part | None:
         text = "".join(self.pieces)
@@ -104,18 +106,28 @@ class _Whole:
 
 
 class MessageBuilder:
-    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe."""
+    """Builds one message of one attempt. `events` is what happened since `take()`; not thread-safe.
+
+    Text and reasoning go to the current block. A wire whose blocks interleave names the one that it goes on with (`turn_to`); the others
+    stay open. On a wire that never does, a block ends where one of the other kind, a call or a whole part begins.
+    """
 
     __slots__ = (
+        "_answer",
         "_blocks",
+        "_called",
         "_calls",
         "_context",
         "_count",
         "_current",
         "_ids",
+        "_key",
+        "_most_calls",
+        "_open_blocks",
         "events",
         "id",
         "model",
+        "names",
         "progress",
         "started",
     )
@@ -126,11 +138,17 @@ class MessageBuilder:
         self.model: str | None = None
         self.started = False
         self.progress = False
+        self.names: dict[str, str] = {}  # on the wire -> the tool's own, where they differ
         self._context = context
         self._blocks: list[_Block | _Call | _Whole] = []
         self._calls: dict[Any, _Call] = {}
         self._current: _Block | None = None
+        self._key: Any = None
+        self._open_blocks: dict[Any, _Block] = {}
+        self._answer: _Block | None = None
         self._count = 0
+        self._called = 0
+        self._most_calls = limits().calls
         self._ids = set(context.used_ids)
 
     def take(self) -> list[Event]:
@@ -152,6 +170,10 @@ class MessageBuilder:
         block.pieces.append(delta)
         self.events.append(TextDelta(block.id, delta))
 
+    def answer(self) -> None:
+        """What follows as text, up to the end of its block, is the structured answer: text beside it is none of it."""
+        self._answer = self._open(False)
+
     def reasoning(self, delta: str) -> None:
         """More reasoning."""
         block = self._current
@@ -166,23 +188,36 @@ class MessageBuilder:
         self._blocks.append(_Whole(part))
         self.events.append(PartCompleted(self._next_id(), part))
 
+    def turn_to(self, key: Any) -> None:
+        """What follows belongs to the block `key`, which is begun if it is not open; the others stay open."""
+        if key != self._key:
+            self._key = key
+            self._current = self._open_blocks.get(key)
+
     def close_block(self) -> None:
-        """Ends the open block of text or reasoning, if there is one."""
+        """Ends the current block of text or reasoning, if it is open."""
         block = self._current
         if block is not None:
-            block.open = False
             self._current = None
+            del self._open_blocks[self._key]
             self.events.append(block.completed())
 
+    def close_blocks(self) -> None:
+        """Ends all open blocks of text and reasoning, in the order in which they began."""
+        self.events += [block.completed() for block in self._open_blocks.values()]
+        self._open_blocks.clear()
+        self._current = None
+
     def call(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0."""
+        """More of the tool call `key`. A new id and name under a known key is a new call: some hosts number all of them 0. Raises
+        AdapterError for more calls than `Limits.calls`."""
         call = self._calls.get(key)
         if call is None or (call_id and name and call.call_id and call.call_id != call_id):
             call = self._open_call(key)
         if call_id and not call.call_id:
             call.call_id = call_id
         if name and not call.started:
-            call.name = name
+            call.name = self.names.get(name, name)
             self._start_call(call)
         if arguments:
             call.pieces.append(arguments)
@@ -190,7 +225,7 @@ class MessageBuilder:
                 self.events.append(ToolCallDelta(call.id, arguments))
 
     def sign(self, signature: str | None = None, *, data: str | None = None, provider: str | None = None, reasoning: bool = False) -> None:
-        """The open block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
+        """The current block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
         block = self._current
         if block is None or block.reasoning is not reasoning:
             block = self._open(reasoning)
@@ -198,15 +233,23 @@ class MessageBuilder:
         block.data = data if data is not None else block.data
         block.provider = provider if provider is not None else block.provider
 
+    def made_by(self, provider: str) -> None:
+        """The current block, if it is reasoning that nobody signed, was made by `provider`: it goes back there alone."""
+        block = self._current
+        if block is not None and block.reasoning and block.provider is None:
+            block.provider = provider
+
     def sign_call(self, key: Any, signature: str) -> None:
         """The tool call `key` has this proof of origin."""
         self._calls[key].signature = signature
 
-    def end_call(self, key: Any) -> None:
-        """The tool call `key` is complete; without a word of it, it is when the message is."""
+    def end_call(self, key: Any, *, whole: bool = False) -> str | None:
+        """The tool call `key` is complete; without a word of it, it is when the message is. `whole`: the provider says that nothing was
+        cut from it, so that no arguments at all are `{}`. Gives the id that the call has, None if it never got a name."""
         call = self._calls.pop(key, None)
         if call is not None:
-            self._end_call(call)
+            self._end_call(call, whole)
+        return call.call_id if call is not None and call.part_ is not None else None
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -225,7 +268,7 @@ class MessageBuilder:
         """The answer is complete: closes what is open and appends the terminal event."""
         if not self.started:
             self.start(self.id, self.model)
-        self.close_block()
+        self.close_blocks()
         for call in self._calls_in_order():
             self._end_call(call)
         if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
@@ -250,13 +293,21 @@ class MessageBuilder:
     def _with_what_is_known(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata with what the call knows of its request."""
         context = self._context
+        if self._answer is not None:
+            metadata = self._with_place(self._answer, metadata)
         if context.response_type is not None:
             metadata = {**metadata, "response_type": context.response_type}
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
+    def _with_place(self, answer: _Block, metadata: dict[str, Any]) -> dict[str, Any]:
+        """The metadata with the place of the answer among the parts, where there is other text."""
+        parts = [block for block in self._blocks if block.part() is not None]
+        texts = [block for block in parts if isinstance(block, _Block) and not block.reasoning]
+        return {**metadata, "answer_part": parts.index(answer)} if answer in texts and len(texts) > 1 else metadata
+
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
-        """The response so far, for an attempt that ends here; closes the open block. Half a tool call is no tool call."""
-        self.close_block()
+        """The response so far, for an attempt that ends here; closes the open blocks. Half a tool call is no tool call."""
+        self.close_blocks()
         return Response(
             id=self.id,
             request_id=self._context.request_id,
@@ -286,13 +337,16 @@ class MessageBuilder:
 
     def _open(self, reasoning: bool) -> _Block:
         self.close_block()
-        block = self._current = _Block(self._next_id(), reasoning)
+        block = self._current = self._open_blocks[self._key] = _Block(self._next_id(), reasoning)
         self._blocks.append(block)
         self.events.append(ReasoningStarted(block.id) if reasoning else TextStarted(block.id))
         return block
 
     def _open_call(self, key: Any) -> _Call:
         self.close_block()
+        if self._called >= self._most_calls:
+            raise AdapterError("malformed_response", f"more than {self._most_calls} tool calls in one answer")
+        self._called += 1
         call = _Call(self._next_id())
         replaced = self._calls.pop(key, None)
         if replaced is not None:
@@ -310,14 +364,13 @@ class MessageBuilder:
     def _calls_in_order(self) -> list[_Call]:
         return [block for block in self._blocks if isinstance(block, _Call)]
 
-    def _end_call(self, call: _Call) -> None:
+    def _end_call(self, call: _Call, whole: bool = False) -> None:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
-        raw = "".join(call.pieces)
-        arguments = _arguments(raw)
+        raw, arguments = read_arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
@@ -331,10 +384,6 @@ class MessageBuilder:
         return made
 
 
-_MOST_ARGUMENTS = 1 << 20
-"""Characters of a tool call's arguments that are read: the loop must not stand still for a model that writes without end."""
-
-
 def message_of(parts: list[Part]) -> Message:
     """The assistant's message of these parts: plain text where there is nothing else."""
     if not parts:
@@ -343,13 +392,3 @@ def message_of(parts: list[Part]) -> Message:
     if len(parts) == 1 and isinstance(first, TextPart) and first.signature is None:
         return Message("assistant", first.text)
     return Message("assistant", tuple(parts))
-
-
-def _arguments(raw: str) -> dict[str, Any]:
-    """The arguments as an object; `{}` for none, and for what is no JSON object or beyond the limits (the raw text tells)."""
-    if not raw.strip() or len(raw) > _MOST_ARGUMENTS:
-        return {}
-    try:
-        return freeze_dict(decode(raw.encode()), "arguments")
-    except (MalformedJson, ValidationError, UnicodeEncodeError):
-        return {}

@@ -21,11 +21,26 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, 
 import msgspec
 from msgspec.structs import force_setattr
 
-from allm import embeddings, errors, events, image_requests, images, messages, moderation, requests, responses, retry, settings, usage
+from allm import (
+    callables,
+    embeddings,
+    errors,
+    events,
+    image_requests,
+    images,
+    messages,
+    moderation,
+    requests,
+    responses,
+    retry,
+    settings,
+    usage,
+)
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze, freeze_dict
 from allm.messages import Unknown
 from allm.plain import MAX_DEPTH, Value, tag_of
+from allm.trust import reading
 
 __all__ = [
     "DATA_MODULES", "MAX_BYTES", "MIGRATIONS", "VERSION", "from_json", "known_types", "register_decoder",
@@ -46,7 +61,21 @@ _DOCUMENT_DEPTH: Final = 2 * MAX_DEPTH
 
 DATA_MODULES: Final = tuple(
     module.__name__
-    for module in (embeddings, errors, events, image_requests, images, messages, moderation, requests, responses, retry, settings, usage)
+    for module in (
+        callables,
+        embeddings,
+        errors,
+        events,
+        image_requests,
+        images,
+        messages,
+        moderation,
+        requests,
+        responses,
+        retry,
+        settings,
+        usage,
+    )
 )
 """Their classes are known from the start, and each of them has a golden document. Others are known once imported."""
 
@@ -94,14 +123,20 @@ def to_json(value: Any) -> bytes:
 
 
 @overload
-def from_json(data: bytes | str, type: type[_T], *, max_bytes: int = MAX_BYTES) -> _T: ...
+def from_json(data: bytes | str, type: type[_T], trusted: bool = False, *, max_bytes: int = MAX_BYTES) -> _T: ...
 @overload
-def from_json(data: bytes | str, type: Any = None, *, max_bytes: int = MAX_BYTES) -> Any: ...
-def from_json(data: bytes | str, type: Any = None, *, max_bytes: int = MAX_BYTES) -> Any:
+def from_json(data: bytes | str, type: Any = None, trusted: bool = False, *, max_bytes: int = MAX_BYTES) -> Any: ...
+def from_json(data: bytes | str, type: Any = None, trusted: bool = False, *, max_bytes: int = MAX_BYTES) -> Any:
     """The value that `to_json` was given. With `type` (a class or a union of classes) it must be one of these.
 
-    Raises ValidationError for everything else.
+    An engine, a tool or HTTP settings with what is as good as code (names of callables, adapters and transports, a proxy,
+    `verify=False`) are read only if the document is `trusted`; see `allm.trust`. Raises ValidationError for everything else.
     """
+    with reading(bool(trusted)):
+        return _read(data, type, max_bytes)
+
+
+def _read(data: bytes | str, type: Any, max_bytes: int) -> Any:
     try:
         document = _parse(data, max_bytes)
         version = _version(document)

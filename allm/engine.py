@@ -5,19 +5,21 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from msgspec import StructMeta, convert, to_builtins
+from msgspec import convert, to_builtins
 from msgspec.structs import asdict, force_setattr, replace
 
-from allm.callables import path_of
+from allm.callables import Importable, as_importable, described, is_findable, path_of
 from allm.errors import EngineError, ValidationError
 from allm.freezing import freeze_dict
 from allm.history import KeepLast, TokenBudget
+from allm.masking import MASK, Guarded, KeyRing, masked_address, shown_fields
 from allm.plain import Value
 from allm.requests import ToolSpec
 from allm.retry import Retry
 from allm.settings import Http, Timeouts
 from allm.structured import as_format
-from allm.tools import Tool, as_tool
+from allm.tools import Tool, as_tool, source_of
+from allm.trust import is_untrusted, named_code, reading
 
 __all__ = ["BUILT_IN", "Engine", "merge_tools", "split_model"]
 
@@ -26,7 +28,11 @@ BUILT_IN = ("openai", "openai.chat", "openai.responses", "anthropic", "gemini", 
 
 _AT = re.compile(r"(.+)@([a-z][\w.]*)")
 _PATH = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
-_CALLABLES = ("instructions", "history", "keys", "tool_executor", "tool_result_encoder")
+_NAMED = ("history", "keys", "tool_executor", "tool_result_encoder")
+_CALLABLES = ("instructions", *_NAMED)
+_ADAPTERS = ("image_adapter", "embed_adapter", "moderation_adapter")
+_FUNCTIONS = ("halt_when", "on_tool_error")
+_POLICIES = ("continue", "halt")
 
 
 def split_model(text: str) -> tuple[str, str]:
@@ -41,14 +47,31 @@ def split_model(text: str) -> tuple[str, str]:
 
 
 def merge_tools(first: Sequence[Any], second: Sequence[Any]) -> tuple[Tool | ToolSpec, ...]:
-    """Both, in order, functions made tools; one of `second` replaces its namesake of `first`."""
-    return tuple({tool.name: tool for tool in map(as_tool, (*first, *second))}.values())
+    """Both, in order, functions made tools; one of `second` replaces its namesake of `first`.
+
+    Raises ValidationError where a tool that a server offers has the name of one that is not that server's: whoever runs the server would
+    take the place of a tool that the user trusts.
+    """
+    found: dict[str, Tool | ToolSpec] = {}
+    for tool in map(as_tool, (*first, *second)):
+        source = source_of(tool)
+        if source is not None and tool.name in found and source_of(found[tool.name]) != source:
+            raise ValidationError.at(
+                f"tools.{tool.name}",
+                f"{source.told} offers a tool of this name, and there is another one already: "
+                "give the server a prefix, as in allm.mcp.Server.stdio(..., prefix='x_'), or leave its tool out",
+            )
+        found[tool.name] = tool
+    return tuple(found.values())
 
 
-class _Named(StructMeta):
+class _Named(Guarded):
     """Lets an engine be made from `"adapter:model"`; decoding and `replace` do not come this way."""
 
-    def __call__(cls, name: str | None = None, **fields: Any) -> Any:
+    def _made(cls, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+        if len(args) > 1:
+            raise TypeError("an engine is made of its name, 'adapter:model', and keywords")
+        name = fields.pop("name", None) if not args else args[0]
         if name is not None:
             if "adapter" in fields or "model" in fields:
                 raise TypeError("an engine is named by 'adapter:model', or by adapter= and model=, not both")
@@ -56,7 +79,7 @@ class _Named(StructMeta):
         elif not fields.get("adapter"):
             raise ValidationError.at("engine", "which adapter? Expected Engine('adapter:model') or Engine(adapter=..., model=...)")
         _known(fields.get("params"))
-        return super().__call__(**fields)
+        return super()._made((), fields)
 
 
 _PARAMS = frozenset({
@@ -74,7 +97,9 @@ def _known(params: Any) -> None:
 class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     """`Engine("openai.chat:gpt-4.1-mini")`, or `Engine(adapter="openai.chat", model="gpt-4.1-mini")`, and defaults for its calls.
 
-    JSON when its callables are importable; with literal keys in `keys` it refuses to be serialised, and `repr` shows `***`.
+    JSON when its callables are importable; with keys in `keys`, or credentials in `http`, it refuses to be serialised, and `repr` shows
+    `***`. A pickle is for trusted processes: whoever can write one runs code in whoever reads it. `msgspec.json.encode` and its like
+    know nothing of all this; they refuse the mapping in `keys`, and show the headers of `http`.
     """
 
     adapter: str
@@ -106,7 +131,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             *,
             adapter: str | None = None,
             model: str = "",
-            instructions: str | Callable[..., str] | None = None,
+            instructions: str | Callable[..., str] | Importable | None = None,
             base_url: str | None = None,
             tools: Sequence[Tool | ToolSpec | Callable[..., Any]] = (),
             params: Mapping[str, Any] = ...,
@@ -115,7 +140,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             timeouts: Timeouts = ...,
             http: Http = ...,
             history: Any = None,
-            keys: Mapping[str, str] | Callable[..., str | None] | str | None = None,
+            keys: Mapping[str, str] | Callable[..., str | None] | str | Importable | None = None,
             tool_executor: Any = None,
             tool_result_encoder: Any = None,
             image_adapter: str | None = None,
@@ -130,11 +155,10 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         if self.id is None:
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
         force_setattr(self, "tools", tuple(as_tool(tool, f"engine.tools[{i}]") for i, tool in enumerate(self.tools)))
+        self._settle_callables()
         address: Any = self.base_url
         if address is not None and (not isinstance(address, str) or not address.strip()):
             raise ValidationError.at("engine.base_url", f"expected an address, got {address!r}")
-        if isinstance(self.keys, str) and not _PATH.fullmatch(self.keys):
-            raise ValidationError.at("engine.keys", "expected a mapping, a callable or 'module:object'")  # and never shown: it may be a key
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
@@ -148,6 +172,41 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         for name, cls in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
             if not isinstance(getattr(self, name), cls):
                 raise ValidationError.at(f"engine.{name}", f"expected allm.{cls.__name__}(...)")
+        self._refuse_code()
+
+    def _settle_callables(self) -> None:
+        """Names of callables become text, but for `instructions`, where text is text; keys become a KeyRing."""
+        for name in _NAMED:
+            if isinstance(value := getattr(self, name), Importable):
+                force_setattr(self, name, value.path)
+        if isinstance(self.params, Mapping) and any(isinstance(self.params.get(name), Importable) for name in _FUNCTIONS):
+            params = {name: value.path if isinstance(value, Importable) else value for name, value in self.params.items()}
+            force_setattr(self, "params", params)
+        told: Any = self.instructions
+        if told is not None and not isinstance(told, str | Importable) and not callable(told):
+            raise ValidationError.at("engine.instructions", f"expected text, a function or allm.importable(...), got {described(told)}")
+        keys = self.keys
+        if isinstance(keys, Mapping):
+            force_setattr(self, "keys", keys if isinstance(keys, KeyRing) else KeyRing(cast("Mapping[str, Any]", keys)))
+        elif keys is not None and not (_PATH.fullmatch(keys) if isinstance(keys, str) else callable(keys)):
+            kind = type(keys).__name__  # and never the thing itself: it may be a key
+            raise ValidationError.at("engine.keys", f"expected a mapping, a callable or 'module:object', got {kind}")
+
+    def _refuse_code(self) -> None:
+        """Raises ValidationError where an untrusted document names code. Tools, `http` and an Importable ask for themselves."""
+        if not is_untrusted():
+            return
+        if ":" in self.adapter:
+            named_code(self.adapter, "engine.adapter")
+        for name in _ADAPTERS:
+            if (value := getattr(self, name)) and (path := _path_in(value)):
+                named_code(path, f"engine.{name}")
+        for name in _NAMED:
+            if isinstance(value := getattr(self, name), str):
+                named_code(value, f"engine.{name}", secret=name == "keys")
+        for name in _FUNCTIONS:
+            if isinstance(value := self.params.get(name), str) and value not in _POLICIES:
+                named_code(value, f"engine.params.{name}")
 
     def with_model(self, model: str) -> "Engine":
         """The same engine with another model (of the same adapter)."""
@@ -174,52 +233,106 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         """With these entries more in `adapter_opts`."""
         return replace(self, adapter_opts={**self.adapter_opts, **opts})
 
+    def without_secrets(self) -> "Engine":
+        """The same engine without keys (the name of a resolver is none) and without the credentials in `http`."""
+        return replace(self, keys=self.keys if isinstance(self.keys, str) else None, http=self.http.without_credentials())
+
     def to_plain(self) -> dict[str, Any]:
         """The engine as data, callables by name. Raises EngineError("holds_keys") or ("not_portable")."""
-        self._refuse_keys()
+        self._refuse_secrets()
         fields = asdict(self)
         for name in _CALLABLES:
-            if name == "keys" and fields[name] is None:
-                continue
-            if fields[name] is not None and not isinstance(fields[name], str | KeepLast | TokenBudget):
-                fields[name] = path_of(fields[name], f"engine.{name}")
+            value = fields[name]
+            if value is not None and not isinstance(value, str | Importable | KeepLast | TokenBudget):
+                path = path_of(value, f"engine.{name}")
+                fields[name] = Importable(path) if name == "instructions" else path
         fields["tools"] = [_portable(tool) for tool in self.tools]
         return fields
 
     @classmethod
-    def from_plain(cls, data: dict[str, Any]) -> "Engine":
-        """The engine that `to_plain` gave. Callables stay names until they are used: reading imports nothing."""
-        fields = {name: value for name, value in data.items() if name in cls.__struct_fields__ and name != "tools"}
-        for name, kind in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
-            if name in fields:
-                fields[name] = convert(fields[name], kind)
-        if isinstance(policy := fields.get("history"), Mapping):
-            fields["history"] = convert(policy, KeepLast | TokenBudget)
-        tools = [convert(tool, Tool | ToolSpec) for tool in data.get("tools", ())]
-        return cls(tools=tools, **fields)
+    def from_plain(cls, data: dict[str, Any], trusted: bool | None = None) -> "Engine":
+        """The engine that `to_plain` gave. Callables stay names until they are used: reading imports nothing.
 
-    def _refuse_keys(self) -> None:
-        if isinstance(self.keys, Mapping):
+        Raises ValidationError for data that name code, unless `trusted`; None says what the document says that this is part of.
+        """
+        fields = {name: value for name, value in data.items() if name in cls.__struct_fields__ and name != "tools"}
+        with reading(trusted):
+            for name, kind in (("retry", Retry), ("timeouts", Timeouts), ("http", Http)):
+                if name in fields:
+                    fields[name] = convert(fields[name], kind)
+            for name in _CALLABLES:
+                fields[name] = as_importable(fields.get(name))
+            if isinstance(policy := fields["history"], Mapping):
+                fields["history"] = convert(policy, KeepLast | TokenBudget)
+            tools = [convert(tool, Tool | ToolSpec) for tool in data.get("tools", ())]
+            return cls(tools=tools, **fields)
+
+    def _refuse_secrets(self) -> None:
+        """Raises EngineError("holds_keys") where something is, or may be, a secret. Nothing of it is quoted."""
+        self.http.refuse_credentials()
+        keys = self.keys
+        if isinstance(keys, Mapping):
             raise EngineError(
                 "holds_keys",
                 "this engine holds keys; give keys= a 'module:object' resolver, or use allm.keys, to send it away",
             )
+        if isinstance(keys, str) and not is_findable(keys):
+            raise EngineError("holds_keys", "engine.keys names nothing that can be imported here, and may be a key; give 'module:object'")
 
-    def __reduce__(self) -> Any:
-        self._refuse_keys()
+    def _refuse_to_pickle(self) -> None:
+        """Raises EngineError("holds_keys") for a resolver that is no module-level function, too: it may hold a key, as a partial does."""
+        self._refuse_secrets()
+        if self.keys is not None and not isinstance(self.keys, str):
+            try:
+                path_of(self.keys, "engine.keys")
+            except EngineError:
+                what = described(self.keys)
+                raise EngineError(
+                    "holds_keys",
+                    f"engine.keys is {what}, which may hold a key; give a module-level function or 'module:object' to send the engine away",
+                ) from None
+
+    def handed_on(self) -> Any:
+        """What `allm.handoff` makes a pickle of: as `__reduce__` says it, and with resolvers of any kind."""
+        self._refuse_secrets()
         return _rebuild, (asdict(self),)
 
+    def __reduce__(self) -> Any:
+        self._refuse_to_pickle()
+        return _rebuild, (asdict(self),)
+
+    def __copy__(self) -> "Engine":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Engine":
+        return self
+
     def __repr__(self) -> str:
-        shown = {name: value for name, value in asdict(self).items() if value not in (None, (), {}, Retry(), Timeouts(), Http())}
-        if "keys" in shown and not isinstance(shown["keys"], str):
-            shown["keys"] = "***"
-        return f"Engine({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        return shown_fields("Engine", self.__rich_repr__())
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = {
+            name: MASK if name == "keys" else value
+            for name, value in asdict(self).items()
+            if value is not None and (name == "keys" or value not in ((), {}, Retry(), Timeouts(), Http()))
+        }
+        if "base_url" in shown:
+            shown["base_url"] = masked_address(shown["base_url"])
+        return list(shown.items())
 
 
 def _portable(tool: Any) -> Any:
     if isinstance(tool, Tool) and tool.handler is not None:
         return replace(tool, handler=path_of(tool.handler, f"engine.tools.{tool.name}.handler"))
     return tool
+
+
+def _path_in(adapter: str) -> str | None:
+    """The `"module:Class"` in the name of an adapter for images and the like."""
+    from allm.providers.registry import adapter_and_model
+
+    name, _ = adapter_and_model(adapter)
+    return name if ":" in name else None
 
 
 def _rebuild(fields: dict[str, Any]) -> Engine:

@@ -8,14 +8,18 @@ provider's own host or the one that its environment variable names: a base URL f
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from allm.errors import EngineError
+from allm.errors import EngineError, ValidationError
 from allm.limits import Limits, set_limits
+from allm.proxies import Proxy, proxy_for
+from allm.trust import set_importable
+from allm.urls import host_of, problem_of
 
 __all__ = ["PROVIDERS", "Environment", "Origin", "configure", "environment"]
 
@@ -35,9 +39,14 @@ PROVIDERS: dict[str, Origin] = {
 }
 
 
-_AUTHORITY_END = re.compile(r"[/?#\\]")
 _QUOTED = re.compile(r"""(['"])(.*?)\1\s*(?:#.*)?$""")
-_PORTS = {"https": ":443", "http": ":80"}
+_KEY_VARIABLES = frozenset(origin.key_variable for origin in PROVIDERS.values())
+_PLACES = frozenset({"PWD", "SSH_AUTH_SOCK"})
+"""Names that only sound like secrets."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
+    re.IGNORECASE,
+)
 
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -80,11 +89,17 @@ class Environment:
             self._dotenv = _read_dotenv(Path(".env" if load_dotenv is True else load_dotenv))
 
     def base_url(self, provider: str, given: str | None = None) -> str:
-        """The address that calls go to: what was given, else the provider's variable, else its own."""
+        """The address that calls go to: what was given, else the provider's variable, else its own.
+
+        Raises EngineError("bad_base_url") for a variable that holds none.
+        """
         origin = PROVIDERS.get(provider)
         if given is not None or origin is None:
             return (given or "").rstrip("/")
-        return (self._variable(origin.base_variable) or origin.base_url).rstrip("/")
+        named = self._variable(origin.base_variable)
+        if named and (problem := problem_of(named)) is not None:
+            raise EngineError("bad_base_url", f"the variable {origin.base_variable} is no base URL: {problem}", provider=provider)
+        return (named or origin.base_url).rstrip("/")
 
     def key(self, provider: str, base_url: str) -> str | None:
         """The key of levels 3 to 5 for a call to `base_url`, None if there is none or that host must not have it."""
@@ -108,8 +123,32 @@ class Environment:
         return None
 
     def names_proxy(self) -> bool:
-        """Whether the environment names a proxy for anything at all; which one goes for an address, the transport finds out."""
+        """Whether the environment names a proxy for anything at all; which one goes for an address, `proxy_for` finds out."""
         return any(name in self._variables for name in _PROXY_VARIABLES)
+
+    def proxy_for(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """The proxy that the environment names for this address, and the variable that does."""
+        return proxy_for(scheme, host, port, self._variables)
+
+    def trust_variable(self) -> tuple[str, str] | None:
+        """(name, value) of the variable that replaces the certificates to be trusted, as httpx and OpenSSL know it."""
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            if value := self._variables.get(name):
+                return name, value
+        return None
+
+    def for_children(self) -> dict[str, str]:
+        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret."""
+        return {name: value for name, value in self._variables.items() if not _is_secret(name)}
+
+    def named(self, patterns: Iterable[str]) -> dict[str, str]:
+        """The variables whose names fit one of these patterns (`AWS_*`), secrets too."""
+        wanted = tuple(patterns)
+        return {name: value for name, value in self._variables.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
+
+    def adopt(self, variables: Mapping[str, str]) -> None:
+        """Set these variables in this process and those that it starts."""
+        os.environ.update(variables)
 
     def places(self, provider: str) -> str:
         """Where a key was looked for, for people."""
@@ -122,8 +161,8 @@ class Environment:
         origin = PROVIDERS.get(provider)
         if origin is None:
             return False
-        named = self._variable(origin.base_variable)
-        return _host(base_url) in {_host(origin.base_url), *([_host(named)] if named else [])}
+        named, host = self._variable(origin.base_variable), host_of(base_url)
+        return host is not None and host in (host_of(origin.base_url), host_of(named) if named else None)
 
     def _variable(self, name: str) -> str | None:
         return self._variables.get(name) or self._dotenv.get(name) or None
@@ -137,11 +176,9 @@ class Environment:
         return self._file[1]
 
 
-def _host(url: str) -> str:
-    """scheme://host:port: a key for https must not go out over http."""
-    scheme, _, rest = url.lower().partition("://")
-    authority = _AUTHORITY_END.split(rest, 1)[0]  # `https://elsewhere?@api.openai.com` goes elsewhere
-    return f"{scheme}://{authority.rpartition('@')[2].removesuffix(_PORTS.get(scheme, ''))}"
+def _is_secret(name: str) -> bool:
+    """By the words of its name: `OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`."""
+    return name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None)
 
 
 def _read_config(path: Path) -> dict[str, str]:
@@ -181,13 +218,21 @@ def configure(
     load_dotenv: bool | str | Path = False,
     allow_private_urls: bool | None = None,
     limits: Limits | None = None,
+    importable: Iterable[str] | None = None,
 ) -> None:
     """Sets keys for all engines of this process (by provider), and reads a `.env` file for those that the environment lacks.
 
     The keys replace what an earlier call set; `load_dotenv` is True for `.env` in the working directory, or the path of the file.
     `allow_private_urls=True` lets images be fetched from private addresses too (loopback, a local network), for this whole process:
     whoever writes the thread can then have this host ask for what only this host can reach. `limits` replaces the process's `Limits`.
+    `importable` lists the modules whose functions a document may name without being trusted: `("mybot.tools", "mybot.bots.*")`.
     """
+    given: Any = keys
+    if given is not None and not isinstance(given, Mapping):
+        given = keys = None  # no frame of the traceback holds what may be a key
+        raise ValidationError.at("keys", "expected a mapping of providers to keys")
+    if importable is not None:
+        set_importable(importable)
     if limits is not None:
         set_limits(limits)
     environment.configure(keys, load_dotenv, allow_private_urls)

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from allm.arrays import with_items
 from allm.errors import ValidationError
-from allm.plain import Json, NotJson, frozen
+from allm.plain import FrozenDict, Json, NotJson, frozen
 
-__all__ = ["freeze", "freeze_dict"]
+__all__ = ["freeze", "freeze_dict", "frozen_schema"]
 
 
 def freeze(value: Any, path: str = "value", depth: int = 0) -> Json:
@@ -26,3 +27,9 @@ def freeze_dict(value: Any, path: str, depth: int = 0) -> dict[str, Json]:
     if not isinstance(value, Mapping):
         raise ValidationError.at(path, f"expected an object, got {type(value).__name__}")
     return freeze(value, path, depth) if value else {}
+
+
+def frozen_schema(value: Any, path: str) -> dict[str, Json]:
+    """`freeze_dict` for a JSON Schema, whose arrays say then what their items are. One that belongs to a value was looked through."""
+    found: dict[str, Json] = freeze_dict(value, path) if type(value) is FrozenDict else with_items(freeze_dict(value, path))
+    return found

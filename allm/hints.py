@@ -2,11 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Final, cast, get_args, get_origin
+from weakref import WeakKeyDictionary
 
 import msgspec
 
+from allm.annotations import understood
+from allm.arrays import with_items
 from allm.errors import ValidationError
+from allm.formats import add_formats
 
 __all__ = ["convert", "describe", "said_of", "schema_of", "thaw"]
 
@@ -14,6 +19,9 @@ Schema = dict[str, Any]
 
 _INLINED: Final = 2_000
 """Schemas that inlining may make; a graph of types that would grow beyond keeps its definitions."""
+
+_schemas: "WeakKeyDictionary[type, Schema]" = WeakKeyDictionary()
+"""Those of classes, as long as these live: a call that wants its answer as one asks for the schema each time (0.6 ms)."""
 
 _PLACE: Final = re.compile(r"(?s)(.*) - at `\$(.*)`")
 
@@ -23,8 +31,13 @@ def schema_of(hint: Any) -> Schema:
 
     Raises ValidationError for a type that has none.
     """
-    schemas, definitions = describe({"type": hint})
-    return {**schemas["type"], **({"$defs": definitions} if definitions else {})}
+    known = _schemas.get(hint) if isinstance(hint, type) else None
+    if known is None:
+        schemas, definitions = describe({"type": hint})
+        known = {**schemas["type"], **({"$defs": definitions} if definitions else {})}
+        if isinstance(hint, type):
+            _schemas[hint] = known
+    return dict(known)
 
 
 def describe(hints: Mapping[str, Any]) -> tuple[dict[str, Schema], dict[str, Schema]]:
@@ -34,18 +47,20 @@ def describe(hints: Mapping[str, Any]) -> tuple[dict[str, Schema], dict[str, Sch
     def from_elsewhere(kind: Any) -> Schema:
         if kind is object:
             return {"title": "anything"}  # an empty one is taken for none; titles are dropped
+        if _is_path(kind):
+            return {"type": "string"}
         if not _is_model(kind):
             raise NotImplementedError
         return _model_schema(kind, models)
 
     for name, hint in hints.items():
         _check(name, hint)
+    types = tuple(map(understood, hints.values()))
     try:
-        schemas, components = msgspec.json.schema_components(
-            tuple(hints.values()), schema_hook=from_elsewhere, ref_template="#/$defs/{name}"
-        )
+        schemas, components = msgspec.json.schema_components(types, schema_hook=from_elsewhere, ref_template="#/$defs/{name}")
     except (TypeError, NotImplementedError) as error:
         raise ValidationError.at(next(iter(hints), "type"), f"there is no JSON Schema for it: {error}") from None
+    add_formats(types, schemas, components)
     return _Tidy({**components, **models}).all(dict(zip(hints, schemas, strict=True)))
 
 
@@ -77,7 +92,12 @@ def _check(name: str, hint: Any) -> None:
     try:
         msgspec.json.Decoder(hint, dec_hook=_from_json)
     except Exception as error:  # TypeError, and NameError of a forward reference inside
-        raise ValidationError.at(name, f"this type is not understood: {error}") from None
+        raise ValidationError.at(name, f"this type is not understood: {_plainly(error)}") from None
+
+
+def _plainly(error: Exception) -> str:
+    """What is wrong with a type, without the advice that msgspec has for its own users."""
+    return str(error).partition(", please")[0].partition("\n")[0].partition(" - did you")[0]
 
 
 def _whole(value: Any) -> Any:
@@ -102,6 +122,10 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and all(callable(getattr(kind, name, None)) for name in ("model_json_schema", "model_validate"))
 
 
+def _is_path(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, PurePath)
+
+
 def _model_schema(model: Any, models: dict[str, Schema]) -> Schema:
     """Its schema; the definitions are moved to `models`, under names that nobody else has."""
     prefix = f"{model.__name__}{len(models)}_"
@@ -113,6 +137,8 @@ def _model_schema(model: Any, models: dict[str, Schema]) -> Schema:
 def _from_json(kind: Any, value: Any) -> Any:
     if kind is object:
         return value
+    if _is_path(kind) and isinstance(value, str):
+        return kind(value)
     if not _is_model(kind):
         raise NotImplementedError(f"{kind!r} cannot be made from JSON")
     try:
@@ -143,7 +169,8 @@ class _Tidy:
         self._left = _INLINED
 
     def all(self, schemas: Mapping[str, Schema]) -> tuple[dict[str, Schema], dict[str, Schema]]:
-        return {name: self._schema(schema) for name, schema in schemas.items()}, self._kept
+        found = {name: with_items(self._schema(schema)) for name, schema in schemas.items()}
+        return found, {name: with_items(schema) for name, schema in self._kept.items()}
 
     def _reached(self, name: str) -> set[str]:
         """The definitions that this one refers to, directly or not."""

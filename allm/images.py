@@ -7,21 +7,14 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from allm.errors import ValidationError
+from allm.magic import mime_by_bytes, settled_mime
 from allm.plain import Value
 
 __all__ = ["Image", "mime_of"]
 
-_MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
-)
-
 
 class Image(Value, frozen=True, kw_only=True):
-    """An image, either its bytes (`data`, base64 in JSON) or a `url`; `mime` is known for bytes."""
+    """An image, either its bytes (`data`, base64 in JSON) or a `url`; `mime` is known for bytes: what they say, else what was given."""
 
     data: bytes | None = None
     url: str | None = None
@@ -36,8 +29,9 @@ class Image(Value, frozen=True, kw_only=True):
         if self.data is not None:
             if not self.data:
                 raise ValidationError.at("image.data", "it is empty")
-            if self.mime is None:
-                force_setattr(self, "mime", mime_of(self.data))
+            mime = mime_of(self.data) if self.mime is None else settled_mime(self.data, self.mime)
+            if mime != self.mime and mime != "application/pdf":
+                force_setattr(self, "mime", mime)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Image":
@@ -114,11 +108,7 @@ class Image(Value, frozen=True, kw_only=True):
 
 def mime_of(data: bytes) -> str:
     """The media type by the first bytes. Raises ValidationError when they are no known image."""
-    for magic, mime in _MAGIC:
-        if data.startswith(magic):
-            return mime
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heif", b"avif", b"mif1"):
-        return f"image/{'avif' if data[8:12] == b'avif' else 'heic'}"
-    raise ValidationError.at("image.data", "not an image of a known type; name its mime")
+    mime = mime_by_bytes(data)
+    if mime is None or not mime.startswith("image/"):
+        raise ValidationError.at("image.data", "not an image of a known type; name its mime")
+    return mime

@@ -13,13 +13,16 @@ _MIB = 1 << 20
 class Limits(Value, frozen=True, kw_only=True):
     """How much one answer, one request and one tool may take. Sizes are bytes. Set with `allm.configure(limits=allm.Limits(...))`.
 
-    `answer`: all of one model's answer, streamed or as one body; also what may wait for a slow consumer. `service`: the body of one
-    answer with images, vectors or verdicts. `frame`: one event of a stream. `error_body`: what is read of an error answer.
+    `answer`: all of one model's answer, streamed or as one body. `waiting`: what of a stream waits for a slow consumer before reading
+    pauses. `service`: the body of one answer with images, vectors or verdicts. `frame`: one event of a stream. `error_body`: what is
+    read of an error answer.
     `calls`: tool calls of one message. `image`: one image fetched from its address; `images`: all that are fetched for one request.
-    `processes`: children that run tools with `isolation="process"` at once; further ones wait.
+    `processes`: children that run tools with `isolation="process"` at once; further ones wait. `tools`: those that one MCP server may
+    offer; `schema`: schema and description of one of them; what goes beyond is left out and told in the log.
     """
 
     answer: int = 64 * _MIB
+    waiting: int = 4 * _MIB
     service: int = 256 * _MIB
     frame: int = 32 * _MIB
     error_body: int = _MIB
@@ -27,6 +30,8 @@ class Limits(Value, frozen=True, kw_only=True):
     image: int = 20 * _MIB
     images: int = 64 * _MIB
     processes: int = 32
+    tools: int = 1000
+    schema: int = 256 << 10
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

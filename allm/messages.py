@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr, replace
 from allm.errors import ValidationError
 from allm.freezing import freeze_dict
 from allm.images import Image
+from allm.magic import settled_mime
 from allm.plain import MAX_DEPTH, Value
 
 __all__ = [
@@ -57,12 +58,19 @@ class _ReadsPath(StructMeta):
 
 
 class FilePart(Value, frozen=True, kw_only=True, metaclass=_ReadsPath):
-    """A file by its bytes or a URL; `FilePart(path=..., mime=...)` reads it at once and raises ValidationError if it cannot."""
+    """A file by its bytes or a URL; `FilePart(path=..., mime=...)` reads it at once and raises ValidationError if it cannot.
+
+    Of an image or a PDF, `mime` is what its bytes say.
+    """
 
     data: bytes | None = None
     url: str | None = None
     mime: str | None = None
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, bytes) and (mime := settled_mime(self.data, self.mime)) != self.mime:
+            force_setattr(self, "mime", mime)
 
     if TYPE_CHECKING:  # what `_ReadsPath` makes of it
 

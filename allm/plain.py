@@ -35,7 +35,14 @@ class FrozenList(tuple[Any, ...]):
 class FrozenDict(dict[str, Any]):
     """A JSON object of a value: a dict that cannot be changed. `{**payload}` makes one that can."""
 
-    __slots__ = ()
+    __slots__ = ("_hash",)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        try:
+            return self._hash
+        except AttributeError:  # worked out when first asked for: most are never
+            self._hash: int = hash(frozenset(self.items()))
+            return self._hash
 
     def __reduce__(self) -> Any:
         return FrozenDict, (dict(self),)
@@ -68,8 +75,33 @@ def tag_of(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
+_EMPTY = FrozenDict()
+
+
 class Value(msgspec.Struct, frozen=True, tag_field="type", tag=tag_of, omit_defaults=True, repr_omit_defaults=True):
-    """Base of all plain data: immutable, compared by value, JSON and pickle both ways."""
+    """Base of all plain data: immutable, compared and hashed by value, JSON and pickle both ways."""
+
+    def __hash__(self) -> int:
+        # msgspec's own fails at plain dicts, which all empty payloads are
+        fields = [getattr(self, name) for name in self.__struct_fields__]
+        settled = [item if item.__class__ is not dict else FrozenDict(item) if item else _EMPTY for item in fields]
+        try:
+            return hash((self.__class__, *settled))
+        except TypeError:
+            return hash((self.__class__, *map(_hashable, fields)))
+
+
+def _hashable(value: Any) -> Any:
+    """A stand-in with the hash of all that equals `value`: in tuples and dicts, too, and for a handler whose class has no hash."""
+    if isinstance(value, dict):
+        return FrozenDict({name: _hashable(item) for name, item in cast("dict[str, Any]", value).items()})
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, cast("tuple[Any, ...]", value)))
+    try:
+        hash(value)
+    except TypeError:
+        return cast("Any", type(value))
+    return value
 
 
 class NotJson(Exception):

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import force_setattr
 
-from allm.freezing import freeze, freeze_dict
+from allm.freezing import freeze, freeze_dict, frozen_schema
 from allm.messages import Message
 from allm.plain import Value
 
@@ -24,7 +24,7 @@ class ToolSpec(Value, frozen=True):
 
     def __post_init__(self) -> None:
         if self.schema:
-            force_setattr(self, "schema", freeze_dict(self.schema, f"tools.{self.name}.schema"))
+            force_setattr(self, "schema", frozen_schema(self.schema, f"tools.{self.name}.schema"))
 
 
 class JsonSchema(Value, frozen=True):
@@ -35,7 +35,7 @@ class JsonSchema(Value, frozen=True):
     strict: bool = True
 
     def __post_init__(self) -> None:
-        force_setattr(self, "schema", freeze_dict(self.schema, "response_format.schema"))
+        force_setattr(self, "schema", frozen_schema(self.schema, "response_format.schema"))
 
 
 class Request(Value, frozen=True):

@@ -6,12 +6,12 @@ from msgspec.structs import force_setattr
 
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze, freeze_dict
-from allm.messages import ImagePart, Message, Thread, ToolCallPart
+from allm.messages import ImagePart, Message, TextPart, Thread, ToolCallPart
 from allm.plain import Json, Value
 from allm.structured import parse
 from allm.usage import Usage
 
-__all__ = ["HALTED_REASONS", "ChatResult", "FinishReason", "Response", "StepResult", "ToolResult"]
+__all__ = ["HALTED_REASONS", "ChatResult", "FinishReason", "Response", "StepResult", "ToolResult", "answer_text"]
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "error", "cancelled", "other"]
 
@@ -67,12 +67,13 @@ class Response(Value, frozen=True, kw_only=True):
 
     @property
     def parsed(self) -> Any:
-        """The text read as JSON; as the type that was given for `response_format`, if it was one and this process knows it.
+        """The answer read as JSON; as the type that was given for `response_format`, if it was one and this process knows it.
 
+        The answer is the text; where the wire took it as the arguments of a tool, only these, and not what was said beside them.
         Raises ValidationError telling what does not fit, or that the model refused.
         """
         try:
-            return parse(self.message.text, self.metadata.get("response_type"))
+            return parse(answer_text(self), self.metadata.get("response_type"))
         except ValidationError as error:
             raise error if self.refusal is None else ValidationError.at("parsed", f"the model refused: {self.refusal}") from None
 
@@ -81,6 +82,16 @@ class Response(Value, frozen=True, kw_only=True):
         if self.error is not None:
             raise self.error.exception()
         return self
+
+
+def answer_text(response: Response) -> str:
+    """The text that `parsed` reads: the part that the wire marked as the answer, or else all of it."""
+    place, content = response.metadata.get("answer_part"), response.message.content
+    if isinstance(place, int) and not isinstance(content, str) and 0 <= place < len(content):
+        part = content[place]
+        if isinstance(part, TextPart):
+            return part.text
+    return response.message.text
 
 
 class ToolResult(Value, frozen=True):

@@ -71,15 +71,20 @@ class Retry(Value, frozen=True, kw_only=True):
         """What follows after attempt number `attempt` (from 1) ended with `error`.
 
         `content_seen`: something that a caller would have to forget had been produced. `folding`: nobody watches the deltas.
-        `random` is drawn from 0..1 by the caller.
+        `random` is drawn from 0..1 by the caller. `should_retry`, True or False in the error's metadata, comes before `retry_on`: so
+        says the provider (`x-should-retry`), or whoever knows that another attempt brings the same.
         """
-        if attempt >= self.max_attempts or error.reason not in self.retry_on or error.reason == "quota_exceeded":
+        if attempt >= self.max_attempts or not self._retries(error):
             return GiveUp()
         if content_seen and not (self.mid_stream == "restart" or (self.mid_stream == "auto" and folding)):
             return GiveUp()
         if error.retry_after is not None and self.respect_retry_after:
             return RestartAfter(max(0.0, error.retry_after)) if error.retry_after <= self.max_retry_after else GiveUp()
         return RestartAfter(self.backoff(attempt) * (1 + self.jitter * (2 * random - 1)))
+
+    def _retries(self, error: ErrorInfo) -> bool:
+        told = error.metadata.get("should_retry")
+        return told if isinstance(told, bool) else error.reason in self.retry_on and error.reason != "quota_exceeded"
 
     def backoff(self, attempt: int) -> float:
         """Seconds before attempt `attempt + 1`, without jitter."""

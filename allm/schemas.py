@@ -1,366 +1,154 @@
 """JSON Schema, as far as tools and structured output use it: what does not fit, in words that a model can use.
 
-Checked are `type`, `enum`, `const`, `properties`, `required`, `additionalProperties`, `patternProperties`, `propertyNames`,
-`minProperties`, `maxProperties`, `items`, `prefixItems`, `minItems`, `maxItems`, `uniqueItems`, the bounds of numbers, `multipleOf`,
-`minLength`, `maxLength`, `pattern`, `anyOf`, `oneOf`, `allOf`, `not`, and `$ref` into the same schema. Other keywords, formats and
-keywords that are malformed say nothing. Whatever schema and value are, nothing is raised, and no more than a bounded amount of work
-is done.
+The check itself is jsonschema-rs' (docs/decisions/0005), of the terms that `schema_terms` keeps. Whatever schema and value are, nothing
+is raised, and no more than a bounded amount of work is done: what would cost more is told as too large to be checked.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from fractions import Fraction
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
 
 import msgspec
 
-from allm.hints import schema_of
-from allm.patterns import search
+from allm.hints import schema_of, thaw
+from allm.schema_costs import linear
+from allm.schema_terms import Terms, TooMuch, terms_of
+from allm.schema_words import words
 
-__all__ = ["problem", "schema_of"]
+__all__ = ["Checker", "checker", "known_checker", "problem", "schema_of"]
 
-_DEPTH: Final = 128
-"""Levels of schemas inside schemas, references followed."""
+_BUDGET: Final = 10_000_000
+"""Units of work (30 ns) that one check may take: about 0.3 s, in which no other thread runs."""
 
-_STEPS: Final = 1_000_000
-"""Schemas applied to values: about a second."""
+_WORDS: Final = 20_000
+"""Units up to which all errors are looked for: each that is found costs some 20 us."""
 
-_SHOWN: Final = 80
-"""Characters of a value that a problem quotes."""
+_TOLD: Final = 5
+"""Errors that are told at once."""
 
+_KEPT: Final = 512
 
-class _Wrong(NamedTuple):
-    """What does not fit, and the way down to it."""
-
-    place: str
-    text: str
-
-
-class _Exhausted(Exception):
-    """The schema asks for more than is done."""
+TOO_MUCH: Final = "nested too deeply, or too large, to be checked"
+UNFIT: Final = "it does not fit the schema"
 
 
 def problem(value: Any, schema: Any) -> str | None:
-    """The first thing in `value` (JSON) that does not fit the schema, as `days: expected integer, got "three"`; None if it fits."""
-    try:
-        wrong = _Check(schema).apply(value, schema, 0)
-    except (_Exhausted, RecursionError):
-        return "nested too deeply, or too large, to be checked"
-    if wrong is None:
-        return None
-    place = wrong.place.removeprefix(".")
-    return f"{place}: {wrong.text}" if place else wrong.text
-
-
-class _Check:
-    """One check: the schema that references point into, and how much was done."""
-
-    def __init__(self, root: Any) -> None:
-        self.root = root
-        self._left = _STEPS
-
-    def apply(self, value: Any, schema: Any, depth: int) -> _Wrong | None:
-        self._left -= 1
-        if depth > _DEPTH or self._left < 0:
-            raise _Exhausted
-        if schema is False:
-            return _Wrong("", f"nothing may be here, got {_shown(value)}")
-        if not _is_object(schema):
-            return None
-        for keyword, check in _KEYWORDS:
-            if keyword in schema and (wrong := check(self, value, schema[keyword], schema, depth + 1)) is not None:
-                return wrong
-        return None
-
-    def fits(self, value: Any, schema: Any, depth: int) -> bool:
-        return self.apply(value, schema, depth) is None
-
-
-_Keyword: TypeAlias = Callable[[_Check, Any, Any, Mapping[str, Any], int], _Wrong | None]
-
-
-def _is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, dict) or isinstance(value, Mapping)  # noqa: SIM101 - the first is quick
-
-
-def _is_array(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
-    return isinstance(value, list | tuple)
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    return _is_number(value) and (isinstance(value, int) or value.is_integer())
-
-
-_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
-    "object": _is_object,
-    "array": _is_array,
-    "string": lambda value: isinstance(value, str),
-    "integer": _is_integer,
-    "number": _is_number,
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-}
-
-
-def _type(check: _Check, value: Any, wanted: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    names = [wanted] if isinstance(wanted, str) else list(wanted) if _is_array(wanted) else []
-    if not names or any(not isinstance(name, str) or name not in _KINDS for name in names):
-        return None
-    if any(_KINDS[name](value) for name in names):
-        return None
-    return _Wrong("", f"expected {' or '.join(names)}, got {_shown(value)}")
-
-
-def _enum(check: _Check, value: Any, allowed: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(allowed) or _identity(value) in map(_identity, allowed):
-        return None
-    return _Wrong("", f"expected one of {_shorten(', '.join(_shown(item) for item in allowed[:20]), 400)}, got {_shown(value)}")
-
-
-def _const(check: _Check, value: Any, only: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    return None if _identity(value) == _identity(only) else _Wrong("", f"expected {_shown(only)}, got {_shown(value)}")
-
-
-# Objects
-
-
-def _required(check: _Check, value: Any, names: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_object(value) or not _is_array(names):
-        return None
-    missing = next((name for name in names if isinstance(name, str) and name not in value), None)
-    return _Wrong(f".{missing}", "it is required, but missing") if missing is not None else None
-
-
-def _properties(check: _Check, value: Any, properties: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_object(value) or not _is_object(properties):
-        return None
-    for name, inner in properties.items():
-        if name in value and (wrong := check.apply(value[name], inner, depth)) is not None:
-            return _Wrong(f".{name}{wrong.place}", wrong.text)
-    return None
-
-
-def _pattern_properties(check: _Check, value: Any, patterns: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_object(value) or not _is_object(patterns):
-        return None
-    for pattern, inner in patterns.items():
-        for name in value:
-            if search(pattern, name) and (wrong := check.apply(value[name], inner, depth)) is not None:
-                return _Wrong(f".{name}{wrong.place}", wrong.text)
-    return None
-
-
-def _additional(check: _Check, value: Any, inner: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_object(value) or inner is True:
-        return None
-    known = schema.get("properties")
-    patterns = schema.get("patternProperties")
-    names: Mapping[str, Any] = known if _is_object(known) else {}
-    for name in value:
-        if name in names or (_is_object(patterns) and any(search(pattern, name) is not False for pattern in patterns)):
-            continue
-        if inner is False:
-            listed = f"there are: {', '.join(map(str, names))}" if names else "there are none"
-            return _Wrong(f".{name}", f"there is no such field ({_shorten(listed, 400)})")
-        if (wrong := check.apply(value[name], inner, depth)) is not None:
-            return _Wrong(f".{name}{wrong.place}", wrong.text)
-    return None
-
-
-def _property_names(check: _Check, value: Any, inner: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    for name in value if _is_object(value) else ():
-        if (wrong := check.apply(name, inner, depth)) is not None:
-            return _Wrong("", f"the name of a field does not fit: {wrong.text}")
-    return None
-
-
-# Arrays
-
-
-def _prefix_items(check: _Check, value: Any, schemas: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(value) or not _is_array(schemas):
-        return None
-    return _first_wrong(check, enumerate(zip(value, schemas, strict=False)), depth)
-
-
-def _items(check: _Check, value: Any, inner: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(value):
-        return None
-    prefix = schema.get("prefixItems")
-    start = len(prefix) if _is_array(prefix) else 0
-    return _first_wrong(check, ((i, (value[i], inner)) for i in range(start, len(value))), depth)
-
-
-def _first_wrong(check: _Check, items: Iterator[tuple[int, tuple[Any, Any]]], depth: int) -> _Wrong | None:
-    for i, (item, inner) in items:
-        if (wrong := check.apply(item, inner, depth)) is not None:
-            return _Wrong(f"[{i}]{wrong.place}", wrong.text)
-    return None
-
-
-def _unique(check: _Check, value: Any, wanted: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(value) or wanted is not True:
-        return None
-    seen: set[Any] = set()
-    for i, item in enumerate(value):
-        if (identity := _identity(item)) in seen:
-            return _Wrong(f"[{i}]", f"{_shown(item)} is there twice")
-        seen.add(identity)
-    return None
-
-
-# Bounds
-
-
-def _bound(measure: Callable[[Any], Any], breaks: Callable[[Any, Any], bool], words: str, whole: bool = True) -> _Keyword:
-    def check(check: _Check, value: Any, limit: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-        if not _is_number(limit) or (whole and not _is_integer(limit)):
-            return None
-        size = measure(value)
-        if size is None or not breaks(size, limit):
-            return None
-        return _Wrong("", f"expected {words.format(_shown(limit))}, got {_shown(value) if size is value else _shown(size)}")
-
-    return check
-
-
-def _number(value: Any) -> Any:
-    return value if _is_number(value) else None
-
-
-def _length(value: Any) -> Any:
-    return len(value) if isinstance(value, str) else None
-
-
-def _count(value: Any) -> Any:
-    return len(value) if _is_array(value) else None
-
-
-def _fields(value: Any) -> Any:
-    return len(value) if _is_object(value) else None
-
-
-def _is_no_multiple(value: Any, step: Any) -> bool:
-    """By their decimal digits: 0.3 is a multiple of 0.1."""
-    if step <= 0 or not math.isfinite(step) or not math.isfinite(value):
-        return False
-    return bool(value % step) if isinstance(value, int) and isinstance(step, int) else bool(Fraction(repr(value)) % Fraction(repr(step)))
-
-
-def _pattern(check: _Check, value: Any, pattern: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not isinstance(value, str) or search(pattern, value) is not False:
-        return None
-    return _Wrong("", f"expected text that matches {_shorten(str(pattern), 200)}, got {_shown(value)}")
-
-
-# Schemas of schemas
-
-
-def _all_of(check: _Check, value: Any, schemas: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    found = (check.apply(value, inner, depth) for inner in schemas) if _is_array(schemas) else ()
-    return next((wrong for wrong in found if wrong is not None), None)
-
-
-def _any_of(check: _Check, value: Any, schemas: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(schemas) or not schemas:
-        return None
-    wrongs: list[_Wrong] = []
-    for inner in schemas:
-        if (wrong := check.apply(value, inner, depth)) is None:
-            return None
-        wrongs.append(wrong)
-    # An alternative that fails further down is the one that was meant.
-    deeper = [wrong for wrong in wrongs if wrong.place]
-    if len(deeper) == 1 or len(wrongs) == 1:
-        return (deeper or wrongs)[0]
-    texts = dict.fromkeys(f"{wrong.place.removeprefix('.')}: {wrong.text}" if wrong.place else wrong.text for wrong in wrongs)
-    return _Wrong("", _shorten("none of the alternatives fits: " + "; or ".join(texts), 600))
-
-
-def _one_of(check: _Check, value: Any, schemas: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    if not _is_array(schemas) or not schemas:
-        return None
-    fitting = sum(check.fits(value, inner, depth) for inner in schemas)
-    if fitting > 1:
-        return _Wrong("", f"{fitting} of the alternatives fit {_shown(value)}, expected exactly one")
-    return None if fitting else _any_of(check, value, schemas, schema, depth)
-
-
-def _not(check: _Check, value: Any, inner: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    is_schema = isinstance(inner, bool) or _is_object(inner)
-    return _Wrong("", f"{_shown(value)} is what may not be here") if is_schema and check.fits(value, inner, depth) else None
-
-
-def _reference(check: _Check, value: Any, reference: Any, schema: Mapping[str, Any], depth: int) -> _Wrong | None:
-    """A JSON pointer into the root; one that leads nowhere says nothing."""
-    if not isinstance(reference, str) or not reference.startswith("#"):
-        return None
-    found = check.root
-    for step in reference.removeprefix("#").removeprefix("/").split("/") if reference != "#" else ():
-        name = step.replace("~1", "/").replace("~0", "~")
-        if _is_object(found) and name in found:
-            found = found[name]
-        elif _is_array(found) and name.isdecimal() and int(name[:9]) < len(found):
-            found = found[int(name[:9])]
+    """What in `value` (JSON) does not fit the schema, as `days: expected integer, got "three"`; None if it fits."""
+    return checker(schema).problem(value)
+
+
+class Checker:
+    """A schema made ready for checks. Any thread."""
+
+    __slots__ = ("_schema", "_terms", "_validator")
+
+    def __init__(self, schema: Any) -> None:
+        self._terms: Terms | None = None
+        self._validator: Any = None
+        try:
+            self._terms = terms_of(schema)
+            self._validator = _validator(self._terms.schema)
+        except TooMuch:
+            pass
+
+    def cost(self, size: int) -> float:
+        """Units that a value of `size` bytes of JSON costs at most."""
+        terms = self._terms
+        return _BUDGET + 1 if terms is None else terms.weight * size / 2 + terms.patterns * size
+
+    def problem(self, value: Any) -> str | None:
+        """What does not fit; several things one behind the other."""
+        try:
+            data = _encoded(value)
+            plain = msgspec.json.decode(data)
+        except RecursionError:
+            return TOO_MUCH
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
+            return "it is no JSON"
+        terms, validator = self._terms, self._validator
+        if terms is None or validator is None:
+            return TOO_MUCH
+        try:
+            if self.cost(len(data)) > _BUDGET and terms.weight * _nodes(plain) + terms.patterns * len(data) > _BUDGET:
+                return TOO_MUCH
+            return None if validator.is_valid(plain) else self._told(plain)
+        except Exception:  # a limit of the validator's: of recursion, of what is JSON
+            return TOO_MUCH
+
+    def _told(self, plain: Any) -> str:
+        """What does not fit in a value that is known not to fit. The validator remembers nothing while it looks for errors."""
+        terms = cast(Terms, self._terms)
+        if terms.weight * _nodes(plain, max(terms.branches, 1.0)) <= _WORDS:
+            errors = list(self._validator.iter_errors(plain))
+        elif not terms.alternatives:
+            errors = [self._first(plain)]
         else:
-            return None
-    return check.apply(value, found, depth)
+            return UNFIT
+        told = words(errors, plain, terms.schema)
+        more = f"; and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        return "; ".join(told[:_TOLD]) + more if told else UNFIT
+
+    def _first(self, plain: Any) -> Any:
+        from jsonschema_rs import ValidationError
+
+        try:
+            self._validator.validate(plain)
+        except ValidationError as error:
+            return error
+        raise AssertionError("a value that does not fit, fits")
 
 
-_KEYWORDS: Final[tuple[tuple[str, _Keyword], ...]] = (
-    ("$ref", _reference),
-    ("type", _type),
-    ("const", _const),
-    ("enum", _enum),
-    ("required", _required),
-    ("properties", _properties),
-    ("patternProperties", _pattern_properties),
-    ("additionalProperties", _additional),
-    ("propertyNames", _property_names),
-    ("minProperties", _bound(_fields, lambda size, limit: size < limit, "at least {} fields")),
-    ("maxProperties", _bound(_fields, lambda size, limit: size > limit, "at most {} fields")),
-    ("minItems", _bound(_count, lambda size, limit: size < limit, "at least {} items")),
-    ("maxItems", _bound(_count, lambda size, limit: size > limit, "at most {} items")),
-    ("prefixItems", _prefix_items),
-    ("items", _items),
-    ("uniqueItems", _unique),
-    ("minimum", _bound(_number, lambda size, limit: size < limit, "at least {}", whole=False)),
-    ("maximum", _bound(_number, lambda size, limit: size > limit, "at most {}", whole=False)),
-    ("exclusiveMinimum", _bound(_number, lambda size, limit: size <= limit, "more than {}", whole=False)),
-    ("exclusiveMaximum", _bound(_number, lambda size, limit: size >= limit, "less than {}", whole=False)),
-    ("multipleOf", _bound(_number, _is_no_multiple, "a multiple of {}", whole=False)),
-    ("minLength", _bound(_length, lambda size, limit: size < limit, "at least {} characters")),
-    ("maxLength", _bound(_length, lambda size, limit: size > limit, "at most {} characters")),
-    ("pattern", _pattern),
-    ("allOf", _all_of),
-    ("anyOf", _any_of),
-    ("oneOf", _one_of),
-    ("not", _not),
-)
-"""In this order: what a model can best mend comes first."""
-
-
-def _identity(value: Any) -> Any:
-    """Equal for equal JSON: 1 is 1.0, but True is not 1, and the order of fields says nothing."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return type(value), value
-    if _is_object(value):
-        return "object", frozenset((name, _identity(item)) for name, item in value.items())
-    if _is_array(value):
-        return "array", tuple(map(_identity, value))
-    return value if _is_number(value) else (type(value), id(value))
-
-
-def _shown(value: Any) -> str:
+def _encoded(value: Any) -> bytes:
     try:
-        return _shorten(msgspec.json.encode(value).decode(), _SHOWN)
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
-        return _shorten(cast("type[Any]", type(value)).__name__, _SHOWN)
+        return msgspec.json.encode(value)
+    except TypeError:  # mappings of other kinds, as those who call `bind` themselves may give
+        return msgspec.json.encode(thaw(value))
 
 
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def _validator(schema: Any) -> Any:
+    from jsonschema_rs import Draft202012Validator  # 20 ms, at the first schema
+
+    try:
+        return Draft202012Validator(schema, validate_formats=False, offline=True, pattern_options=linear())
+    except Exception:  # of the library's own kinds: nested beyond its limit
+        raise TooMuch from None
+
+
+def _nodes(value: Any, ways: float = 1.0) -> float:
+    """How many values a value has, itself included. With `ways`: how often they are looked at where each level has so many ways to the
+    next one."""
+    count, factor, level = 0.0, 1.0, [value]
+    while level:
+        count += len(level) * factor
+        factor = min(factor * ways, 1e12)
+        level = [item for found in level for item in _inside(found)]
+    return count
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
+
+
+# Kept, as a schema is checked against at each call of its tool
+
+_checkers: dict[int, tuple[Any, Checker]] = {}
+"""By the identity of the schema, which is kept with it: one that is not the same any more is never taken for it."""
+
+
+def checker(schema: Any) -> Checker:
+    """The checker of this schema, made at the first time. Schemas are not changed once they are in use."""
+    found = known_checker(schema)
+    if found is None:
+        found = Checker(schema)
+        if isinstance(schema, Mapping):
+            _checkers[id(cast("Any", schema))] = (schema, found)
+            while len(_checkers) > _KEPT:
+                _checkers.pop(next(iter(_checkers)), None)
+    return found
+
+
+def known_checker(schema: Any) -> Checker | None:
+    """The checker of this schema, if it was made already."""
+    kept = _checkers.get(id(schema))
+    return kept[1] if kept is not None and kept[0] is schema else None

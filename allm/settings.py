@@ -1,10 +1,17 @@
 """Settings of an engine's calls: deadlines and the way HTTP is done."""
 
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
-from allm.errors import ValidationError
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
+
+from allm.errors import EngineError, ValidationError
+from allm.masking import MASK, Guarded, has_credentials, is_credential, masked_address, shown_fields
 from allm.plain import Value
+from allm.proxies import proxy_problem
+from allm.trust import named_code, refuse_unless_trusted
 
 __all__ = ["Http", "Timeouts"]
 
@@ -33,11 +40,16 @@ class Timeouts(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"timeouts.{name}", f"must be a positive number of seconds or None, got {value!r}")
 
 
-class Http(Value, frozen=True, kw_only=True):
+_TRANSPORTS: Final = ("auto", "aiohttp", "httpx")
+
+
+class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
     """How HTTP is done. `transport`: `auto`, `aiohttp`, `httpx`, or `"module:factory"` of an httpx transport.
 
     `auto` is httpx over aiohttp, or stock httpx where a proxy or a client certificate is asked for. `verify` is True, False or the
-    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key).
+    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key). `proxy` is an `http`, `https`, `socks5` or
+    `socks5h` address (those of SOCKS need the extra `socks`); without one, those that the environment names are used. The values of
+    `headers`, and user and password of a proxy, are not shown; with such credentials it is not written as JSON.
     """
 
     proxy: str | None = None
@@ -48,6 +60,23 @@ class Http(Value, frozen=True, kw_only=True):
     transport: str = "auto"
 
     def __post_init__(self) -> None:
+        proxy: Any = self.proxy
+        if proxy is not None:
+            problem = proxy_problem(proxy) if isinstance(proxy, str) else f"expected text, got {type(proxy).__name__}"
+            if problem is not None:
+                raise ValidationError.at("http.proxy", problem)
+        self._check_headers()
+        most: Any = self.max_connections
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
+        if self.transport not in _TRANSPORTS:
+            named_code(str(self.transport), "http.transport")
+        if self.proxy:
+            refuse_unless_trusted("http.proxy", "a proxy sees every request")
+        if not self.verify:
+            refuse_unless_trusted("http.verify", "certificates would not be checked")
+
+    def _check_headers(self) -> None:
         headers: Any = self.headers
         if not hasattr(headers, "items"):
             raise ValidationError.at("http.headers", f"expected an object, got {type(headers).__name__}")
@@ -58,9 +87,42 @@ class Http(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"http.headers.{name}", "line breaks are not allowed")
             if not name or not (name + value).isascii():
                 raise ValidationError.at(f"http.headers.{name}", "a name and a value of ASCII characters are expected")
-        most: Any = self.max_connections
-        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-            raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
+
+    def to_plain(self) -> dict[str, Any]:
+        """The fields that are not their defaults. Raises EngineError("holds_keys") where `headers` or `proxy` hold a credential."""
+        self.refuse_credentials()
+        return dict(self._set())
+
+    def refuse_credentials(self) -> None:
+        """Raises EngineError("holds_keys") where this cannot be sent away."""
+        held = [f"headers[{name!r}]" for name in self.headers if is_credential(name)]
+        if held or has_credentials(self.proxy):
+            raise EngineError(
+                "holds_keys",
+                f"http.{held[0] if held else 'proxy'} holds a credential, which does not travel; set it where the engine is used",
+            )
+
+    def without_credentials(self) -> "Http":
+        """The same, without the headers that say who is calling, and without a proxy that asks for a password."""
+        headers = {name: value for name, value in self.headers.items() if not is_credential(name)}
+        return replace(self, headers=headers, proxy=None if has_credentials(self.proxy) else self.proxy)
+
+    def __repr__(self) -> str:
+        return shown_fields("Http", self.__rich_repr__())
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = dict(self._set())
+        if "headers" in shown:
+            shown["headers"] = dict.fromkeys(shown["headers"], MASK)
+        if "proxy" in shown:
+            shown["proxy"] = masked_address(str(shown["proxy"]))
+        return list(shown.items())
+
+    def _set(self) -> Iterator[tuple[str, Any]]:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != (field.default if field.default_factory is NODEFAULT else {}):
+                yield field.name, value
 
     @property
     def kind(self) -> str:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from allm.annotations import Default, field_default
 from allm.docstrings import parse_docstring
 from allm.errors import ValidationError
 from allm.freezing import freeze
@@ -70,6 +71,8 @@ class Parameter(NamedTuple):
 
     hint: Any
     required: bool
+    field: Default | None = None
+    """What a `pydantic.Field(...)` in the place of the default says."""
 
 
 class Signature(NamedTuple):
@@ -124,7 +127,7 @@ def _read(function: Callable[..., Any]) -> Signature:
     description, said = parse_docstring(docstring_of(function))
     given = _parameters(function)
     unbound = bool(given) and _is_self(given[0])
-    context, hints, defaults = None, dict[str, Any](), dict[str, Any]()
+    context, hints, defaults, fields = None, dict[str, Any](), dict[str, Any](), dict[str, Default]()
     for parameter in given[1:] if unbound else given:
         hint = _hint(function, parameter)
         if context is None and _is_context(hint):
@@ -133,8 +136,12 @@ def _read(function: Callable[..., Any]) -> Signature:
         _check(parameter, hint)
         hints[parameter.name] = hint
         defaults[parameter.name] = parameter.default
+        if (described := field_default(parameter.default, hint)) is not None:
+            fields[parameter.name] = described
+            hints[parameter.name] = described.hint
+            defaults[parameter.name] = inspect.Parameter.empty if described.required else described.value()
     schema = _schema(hints, defaults, said)
-    parameters = {name: Parameter(hint, defaults[name] is inspect.Parameter.empty) for name, hint in hints.items()}
+    parameters = {name: Parameter(hint, defaults[name] is inspect.Parameter.empty, fields.get(name)) for name, hint in hints.items()}
     return Signature(description, schema, parameters, context, unbound)
 
 

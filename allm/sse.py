@@ -3,14 +3,30 @@
 Works on bytes: decoding text lines first costs a naive reader a fifth of its time. A frame is the joined `data` lines of one event and
 its `event` name. Ends of line may be LF, CRLF or CR; comments and unknown fields are skipped; a last event without its blank line is
 given by `close()`.
+
+Some hosts write JSON without `data:` into such a stream: an error, a whole answer, one answer a line. A decoder made with `bare=True`
+gives each such document as a frame named `BARE`, in its place between the others; without it the lines are skipped as the standard says.
+Whether a document of several lines is whole can only be found by reading it. It is tried where its last line may end it, and each time
+that fails not before the document has doubled: all tries together read less than three times its length.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
+from allm.limits import limits
+from allm.wire_json import MalformedJson, decode, too_crowded
 
-MAX_FRAME = 32 * 1024 * 1024
-"""Bytes of one event that are held at most: a base64 image fits, a stream that never ends its line does not."""
+__all__ = ["BARE", "MAX_FRAME", "Frame", "FrameTooLarge", "SseDecoder"]
+
+MAX_FRAME: Final = 32 * 1024 * 1024
+"""Bytes of one event that are held by default: a base64 image fits, a stream that never ends its line does not."""
+
+BARE: Final = b"\n"
+"""The name of a frame that is JSON without `data:`. No event has it: a name ends with its line."""
+
+_SMALL: Final = 64
+"""Bytes that a held line costs beside its own."""
+_LARGE: Final = 1 << 20
+"""Bytes of an event from which on it is looked at whether its JSON would take many times as many."""
 
 
 class Frame(NamedTuple):
@@ -21,25 +37,40 @@ class Frame(NamedTuple):
 
 
 class FrameTooLarge(Exception):
-    """An event grew beyond the limit."""
+    """An event grew beyond the limit, or what would be made of it would."""
 
 
 class SseDecoder:
     """Feed it bytes, it gives frames. Not thread-safe; one per response."""
 
-    __slots__ = ("_data", "_event", "_held", "_limit", "_rest", "_start", "_waited", "_waiting", "comments", "stray")
+    __slots__ = (
+        "_bare",
+        "_bare_size",
+        "_bare_tried",
+        "_data",
+        "_event",
+        "_held",
+        "_limit",
+        "_rest",
+        "_start",
+        "_waited",
+        "_waiting",
+        "_wants",
+    )
 
-    def __init__(self, limit: int = MAX_FRAME) -> None:
+    def __init__(self, limit: int | None = None, *, bare: bool = False) -> None:
         self._rest = b""
         self._event = b""
         self._data: list[bytes] = []
         self._held = 0
-        self._limit = limit
+        self._limit = limit if limit is not None else limits().frame
         self._start = True
         self._waiting: list[bytes] = []
         self._waited = 0
-        self.comments = 0
-        self.stray: list[bytes] = []  # lines of JSON that stand bare between the events: Gemini tells errors so
+        self._wants = bare
+        self._bare: list[bytes] = []
+        self._bare_size = 0
+        self._bare_tried = 0
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes. Raises FrameTooLarge."""
@@ -68,6 +99,7 @@ class SseDecoder:
             self._rest = lines.pop()
         frames = self._lines(lines)
         if self._held + len(self._rest) > self._limit:
+            self._drop()
             raise FrameTooLarge
         return frames
 
@@ -76,8 +108,16 @@ class SseDecoder:
         self._waiting.append(chunk)
         self._waited += len(chunk)
         if self._held + len(self._rest) + self._waited > self._limit:
+            self._drop()
             raise FrameTooLarge
         return []
+
+    def _drop(self) -> None:
+        """Forget the event that is too large: whoever goes on reading holds nothing of it."""
+        self._rest, self._event, self._held, self._waited = b"", b"", 0, 0
+        self._waiting.clear()
+        self._data.clear()
+        self._forget()
 
     def _join(self) -> None:
         self._rest = b"".join([self._rest, *self._waiting])
@@ -85,13 +125,16 @@ class SseDecoder:
         self._waited = 0
 
     def _idle(self, chunk: bytes) -> bool:
-        return not (self._rest or self._data or self._event or self._start or b"\r" in chunk)
+        return not (self._rest or self._data or self._event or self._start or self._bare or b"\r" in chunk)
 
     def close(self) -> list[Frame]:
         """The last frame, when the stream ended without its blank line."""
         self._join()
         rest, self._rest = self._rest.removesuffix(b"\r"), b""
-        return self._lines([rest, b""])
+        frames = self._lines([rest, b""])
+        if self._bare:
+            self._bare_ends(frames)
+        return frames
 
     def _lines(self, lines: list[bytes]) -> list[Frame]:
         frames: list[Frame] = []
@@ -101,30 +144,69 @@ class SseDecoder:
                 data.append(line[6:])
             elif not line:
                 if data:
+                    if self._bare:
+                        self._bare_ends(frames)
+                    if self._held > _LARGE and any(too_crowded(each, 4 * self._limit) for each in data):
+                        self._drop()
+                        raise FrameTooLarge
                     frames.append(Frame(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
                     data.clear()
                     self._held = 0
                 self._event = b""
                 continue
-            elif not self._field(line):
+            elif not self._field(line, frames):
                 continue
             self._held += len(line)
             if self._held > self._limit:
+                self._drop()
                 raise FrameTooLarge
         return frames
 
-    def _field(self, line: bytes) -> bool:
+    def _field(self, line: bytes, frames: list[Frame]) -> bool:
         """Any other line; True if it is data."""
-        name, colon, value = line.partition(b":")
+        name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
             return True
         if name == b"event":
             self._event = value
-        elif colon and not name:
-            self.comments += 1
-        elif line[:1] in b'{}[]" \t':
-            self.stray.append(line)
-            return True
+        elif self._wants and name not in (b"", b"id", b"retry"):
+            self._bare_line(line, frames)
         return False
+
+    def _bare_line(self, line: bytes, frames: list[Frame]) -> None:
+        """A line without a field's name: it begins a document of JSON, or goes on with one."""
+        if not self._bare and line.lstrip()[:1] not in (b"{", b"["):
+            return
+        self._bare.append(line)
+        self._bare_size += len(line) + _SMALL
+        if self._bare_size > self._limit:
+            self._drop()
+            raise FrameTooLarge
+        # The last line of a document that was written over several is not indented.
+        ends = line.rstrip()[-1:] in (b"}", b"]") and (len(self._bare) == 1 or line[:1] not in (b" ", b"\t"))
+        if ends and self._bare_size >= 2 * self._bare_tried:
+            self._try(frames)
+
+    def _try(self, frames: list[Frame]) -> None:
+        document = b"\n".join(self._bare)
+        if too_crowded(document, 4 * self._limit):
+            self._drop()
+            raise FrameTooLarge
+        self._bare_tried = self._bare_size
+        try:
+            decode(document)
+        except MalformedJson:
+            return
+        self._forget()
+        frames.append(Frame(BARE, document))
+
+    def _bare_ends(self, frames: list[Frame]) -> None:
+        """An event follows, or nothing: what is no document by now will be none."""
+        self._try(frames)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._bare = []
+        self._bare_size = self._bare_tried = 0

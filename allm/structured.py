@@ -20,11 +20,11 @@ from allm.hints import convert, schema_of
 from allm.requests import JsonSchema
 from allm.schemas import problem
 
-__all__ = ["as_format", "parse", "problem_of", "type_name"]
+__all__ = ["as_format", "parse", "problem_of", "runs_code", "type_name"]
 
 Format: TypeAlias = JsonSchema | Literal["json", "text"]
 
-_FENCE: Final = re.compile(r"\s*```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
+_FENCE: Final = "```"
 _HINTS_KEPT: Final = 256
 
 
@@ -125,13 +125,41 @@ def problem_of(text: str, format: Any) -> str | None:
     return None
 
 
+def runs_code(format: JsonSchema) -> bool:
+    """Whether the check of an answer may run code of the user's: the format was made from a type that lives here."""
+    entry = _entries.get(format.name)
+    return entry is not None and entry.type is not None and entry.format == format
+
+
 def _read(text: str) -> Any:
-    """JSON, also with a code fence around it."""
-    fenced = _FENCE.fullmatch(text)
-    try:
-        return freeze(msgspec.json.decode(fenced[1] if fenced else text), "parsed")
-    except (ValueError, RecursionError) as error:
-        raise ValidationError.at("parsed", f"the answer is no JSON: {error}") from None
+    """JSON, also with a code fence around it or words before it. Linear in the text: a model that runs away writes blanks without end."""
+    wrong: Exception | None = None
+    for piece in _pieces(text):
+        try:
+            return freeze(msgspec.json.decode(piece), "parsed")
+        except (ValueError, RecursionError) as error:
+            wrong = wrong or error
+    raise ValidationError.at("parsed", f"the answer is no JSON: {wrong}") from None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """What may be the JSON in an answer, most likely first: all of it, what is fenced, what the words before lead to."""
+    start = text.find(_FENCE)
+    if start >= 0 and not text[:start].strip():  # the error shall be told of what is in the fence
+        yield _fenced(text, start)
+    yield text
+    if start > 0:
+        yield _fenced(text, start)
+    begun = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=0)
+    if begun and text.rstrip()[-1:] in ("}", "]"):
+        yield text[begun:]
+
+
+def _fenced(text: str, start: int) -> str:
+    """What stands between the first fence and the last one, without the word for the language."""
+    line = text.find("\n", start)
+    end = text.rfind(_FENCE)
+    return text[line + 1 : end] if start < line < end else text
 
 
 # Remembering

@@ -1,8 +1,10 @@
 """The turn machine: the agentic loop as a pure function, `step(state, input) -> (state, effects)`.
 
 The state is plain data at every boundary: it can be written down, read in another process, and goes on as if nothing had happened. No
-clock, no thread, no I/O: one machine serves single steps, whole loops, streams, sessions and recovery. `turn_table.TABLE` holds every
-transition there is; one that is not in it is refused.
+clock, no thread, no I/O, and no code of the user's: what an answer or arguments have to fit is checked by who drives the machine
+(`CheckAnswer`, `CheckArguments`), and said to it as an input. So `step` is a function of its arguments alone, and one machine serves
+single steps, whole loops, streams, sessions and recovery. `turn_table.TABLE` holds every transition there is; one that is not in it
+is refused.
 """
 
 from collections.abc import Callable
@@ -12,26 +14,26 @@ from msgspec.structs import replace
 
 from allm.errors import ErrorInfo
 from allm.events import (
-    AskUserRequested,
     ChatCompleted,
     ErrorOccurred,
-    StepCompleted,
     ToolExecutionCompleted,
     ToolExecutionStarted,
-    ToolHalt,
     ToolResultEncoded,
 )  # fmt: skip
-from allm.messages import Message, Thread, user
-from allm.responses import ChatResult, Response, StepResult, ToolResult
-from allm.structured import problem_of
+from allm.messages import user
+from allm.responses import ChatResult, Response, StepResult, answer_text
 from allm.tools import ToolOutcome
 from allm.turn_data import (
+    AnswerChecked,
+    ArgumentsChecked,
     Begin,
     CallModel,
     Cancel,
     CancelModel,
     CancelTools,
     Check,
+    CheckAnswer,
+    CheckArguments,
     Checked,
     Commit,
     Done,
@@ -40,7 +42,6 @@ from allm.turn_data import (
     Fail,
     Failed,
     Input,
-    Judge,
     Judged,
     ModelEnded,
     Pending,
@@ -49,8 +50,24 @@ from allm.turn_data import (
     ToolFinished,
     TurnState,
 )  # fmt: skip
+from allm.turn_results import result_of, stepped
 from allm.turn_table import ROWS, Row
-from allm.turn_tools import classified, error_content, halt_of, tool_messages
+from allm.turn_tools import (
+    changed,
+    classified,
+    closed,
+    error_content,
+    halt_of,
+    not_run,
+    pending_call,
+    received,
+    refused_by,
+    runs,
+    tool_messages,
+    unchecked,
+    why_unrun,
+    with_pending,
+)  # fmt: skip
 
 __all__ = ["IllegalTransition", "interrupted", "step"]
 
@@ -94,7 +111,7 @@ def _call(state: TurnState, rule: str, effects: list[Effect]) -> TurnState:
         request = replace(request, response_format=None)
     number = state.calls + 1
     effects.append(CallModel(request, number))
-    return replace(state, rule=rule, phase="model", calls=number, pending=())
+    return replace(state, rule=rule, phase="model", calls=number, groups=(), places={}, open=0)
 
 
 def _ended(state: TurnState, input: ModelEnded, effects: list[Effect]) -> TurnState:
@@ -102,33 +119,49 @@ def _ended(state: TurnState, input: ModelEnded, effects: list[Effect]) -> TurnSt
     state = replace(state, response=response, usage=state.usage + response.usage)
     if state.cancelled or response.finish_reason == "cancelled":
         return _cancelled(state, response, effects)
+    if response.finish_reason == "error":
+        return _told_error(state, response, effects)
     calls = response.tool_calls if state.finalizing is None else ()
     if not calls:
         return _answered(state, response, effects)
-    state = replace(state, pending=tuple(classified(state, call) for call in calls))
-    effects.extend(Emit(ToolExecutionStarted(one.call.id, one.call.name, one.call.arguments)) for one in state.pending if _runs(one))
-    if any(_runs(one) for one in state.pending):
-        effects.append(Commit())
-        effects.extend(RunTool(one.call) for one in state.pending if _runs(one))
-    for one in state.pending:
-        if one.outcome is not None:
-            state = _received(state, one.outcome, effects)
-    return _settled(state, effects, "tools")
+    if (why := why_unrun(response)) is not None:
+        return _unrun(state, response, why, effects)
+    state = with_pending(state, classified(state, calls))
+    wanted, tools = unchecked(state)
+    if wanted:
+        effects.append(CheckArguments(tuple(wanted), tuple(tools)))
+        return replace(state, rule="arguments", phase="arguments")
+    return _started(state, effects)
 
 
-def _runs(one: Pending) -> bool:
-    return one.state == "running" and one.outcome is None
+def _told_error(state: TurnState, response: Response, effects: list[Effect]) -> TurnState:
+    """The provider says itself that its answer failed."""
+    said = response.raw_finish_reason or "error"
+    error = response.error or ErrorInfo("adapter", "unknown", f"the model's answer ended with {said!r}", request_id=response.request_id)
+    return _broken(state, replace(response, error=error), error, effects)
 
 
 def _answered(state: TurnState, response: Response, effects: list[Effect]) -> TurnState:
-    """An answer without calls: final, unless it does not fit its schema or the caller had more to say."""
+    """An answer without calls: final, if it fits its schema or the model was asked often enough."""
     form = state.format
-    wrong = problem_of(response.text, form) if form is not None and response.refusal is None else None
-    if wrong is not None and len(state.reask) < 2 * state.options.max_reasks:
-        said = user(f"This does not fit the required format: {wrong}. Answer again with JSON alone that fits it.")
-        state = replace(state, reask=(*state.reask, response.message, said), reasks=state.reasks + 1)
-        return _call(state, "reask", effects)
-    state = _stepped(state, response, (response.message,), effects)
+    if form is None or response.refusal is not None or len(state.reask) >= 2 * state.options.max_reasks:
+        return _final(state, response, effects)
+    effects.append(CheckAnswer(answer_text(response), form))
+    return replace(state, rule="answer", phase="answer")
+
+
+def _answer_checked(state: TurnState, input: AnswerChecked, effects: list[Effect]) -> TurnState:
+    response = _said(state)
+    if input.problem is None:
+        return _final(state, response, effects)
+    said = user(f"This does not fit the required format: {input.problem}. Answer again with JSON alone that fits it.")
+    state = replace(state, reask=(*state.reask, response.message, said), reasks=state.reasks + 1)
+    return _call(state, "reask", effects)
+
+
+def _final(state: TurnState, response: Response, effects: list[Effect]) -> TurnState:
+    """The answer is taken: the end, unless the caller had more to say."""
+    state = stepped(state, response, (response.message,), effects)
     if state.options.single:
         return _finished(state, "stepped", effects)
     if state.finalizing is not None:
@@ -136,6 +169,12 @@ def _answered(state: TurnState, response: Response, effects: list[Effect]) -> Tu
     if state.steered:
         return _onward(state, effects)
     return _over(state, "completed", effects)
+
+
+def _said(state: TurnState) -> Response:
+    response = state.response
+    assert response is not None, "a phase after the model's, and it has said nothing"
+    return response
 
 
 def _failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState:
@@ -147,6 +186,11 @@ def _failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState
     return _broken(state, partial or (state.response if state.reask else None), input.error, effects)
 
 
+def _check_failed(state: TurnState, input: Failed, effects: list[Effect]) -> TurnState:
+    """The check of what the model said came to nothing: what it said is kept."""
+    return _broken(state, replace(_said(state), error=input.error), input.error, effects)
+
+
 def _broken(state: TurnState, partial: Response | None, error: ErrorInfo, effects: list[Effect]) -> TurnState:
     """Nothing more comes. What there was is the result; if there was nothing, the error is raised."""
     if partial is None and not state.steps:
@@ -155,7 +199,7 @@ def _broken(state: TurnState, partial: Response | None, error: ErrorInfo, effect
     if state.options.single and partial is not None:
         result: StepResult | ChatResult = StepResult(partial)
     else:
-        result = _result(state, "error", error=error, final=partial)
+        result = result_of(state, "error", error=error, final=partial)
     told = ChatCompleted(result) if state.steps and isinstance(result, ChatResult) else ErrorOccurred(error, result)
     effects += [Emit(told), Done(result)]
     return replace(state, rule="broken", phase="done", result=result)
@@ -167,66 +211,69 @@ def interrupted(state: TurnState, error: ErrorInfo, partial: Response | None) ->
     effects: list[Effect] = []
     if partial is not None:
         state = replace(state, usage=state.usage + partial.usage)
-    called = state.response if state.phase == "tools" or state.reask else None
+    called = state.response if state.phase in ("answer", "arguments", "tools") or state.reask else None
     return _broken(state, partial or called, error, effects), effects
 
 
 # running tools
 
 
+def _unrun(state: TurnState, response: Response, why: str, effects: list[Effect]) -> TurnState:
+    """An answer that did not end well: none of its calls runs, each has a stated result, and the turn ends with what happened."""
+    state = with_pending(state, tuple(not_run(call, why) for call in response.tool_calls))
+    for one in state.pending:
+        if (outcome := one.outcome) is not None:
+            effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, None, outcome.error)))
+            effects.append(Emit(ToolResultEncoded(outcome.id, outcome.content)))
+    state = stepped(state, response, (response.message, *tool_messages(state, None)), effects, last=True)
+    return _finished(state, "stepped" if state.options.single else "unrun", effects, reason="completed")
+
+
+def _arguments_checked(state: TurnState, input: ArgumentsChecked, effects: list[Effect]) -> TurnState:
+    return _started(refused_by(state, input.problems), effects)
+
+
+def _started(state: TurnState, effects: list[Effect]) -> TurnState:
+    """What may run does; what may not is over."""
+    running = [one.call for one in state.pending if runs(one)]
+    effects.extend(Emit(ToolExecutionStarted(call.id, call.name, call.arguments)) for call in running)
+    if running:
+        effects.append(Commit())
+        effects.extend(map(RunTool, running))
+    pending = tuple(
+        received(state.options, one, one.outcome, effects) if one.state == "running" and one.outcome is not None else one
+        for one in state.pending
+    )
+    return _settled(with_pending(state, pending), effects, "tools")
+
+
 def _finish_tool(state: TurnState, input: ToolFinished, effects: list[Effect]) -> TurnState:
-    if not any(one.call.id == input.outcome.id and one.state == "running" for one in state.pending):
+    one = pending_call(state, input.outcome.id)
+    if one is None or one.state != "running":
         return replace(state, rule="late")
-    return _settled(_received(state, input.outcome, effects), effects)
-
-
-def _received(state: TurnState, outcome: ToolOutcome, effects: list[Effect]) -> TurnState:
-    """A call's outcome is known; whether its error stands may be for the caller to say."""
-    effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, outcome.result, outcome.error, outcome.duration)))
-    effects.append(Commit())
-    if outcome.error is not None and state.options.judged:
-        call = next(one.call for one in state.pending if one.call.id == outcome.id)
-        effects.append(Judge(call, outcome.error))
-        return _put(state, outcome.id, state="judging", outcome=outcome, rule="judge")
-    halts = outcome.error is not None and state.options.on_tool_error == "halt"
-    return _closed(state, outcome, halts, effects)
-
-
-def _closed(state: TurnState, outcome: ToolOutcome, halts: bool, effects: list[Effect]) -> TurnState:
-    if outcome.ask is not None:
-        effects.append(Emit(AskUserRequested(outcome.id, outcome.name, outcome.ask.question, outcome.ask.options)))
-    else:
-        effects.append(Emit(ToolResultEncoded(outcome.id, outcome.content)))
-    if outcome.halt is not None:
-        effects.append(Emit(ToolHalt(outcome.id, outcome.halt.reason, outcome.halt.result)))
-    return _put(state, outcome.id, state="over", outcome=outcome, halts=halts, rule="waiting")
-
-
-def _put(turn: TurnState, id: str, *, rule: str, **changes: Any) -> TurnState:
-    pending = tuple(replace(one, **changes) if one.call.id == id else one for one in turn.pending)
-    return replace(turn, pending=pending, rule=rule)
+    one = received(state.options, one, input.outcome, effects)
+    return _settled(changed(state, one, "judge" if one.state == "judging" else "waiting"), effects)
 
 
 def _judged(state: TurnState, input: Judged, effects: list[Effect]) -> TurnState:
-    one = next((one for one in state.pending if one.call.id == input.id and one.state == "judging"), None)
-    if one is None or one.outcome is None:
+    one = pending_call(state, input.id)
+    if one is None or one.state != "judging" or one.outcome is None:
         return replace(state, rule="late")
     outcome = one.outcome
     if input.verdict == "replace":
         outcome = replace(outcome, error=None, result=input.value, content=input.content)
     elif input.error is not None:
         outcome = replace(outcome, error=input.error)
-    return _settled(_closed(state, outcome, input.verdict == "halt", effects), effects)
+    return _settled(changed(state, closed(one, outcome, input.verdict == "halt", effects), "waiting"), effects)
 
 
 def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -> TurnState:
     """Goes on once every tool of the step is over; `rule` is the one by which it waits, if not the last one's."""
-    if any(one.state in ("running", "judging") for one in state.pending):
+    if state.open:
         return replace(state, rule=rule or state.rule, phase="tools")
-    response = state.response
-    assert response is not None, "tools without an answer that calls them"
+    response = _said(state)
     asked = next((one.outcome for one in state.pending if one.outcome is not None and one.outcome.ask is not None), None)
-    state = _stepped(state, response, (response.message, *tool_messages(state, asked)), effects)
+    state = stepped(state, response, (response.message, *tool_messages(state, asked)), effects)
     reason, rule, error = halt_of(state, asked)
     if reason is not None:
         return _finished(state, rule, effects, reason=reason, asked=asked, error=error)
@@ -236,21 +283,6 @@ def _settled(state: TurnState, effects: list[Effect], rule: str | None = None) -
         effects.append(Check(state.steps[-1]))
         return replace(state, rule="check", phase="checking")
     return _onward(state, effects)
-
-
-def _stepped(state: TurnState, response: Response, messages: tuple[Message, ...], effects: list[Effect]) -> TurnState:
-    """One step more."""
-    results = tuple(
-        ToolResult(one.outcome.id, one.outcome.name, one.outcome.result, one.outcome.error, one.outcome.content)
-        for one in state.pending if one.outcome is not None
-    )  # fmt: skip
-    manual = tuple(one.call for one in state.pending if one.state == "manual")
-    metadata: dict[str, Any] = {"reasks": len(state.reask) // 2} if state.reask else {}
-    done = not state.pending or bool(manual) or any(one.halts for one in state.pending)
-    done = done or any(one.outcome is not None and (one.outcome.ask or one.outcome.halt) for one in state.pending)
-    made = StepResult(response, messages, results, bool(done), metadata)
-    effects.append(Emit(StepCompleted(made, manual)))
-    return replace(state, steps=(*state.steps, made), added=(*state.added, *messages), reask=())
 
 
 # going on, and ending
@@ -270,7 +302,7 @@ def _over(state: TurnState, reason: str, effects: list[Effect]) -> TurnState:
     """The loop halted; one more call for the structured answer, if one is wanted."""
     if state.options.finalize and reason in _FINALIZED:
         nudge = (user(state.options.nudge),) if state.options.nudge else ()
-        state = replace(state, finalizing=reason, added=(*state.added, *nudge), pending=())
+        state = replace(state, finalizing=reason, added=(*state.added, *nudge))
         return _call(state, "finalize", effects)
     return _finished(state, reason, effects)
 
@@ -282,29 +314,10 @@ def _finished(
     if state.options.single:
         result: StepResult | ChatResult = state.steps[-1]
     else:
-        result = _result(state, reason or ("completed" if rule == "finalized" else rule), asked=asked, error=error)
+        result = result_of(state, reason or ("completed" if rule == "finalized" else rule), asked=asked, error=error)
         effects.append(Emit(ChatCompleted(result)))
     effects.append(Done(result))
     return replace(state, rule=rule, phase="done", result=result)
-
-
-def _result(
-    state: TurnState, reason: str, *, asked: ToolOutcome | None = None, error: ErrorInfo | None = None, final: Response | None = None
-) -> ChatResult:
-    metadata: dict[str, Any] = {"reasks": state.reasks} if state.reasks else {}
-    if state.finalizing is not None:
-        metadata["structured_finalize"] = state.finalizing
-    return ChatResult(
-        Thread(state.thread),
-        state.steps,
-        final or (state.steps[-1].response if state.steps else None),
-        reason,
-        state.usage,
-        asked.ask.question if asked is not None and asked.ask is not None else None,
-        asked.id if asked is not None else None,
-        error,
-        metadata,
-    )
 
 
 def _cancel_model(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
@@ -314,19 +327,29 @@ def _cancel_model(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnSta
 
 
 def _cancel_tools(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
-    """What is over stays; what runs has no result, and the thread says so."""
-    effects.append(CancelTools(tuple(one.call.id for one in state.pending if one.state == "running")))
-    error = ErrorInfo("tool", "cancelled", "cancelled before it ended")
-    for one in state.pending:
-        if one.state == "running":
-            outcome = ToolOutcome(id=one.call.id, name=one.call.name, error=error, content=error_content(error.message))
-            effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, None, error)))
-            state = _closed(state, outcome, False, effects)
-        elif one.state == "judging" and one.outcome is not None:
-            state = _closed(state, one.outcome, False, effects)
-    assert state.response is not None, "tools without an answer that calls them"
-    messages = (state.response.message, *tool_messages(state, None))
-    return _finished(_stepped(state, state.response, messages, effects), "cancelled", effects)
+    """What is over stays; what runs, or waits to, has no result, and the thread says so."""
+    if state.phase == "tools":
+        effects.append(CancelTools(tuple(one.call.id for one in state.pending if one.state == "running")))
+    state = with_pending(state, tuple(_given_up(one, effects) for one in state.pending))
+    response = _said(state)
+    messages = (response.message, *tool_messages(state, None))
+    return _finished(stepped(state, response, messages, effects), "cancelled", effects)
+
+
+def _given_up(one: Pending, effects: list[Effect]) -> Pending:
+    if one.state not in ("running", "judging"):
+        return one
+    outcome = one.outcome
+    if outcome is None:
+        error = ErrorInfo("tool", "cancelled", "cancelled before it ended")
+        outcome = ToolOutcome(id=one.call.id, name=one.call.name, error=error, content=error_content(error.message))
+    if one.state == "running":
+        effects.append(Emit(ToolExecutionCompleted(outcome.id, outcome.name, None, outcome.error)))
+    return closed(one, outcome, False, effects)
+
+
+def _cancel_answer(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
+    return _cancelled(state, state.response, effects)
 
 
 def _cancel_idle(state: TurnState, _: Cancel, effects: list[Effect]) -> TurnState:
@@ -340,12 +363,12 @@ def _cancelled(state: TurnState, response: Response | None, effects: list[Effect
     if response is None:
         response = Response(request_id=state.options.request_id, model=state.request.model, finish_reason="cancelled")
     if state.steps and not response.message.content:  # the next one had not begun
-        return _finished(replace(state, pending=()), "cancelled", effects)
+        return _finished(with_pending(state, ()), "cancelled", effects)
     message, partial = response.message, response.finish_reason == "cancelled"
     if partial:
         message = replace(message, metadata={**message.metadata, "cancelled": True})
     kept = (message,) if message.content else ()
-    return _finished(_stepped(replace(state, pending=()), response, kept, effects), "cancelled", effects)
+    return _finished(stepped(with_pending(state, ()), response, kept, effects), "cancelled", effects)
 
 
 def _steer(state: TurnState, input: Steer, _: list[Effect]) -> TurnState:
@@ -355,6 +378,10 @@ def _steer(state: TurnState, input: Steer, _: list[Effect]) -> TurnState:
 _HANDLERS: Final[dict[tuple[str, type], Callable[[TurnState, Any, list[Effect]], TurnState]]] = {
     ("ready", Begin): _begin, ("ready", Cancel): _cancel_idle, ("ready", Steer): _steer,
     ("model", ModelEnded): _ended, ("model", Failed): _failed, ("model", Cancel): _cancel_model, ("model", Steer): _steer,
+    ("answer", AnswerChecked): _answer_checked, ("answer", Failed): _check_failed, ("answer", Cancel): _cancel_answer,
+    ("answer", Steer): _steer,
+    ("arguments", ArgumentsChecked): _arguments_checked, ("arguments", Failed): _check_failed, ("arguments", Cancel): _cancel_tools,
+    ("arguments", Steer): _steer,
     ("tools", ToolFinished): _finish_tool, ("tools", Judged): _judged, ("tools", Cancel): _cancel_tools, ("tools", Steer): _steer,
     ("checking", Checked): _checked, ("checking", Failed): _failed, ("checking", Cancel): _cancel_idle, ("checking", Steer): _steer,
 }  # fmt: skip

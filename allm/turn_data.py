@@ -1,6 +1,7 @@
 """What the turn machine is made of: its options, its state, what it is told (inputs) and what it wants done (effects). All plain data."""
 
-from typing import Literal, TypeAlias
+from itertools import chain
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -8,19 +9,24 @@ from allm.errors import ErrorInfo
 from allm.events import Event
 from allm.messages import Message, ToolCallPart
 from allm.plain import Json, Value
-from allm.requests import JsonSchema, Request
+from allm.requests import JsonSchema, Request, ToolSpec
 from allm.responses import ChatResult, Response, StepResult
 from allm.tools import ToolOutcome
 from allm.usage import Usage
 
 __all__ = [
+    "GROUP",
     "NUDGE",
+    "AnswerChecked",
+    "ArgumentsChecked",
     "Begin",
     "CallModel",
     "Cancel",
     "CancelModel",
     "CancelTools",
     "Check",
+    "CheckAnswer",
+    "CheckArguments",
     "Checked",
     "Commit",
     "Done",
@@ -44,7 +50,11 @@ __all__ = [
 NUDGE = "Give your final answer now, in the required format."
 """What the model is told before structured finalisation, unless the call says otherwise."""
 
-Phase: TypeAlias = Literal["ready", "model", "tools", "checking", "done"]
+GROUP: Final = 128
+"""Calls that a state keeps together: about the root of as many as there ever are."""
+
+Phase: TypeAlias = Literal["ready", "model", "answer", "arguments", "tools", "checking", "done"]
+"""Where a turn stands: what it waits for. `answer` and `arguments`: the check of what the model said."""
 
 
 class TurnOptions(Value, frozen=True, kw_only=True):
@@ -75,7 +85,12 @@ class Pending(Value, frozen=True, kw_only=True):
 
 class TurnState(Value, frozen=True, kw_only=True):
     """A turn between two inputs. `request` is what the model is asked, with the thread as the turn found it; `added` is what the turn
-    added to the thread; `steered` waits for the next step. `rule` names the transition that led here."""
+    added to the thread; `steered` waits for the next step. `rule` names the transition that led here.
+
+    `pending` are the calls of the step in hand, in the model's order. They are kept in `groups` of GROUP, so that an outcome replaces its
+    own group and copies none of the others'; `places` tells where a call stands, by id, `open` how many are not over: with thousands of
+    parallel calls, none of them is looked for.
+    """
 
     options: TurnOptions
     request: Request
@@ -85,7 +100,9 @@ class TurnState(Value, frozen=True, kw_only=True):
     steps: tuple[StepResult, ...] = ()
     added: tuple[Message, ...] = ()
     response: Response | None = None
-    pending: tuple[Pending, ...] = ()
+    groups: tuple[tuple[Pending, ...], ...] = ()
+    places: dict[str, int] = {}
+    open: int = 0
     steered: tuple[Message, ...] = ()
     reask: tuple[Message, ...] = ()
     reasks: int = 0
@@ -93,6 +110,11 @@ class TurnState(Value, frozen=True, kw_only=True):
     finalizing: str | None = None
     usage: Usage = Usage()
     result: StepResult | ChatResult | None = None
+
+    @property
+    def pending(self) -> tuple[Pending, ...]:
+        """The calls of the step in hand."""
+        return self.groups[0] if len(self.groups) == 1 else tuple(chain.from_iterable(self.groups))
 
     @property
     def thread(self) -> tuple[Message, ...]:
@@ -122,6 +144,18 @@ class Failed(msgspec.Struct, frozen=True):
 
     error: ErrorInfo
     response: Response | None = None
+
+
+class AnswerChecked(msgspec.Struct, frozen=True):
+    """What does not fit in the answer, in words for the model; None if it fits."""
+
+    problem: str | None = None
+
+
+class ArgumentsChecked(msgspec.Struct, frozen=True):
+    """What does not fit in the arguments of each call that was to be checked, in their order; None for a call that fits."""
+
+    problems: tuple[str | None, ...]
 
 
 class ToolFinished(msgspec.Struct, frozen=True):
@@ -157,7 +191,7 @@ class Steer(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
-Input: TypeAlias = Begin | ModelEnded | Failed | ToolFinished | Judged | Checked | Cancel | Steer
+Input: TypeAlias = Begin | ModelEnded | Failed | AnswerChecked | ArgumentsChecked | ToolFinished | Judged | Checked | Cancel | Steer
 
 
 class CallModel(msgspec.Struct, frozen=True):
@@ -169,6 +203,20 @@ class CallModel(msgspec.Struct, frozen=True):
 
 class CancelModel(msgspec.Struct, frozen=True):
     """End the call that runs; its end comes as `ModelEnded`."""
+
+
+class CheckAnswer(msgspec.Struct, frozen=True):
+    """Say whether the text fits the format (`AnswerChecked`). May run code of the user's, as formats are made from types."""
+
+    text: str
+    format: JsonSchema
+
+
+class CheckArguments(msgspec.Struct, frozen=True):
+    """Say whether the arguments of these calls fit the schemas of their tools (`ArgumentsChecked`). `tools` has one for each call."""
+
+    calls: tuple[ToolCallPart, ...]
+    tools: tuple[ToolSpec, ...]
 
 
 class RunTool(msgspec.Struct, frozen=True):
@@ -218,4 +266,6 @@ class Fail(msgspec.Struct, frozen=True):
     error: ErrorInfo
 
 
-Effect: TypeAlias = CallModel | CancelModel | RunTool | CancelTools | Judge | Check | Emit | Commit | Done | Fail
+Effect: TypeAlias = (
+    CallModel | CancelModel | CheckAnswer | CheckArguments | RunTool | CancelTools | Judge | Check | Emit | Commit | Done | Fail
+)

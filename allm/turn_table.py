@@ -2,7 +2,20 @@
 
 from typing import Final, NamedTuple, get_args
 
-from allm.turn_data import Begin, Cancel, Checked, Failed, Input, Judged, ModelEnded, Phase, Steer, ToolFinished
+from allm.turn_data import (
+    AnswerChecked,
+    ArgumentsChecked,
+    Begin,
+    Cancel,
+    Checked,
+    Failed,
+    Input,
+    Judged,
+    ModelEnded,
+    Phase,
+    Steer,
+    ToolFinished,
+)  # fmt: skip
 
 __all__ = ["ROWS", "TABLE", "Row"]
 
@@ -26,16 +39,26 @@ _SETTLED: Final = {
 }  # fmt: skip
 """What may follow when every tool of a step is over."""
 
+_UNSTARTED: Final = {rule: to for rule, to in _SETTLED.items() if rule not in ("tool_halt", "ask_user")}
+"""The same, where no tool ran: nobody halted or asked."""
+
 TABLE: Final[tuple[Row, ...]] = (
     *_rows("ready", Begin, call="model"),
     *_rows("ready", Cancel, cancelled="done"),
     *_rows("ready", Steer, steered="ready"),
-    *_rows("model", ModelEnded, tools="tools", reask="model", completed="done", finalized="done", **{
-        rule: to for rule, to in _SETTLED.items() if rule not in ("tool_halt", "ask_user")
-    }, cancelled="done"),
+    *_rows("model", ModelEnded, answer="answer", arguments="arguments", unrun="done", broken="done", completed="done", finalized="done",
+           tools="tools", cancelled="done", **_UNSTARTED),
     *_rows("model", Failed, failed="done", broken="done", cancelled="done"),
     *_rows("model", Cancel, cancelling="model"),
     *_rows("model", Steer, steered="model"),
+    *_rows("answer", AnswerChecked, reask="model", completed="done", finalized="done", stepped="done", next="model", max_turns="done"),
+    *_rows("answer", Failed, broken="done"),
+    *_rows("answer", Cancel, cancelled="done"),
+    *_rows("answer", Steer, steered="answer"),
+    *_rows("arguments", ArgumentsChecked, tools="tools", **_UNSTARTED),
+    *_rows("arguments", Failed, broken="done"),
+    *_rows("arguments", Cancel, cancelled="done"),
+    *_rows("arguments", Steer, steered="arguments"),
     *_rows("tools", ToolFinished, waiting="tools", judge="tools", late="tools", **_SETTLED),
     *_rows("tools", Judged, waiting="tools", late="tools", **_SETTLED),
     *_rows("tools", Cancel, cancelled="done"),

@@ -9,7 +9,7 @@ from typing import get_args
 
 from allm import errors, events, order, turn
 from allm.actors import options
-from allm.providers import adapter, openai_chat, openai_image_limits
+from allm.providers import adapter, finish_words, openai_image_limits
 from allm.retry import RETRIED
 from allm.turn_table import TABLE
 
@@ -100,8 +100,8 @@ def document() -> str:
         "## Errors", "", "```text", tree, "```", "",
         "Reasons of adapter and stream errors: " + ", ".join(f"`{reason}`" for reason in sorted(errors.ADAPTER_REASONS)) + ".", "",
         "Retried by default: " + ", ".join(f"`{reason}`" for reason in RETRIED) + ".", "",
-        "## Finish reasons of the Chat wire", "", "| the wire's word | `finish_reason` |", "|---|---|",
-        *(f"| `{word}` | `{ours}` |" for word, ours in openai_chat.FINISH.items()), "| any other | `other` |", "",
+        "## Finish reasons", "", "Whichever wire brings the word; upper and lower case are alike.", "", "| the provider's word | `finish_reason` |", "|---|---|",
+        *(f"| `{word}` | `{ours}` |" for word, ours in finish_words.FINISH_WORDS.items()), "| any other | `other` |", "",
         "## Image models", "", "What `openai.images` checks before a request; a model that is not listed passes unchecked.", "",
         *image_table(), "",
     ]  # fmt: skip

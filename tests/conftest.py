@@ -25,7 +25,7 @@ from tests.partners import servers
 GRACE = 3.0  # seconds in which a thread may still end and a socket may still close after the test's last line
 PATIENCE = 0.1  # seconds after which garbage is collected, which takes long where the recordings are in memory
 POLL = 0.01  # seconds; nothing tells when a socket has closed
-POOLS = ("allm-pool", "allm-keys", "allm-handlers")  # the names of the workers of runtimes' pools start so
+POOLS = ("allm-pool", "allm-keys", "allm-handlers", "allm-names")  # the names of the workers of runtimes' pools start so
 NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
 LISTENING = "0A"  # a state in /proc/net/tcp
 

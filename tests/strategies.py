@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from hypothesis import strategies as st
 
+from allm.callables import Importable
 from allm.codec import DATA_MODULES, known_types
 from allm.errors import ADAPTER_REASONS
 from allm.freezing import freeze
@@ -98,9 +99,10 @@ _SPECIAL: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
         mid_stream=st.sampled_from(["auto", "restart", "fail"]),
     ),
     Timeouts: lambda: st.builds(Timeouts, connect=st.none() | _positive, total=_positive | st.integers(1, 9)),
+    Importable: lambda: st.builds(Importable, st.sampled_from(["mybot.prompts:brief", "a:B.c"])),
     Http: lambda: st.builds(
         Http,
-        proxy=st.none() | texts,
+        proxy=st.none() | st.sampled_from(["socks5://127.0.0.1:1", "http://127.0.0.1:3128", "https://proxy.test"]),
         verify=st.booleans() | texts,
         cert=st.none() | texts | st.tuples(texts, texts),
         headers=st.dictionaries(st.sampled_from(["a", "x-b"]), st.sampled_from(["", "e"])),

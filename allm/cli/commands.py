@@ -57,7 +57,7 @@ def guarded() -> Generator[None, None, None]:
 
 
 def opening(system: str | None) -> allm.Thread:
-    """What a conversation begins with. A message, as an engine's `instructions` could also name a function."""
+    """What a conversation begins with."""
     return allm.Thread().add_system(system) if system else allm.Thread()
 
 

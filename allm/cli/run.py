@@ -4,6 +4,7 @@ import sys
 
 import allm
 from allm.cli import terminal
+from allm.cli.controls import escaped
 
 __all__ = ["read_prompt", "run"]
 
@@ -38,5 +39,5 @@ def write_events(stream: allm.Stream) -> None:
 
 
 def _write_event(event: allm.Event) -> None:
-    sys.stdout.write(allm.to_json(event).decode() + "\n")
+    sys.stdout.write(escaped(allm.to_json(event).decode()) + "\n")
     sys.stdout.flush()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TookTooLong
 from contextlib import suppress
-from typing import Any, Final, overload
+from typing import Any, Final, cast, overload
 
 from pykka import ActorDeadError
 
@@ -40,7 +40,8 @@ class Connection(Sequence[Tool]):
     """Use it with `with` or `async with`; it is itself the sequence of the server's tools, as it told them last.
 
     The tools of an engine stay those it was given: `engine.put_tools(connection)` again takes up what has changed. A tool that was taken
-    from the sequence reaches its server as long as the connection is open, through every restart.
+    from the sequence reaches its server as long as the connection is open, through every restart. A tool that has the name of one that
+    the engine has from elsewhere is refused by `put_tools` (ValidationError): a `prefix` tells them apart.
     """
 
     def __init__(self, server: Server, runtime: Runtime | None, timeout: float) -> None:
@@ -48,6 +49,7 @@ class Connection(Sequence[Tool]):
         self._runtime = runtime
         self._timeout = timeout
         self._desk = Desk(server)
+        self._source = server.source
         self._id: str | None = None
         self._pid = os.getpid()
         self._made: tuple[Any, tuple[Tool, ...]] = (None, ())
@@ -82,6 +84,7 @@ class Connection(Sequence[Tool]):
         async def call(**arguments: Any) -> Any:
             return await self._call(offered.name, arguments)
 
+        cast("Any", call).__allm_source__ = self._source
         schema: dict[str, Any] = offered.input_schema
         if schema.get("type") == "object":
             schema = {"properties": {}, **schema}  # a tool without arguments may leave them out, and some wires will not have it

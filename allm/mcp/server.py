@@ -1,5 +1,6 @@
 """What there is to know of an MCP server before it runs: how to reach it, and how its tools are to look here."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from allm.errors import EngineError, ValidationError
+from allm.tools import Source
 
 if TYPE_CHECKING:
     from allm.actors.runtime import Runtime
@@ -98,6 +100,21 @@ class Server:
         from allm.mcp.connection import Connection
 
         return Connection(self, runtime, timeout)
+
+    @property
+    def source(self) -> Source:
+        """What its tools are known by: the same for each connection to this server, however often it is described anew."""
+        given = (
+            self.name,
+            self.prefix,
+            self.command,
+            self.args,
+            self.cwd,
+            self.url,
+            sorted(self.env.items()),
+            sorted(self.headers.items()),
+        )
+        return Source(f"the MCP server {self.name}", hashlib.sha256(repr(given).encode("utf-8", "surrogatepass")).hexdigest())
 
     def scrub(self, text: str) -> str:
         """The text without what was given in `env`, `headers`, and the URL's credentials and query."""

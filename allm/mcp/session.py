@@ -1,12 +1,14 @@
 """One life of an MCP server: from its start to its end, on an event loop and a thread of its own.
 
 The SDK's session lives on that loop alone; calls come from other threads by `submit` and go back as futures, each of which is resolved,
-whatever becomes of the server.
+whatever becomes of the server. What the server says is bounded, see `lines.py`, `transports.py` and `offers.py`; where it falls silent, or
+refuses, a ping finds out whether this session is still of use.
 """
 
 import asyncio
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -20,9 +22,12 @@ from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from allm.errors import AllmError, ToolError
+from allm.limits import limits
+from allm.mcp.lines import Lines
+from allm.mcp.offers import usable
 from allm.mcp.results import value_of
 from allm.mcp.server import Server
-from allm.mcp.transports import LOST, UNREACHABLE, HttpClient, SpawningLoop, open_transport
+from allm.mcp.transports import LOST, UNREACHABLE, HttpClient, SpawningLoop, open_transport, status_of
 from allm.supervisors import log
 from allm.version import __version__
 
@@ -32,11 +37,20 @@ _START: Final = 30.0
 """Seconds that a server may take to start and to tell its tools."""
 _PAGES: Final = 100
 _RELISTEN: Final = 1.0
+_RELIST: Final = 0.1
+"""Seconds between two lists of tools: a server may say without end that they have changed."""
 _STEPS: Final[tuple[tuple[float, str], ...]] = ((1.0, "SIGTERM"), (0.5, "SIGKILL"), (2.0, ""))
 """How a server is ended: its input is closed at once, and after so many seconds its process group gets this signal."""
 _CLOSED: Final = "Connection closed"
 """The SDK's words to who writes, or waits, when the connection ends; with the same code servers may say what they like."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
+_PING: Final = 5.0
+"""Seconds in which a server that is of use answers a ping."""
+_TOLD: Final = 10
+"""Lines that are no messages which one session writes to the log; more would fill it."""
+_FORGOTTEN: Final = re.compile(r"(?i)\bsession|not initiali[sz]ed")
+_TOO_MANY: Final = 429
+_NEEDS: Final = {"Sampling": "sampling", "Elicitation": "elicitation", "List roots": "roots"}
 
 # The SDK writes to the log what it reads and cannot parse. That is for who wants to see it, not for everybody's standard error.
 logging.getLogger("mcp").addHandler(logging.NullHandler())
@@ -77,6 +91,10 @@ class Session:
         self._changed = asyncio.Event()
         self._stale = False
         self._http: HttpClient | None = None
+        self._ping: asyncio.Task[bool] | None = None
+        self._doubts: set[asyncio.Task[None]] = set()
+        self._ignored = 0
+        self._loop.lines = Lines(limits().frame, self._ignore, self.lose)
         self._main = self._loop.create_task(self._live())
         self.thread = threading.Thread(target=self._run, name=f"allm-mcp {server.name}", daemon=True)
         self.thread.start()
@@ -138,6 +156,7 @@ class Session:
             self._closed = True
         try:
             self._loop.run_until_complete(self._rest())
+            self._loop.run_until_complete(self._reap())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
@@ -149,6 +168,19 @@ class Session:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=1)
+
+    async def _reap(self) -> None:
+        """The SDK ends the process in good manners; where it was cancelled on the way, the process is still there."""
+        process = self._loop.process
+        if process is None:
+            return
+        if process.get_returncode() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                process.kill()
+            deadline = time.monotonic() + 1
+            while process.get_returncode() is None and time.monotonic() < deadline:
+                await asyncio.sleep(0.005)
+        process.close()
 
     def _told(self, error: BaseException) -> tuple[str, bool]:
         """What ended the session, for people, and whether trying again is no use."""
@@ -172,6 +204,8 @@ class Session:
                 raise ToolError("timeout", f"it did not tell its tools within {_START:g} seconds") from None
             except MCPError as error:
                 raise ToolError("unavailable", self._gone or error.message) from None
+            # Whether a result fits the server's own schema is no concern of ours, and checking it could take for ever.
+            client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]
             self._client = client
             self._since = time.monotonic()
             self._tell(Listed(self, tools))
@@ -204,6 +238,7 @@ class Session:
                     self._tell(Listed(self, await asyncio.wait_for(self._list(client), _START)))
                 except (MCPError, TimeoutError) as error:  # the old ones stay
                     log.warning("mcp_tools_not_listed", server=self._server.name, error=type(error).__name__)
+                await asyncio.sleep(_RELIST)
 
     async def _list(self, client: Client) -> tuple[types.Tool, ...]:
         found: list[types.Tool] = []
@@ -212,9 +247,9 @@ class Session:
             page = await client.list_tools(cursor=cursor)
             found += page.tools
             cursor = page.next_cursor
-            if cursor is None:
+            if cursor is None or len(found) > limits().tools:
                 break
-        return tuple(found)
+        return usable(found, self._server)
 
     def _ended(self) -> None:
         self.lose("the server has ended, or closed the connection")
@@ -229,9 +264,43 @@ class Session:
         self._changed.set()
 
     async def _heard(self, message: Any) -> None:
-        """A notification, or what could not be read: a line that is no message is passed over."""
+        """A notification, or what could not be read: it is passed over, and told."""
         if isinstance(message, types.ToolListChangedNotification):
             self._refresh()
+        elif isinstance(message, Exception):
+            self._ignore(f"no message: {type(message).__name__}", b"")
+
+    def _ignore(self, why: str, line: bytes) -> None:
+        self._ignored += 1
+        if self._ignored <= _TOLD:
+            text = self._server.scrub(line[:200].decode("utf-8", "replace"))
+            log.warning("mcp_line_ignored", server=self._server.name, why=why, line=ascii(text), last=self._ignored == _TOLD)
+
+    # whether it is still of use
+
+    async def _alive(self) -> bool:
+        """Whether the server answers, and knows this session. Those who ask at the same time wait for one ping."""
+        if self._ping is None or self._ping.done():
+            self._ping = asyncio.ensure_future(self._answers())
+        return await asyncio.shield(self._ping)
+
+    async def _answers(self) -> bool:
+        try:
+            async with asyncio.timeout(_PING):
+                await self._client.session.send_ping()
+        except TimeoutError:
+            return False
+        except MCPError as error:  # it has no such method, or what else it says: it has answered
+            refused = status_of(error) not in (None, _TOO_MANY) or error.code == types.CONNECTION_CLOSED
+            return not refused and _FORGOTTEN.search(error.message) is None
+        except Exception as error:  # an answer that the SDK does not like is one, too
+            log.info("mcp_ping_unreadable", server=self._server.name, error=type(error).__name__)
+        return True
+
+    async def _doubt(self) -> None:
+        """A call was not answered in its time: perhaps nothing is, any more."""
+        if not await self._alive():
+            self.lose("it does not answer any more")
 
     async def _listen(self, client: Client) -> None:
         """Servers of the newer protocol tell of changes only those that ask to be told."""
@@ -261,30 +330,57 @@ class Session:
         except ToolError as error:
             raise ToolError(error.reason, self._server.scrub(error.message)) from None
         except MCPError as error:
-            raise self._failure(tool, error) from None
+            raise await self._failure(tool, error) from None
         except asyncio.CancelledError:
             if self._closed or self._gone is not None:
                 raise self._lost(tool) from None
+            self._doubts.add(doubt := asyncio.ensure_future(self._doubt()))
+            doubt.add_done_callback(self._doubts.discard)
             raise
         except Exception as error:  # the SDK's checks of a result raise what they like
             raise ToolError("bad_result", self._server.scrub(f"the server's result of {tool} cannot be used: {error}")) from None
 
-    def _failure(self, tool: str, error: MCPError) -> Exception:
+    async def _failure(self, tool: str, error: MCPError) -> Exception:
         """What a JSON-RPC error means; the SDK's own for a broken connection is one, too."""
         text = error.message
         if self._server.url:
-            forgotten = error.code in (types.INVALID_REQUEST, types.CONNECTION_CLOSED) and "session" in text.lower()
-            if forgotten or text == UNREACHABLE:
+            if text == UNREACHABLE:
                 self.lose(text)
                 return Undelivered()
             if text == LOST or (error.code == types.CONNECTION_CLOSED and text.startswith("SSE stream ended")):
                 return self._lost(tool)
+            if await self._is_forgotten(error):
+                self.lose(text)
+                return Undelivered() if _not_run(error) else self._lost(tool)
         if error.code == types.CONNECTION_CLOSED and (self._closed or self._gone is not None or text == _CLOSED):
             return self._lost(tool)
+        for name, need in _NEEDS.items():
+            if text == f"{name} not supported":
+                text = f"{tool} asks its client for {need}, which is not offered here"
         return ToolError("failed", self._server.scrub(text or f"{tool} has failed"), metadata={"code": error.code})
+
+    async def _is_forgotten(self, error: MCPError) -> bool:
+        """Whether the server does not know this session any more. 404 says so (the specification); in any other words or status it is
+        asked: a session that is known answers a ping, and what the error said was about the call."""
+        status = status_of(error)
+        if status == 404:
+            return error.code != types.METHOD_NOT_FOUND
+        if status == _TOO_MANY or (status is None and _FORGOTTEN.search(error.message) is None):
+            return False
+        return not await self._alive()
 
     def _lost(self, tool: str) -> ToolError:
         return ToolError("connection_lost", f"the MCP server {self._server.name} was lost while {tool} ran; it may have done its work")
+
+
+def _not_run(error: MCPError) -> bool:
+    """Whether a call that met this error in a lost session was refused before it ran; behind a gateway's 500 it may have run."""
+    status = status_of(error)
+    return status is None or status < 500 or status == 503 or _FORGOTTEN.search(error.message) is not None
+
+
+async def _unchecked(name: str, result: types.CallToolResult) -> None:
+    """In place of the SDK's check of structured content."""
 
 
 def _said(error: BaseException) -> str:

@@ -8,16 +8,23 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TextIO
 
 import httpx2
-from mcp import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CONNECTION_CLOSED
+import msgspec
+from mcp import MCPError, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
+from allm.limits import limits
+from allm.mcp.bodies import bound_body
+from allm.mcp.lines import Lines
 from allm.mcp.server import Server
 
-__all__ = ["LOST", "UNREACHABLE", "HttpClient", "SpawningLoop", "open_transport"]
+__all__ = ["LOST", "UNREACHABLE", "HttpClient", "SpawningLoop", "open_transport", "status_of"]
 
 UNREACHABLE: Final = "the server of this session cannot be reached"
 LOST: Final = "the connection was lost before the server had answered"
+_STATUS: Final = "http_status"
+_WORDS: Final = 500
+"""Characters of an error's words that are kept."""
 
 if sys.platform == "win32":
     _Loop = asyncio.ProactorEventLoop
@@ -26,33 +33,108 @@ else:
 
 
 class SpawningLoop(_Loop):
-    """An event loop that knows the process it has started: the SDK does not tell."""
+    """An event loop that knows the process it has started, and what of its output is passed on: the SDK does not tell."""
 
     process: asyncio.SubprocessTransport | None = None
+    lines: Lines | None = None
+    """The filter of the standard output of the process."""
 
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> Any:
-        started = await super().subprocess_exec(*args, **kwargs)
+    async def subprocess_exec(self, protocol_factory: Callable[[], Any], *args: Any, **kwargs: Any) -> Any:
+        started = await super().subprocess_exec(lambda: self._filtered(protocol_factory()), *args, **kwargs)
         self.process = started[0]
         return started
+
+    def _filtered(self, protocol: Any) -> Any:
+        receive, lines = protocol.pipe_data_received, self.lines
+        if lines is not None:
+
+            def filtered(fd: int, data: bytes) -> None:
+                if passed := lines.feed(data) if fd == 1 else data:
+                    receive(fd, passed)
+
+            protocol.pipe_data_received = filtered
+        return protocol
 
 
 class HttpClient(httpx2.AsyncClient):
     """A client in which a broken connection is an answer to the one request that met it: as an exception it would tear down the whole
-    session, and every other call with it."""
+    session, and every other call with it.
+
+    An error answer within a session becomes a JSON-RPC error that has its status (`status_of`) and the server's words: the SDK leaves
+    both out, and they may say that the session is not known any more.
+    """
 
     refused: int | None = None
     """The status of the last answer that was an error."""
+    most: int = 64 << 20
+    """Bytes of an answer that is no stream of events."""
 
-    async def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **kwargs: Any) -> httpx2.Response:
+        request.headers["accept-encoding"] = "identity"
         try:
-            response = await super().send(request, **kwargs)
+            response = await super().send(request, stream=True, **kwargs)
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             return _failure(request, UNREACHABLE)
         except httpx2.TransportError:
             return _failure(request, LOST)
-        if response.status_code >= 400:
-            self.refused = response.status_code
+        try:
+            bound_body(response, self.most)
+            if response.status_code >= 400:
+                self.refused = response.status_code
+                if request.method == "POST" and MCP_SESSION_ID in request.headers:
+                    return await _refusal(response)
+            # A body that is read here and is too large is an answer to this request, too; a stream of events is the SDK's to read.
+            if not stream or "event-stream" not in response.headers.get("content-type", "").lower():
+                await response.aread()
+        except httpx2.DecodingError as error:
+            await response.aclose()
+            return _failure(request, str(error))
+        except httpx2.TransportError:
+            await response.aclose()
+            return _failure(request, LOST)
         return response
+
+
+async def _refusal(response: httpx2.Response) -> httpx2.Response:
+    """A refusal in the form of JSON-RPC. Of its body no more is read than the limit for error bodies."""
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > limits().error_body:
+                break
+    except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError):
+        pass
+    finally:
+        await response.aclose()
+    code, words = _words(bytes(body))
+    status = response.status_code
+    error = {"code": code, "message": words or f"the server has answered with HTTP {status}", "data": {_STATUS: status}}
+    return httpx2.Response(status, json={"jsonrpc": "2.0", "id": None, "error": error}, request=response.request)
+
+
+def _words(body: bytes) -> tuple[int, str]:
+    """The code and the message of an error body: JSON-RPC, the usual forms of JSON, or a text."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = body[:_WORDS].decode("utf-8", "replace").strip()
+        return INTERNAL_ERROR, "" if text.startswith("<") else text  # a page for people
+    code = INTERNAL_ERROR
+    for _ in range(2):
+        if not isinstance(found, dict):
+            break
+        given: dict[str, Any] = found  # pyright: ignore[reportUnknownVariableType]
+        code = given["code"] if isinstance(given.get("code"), int) else code
+        found = next((given[name] for name in ("error", "message", "detail", "error_description") if given.get(name)), "")
+    return code, found[:_WORDS] if isinstance(found, str) else ""
+
+
+def status_of(error: MCPError) -> int | None:
+    """The HTTP status of an error that was one."""
+    data: Any = error.error.data
+    status: Any = data.get(_STATUS) if isinstance(data, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return status if isinstance(status, int) else None
 
 
 def _failure(request: httpx2.Request, message: str) -> httpx2.Response:
@@ -95,11 +177,13 @@ class _Watched:
 async def open_transport(server: Server, http: HttpClient | None, ended: Callable[[], object]) -> AsyncGenerator[Any]:
     """The streams to and from the server; `ended()` is called when there will be no more messages."""
     if http is not None:
-        most = max(1 << 20, 8 * server.max_result)  # bytes of one message: a result is refused by its characters later
+        http.most = most = limits().frame  # bytes of one message: a result is refused by its characters later
         async with http, streamable_http_client(server.url, http_client=http, max_sse_event_size=most) as (read, write):
             yield _Watched(read, ended), write
         return
-    parameters = StdioServerParameters(command=server.command, args=list(server.args), env=dict(server.env), cwd=server.cwd)
+    parameters = StdioServerParameters(
+        command=server.command, args=list(server.args), env=dict(server.env), cwd=server.cwd, encoding_error_handler="replace"
+    )
     with _standard_error() as errors:
         async with stdio_client(parameters, errors) as (read, write):
             yield _Watched(read, ended), write

@@ -24,7 +24,7 @@ from allm.events import (
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 
-__all__ = ["PROGRESS", "Adapter", "Decoder", "HttpRequest", "Script"]
+__all__ = ["EITHER", "PROGRESS", "Adapter", "Decoder", "HttpRequest", "Script"]
 
 PROGRESS: Final = frozenset({
     TextStarted, TextDelta, TextCompleted, ReasoningStarted, ReasoningDelta, ReasoningCompleted, ToolCallStarted, ToolCallDelta,
@@ -32,6 +32,9 @@ PROGRESS: Final = frozenset({
 })  # fmt: skip
 """The events that feed the watchdogs: content, whole or in part. Beside them a decoder sets `progress` when the provider tells of
 progress that is no content (a refusal being written, a server tool at work). Pings, comments and empty chunks give neither."""
+
+EITHER: Final = "application/json, text/event-stream"
+"""What a call that asks for a stream accepts: the one body of an error, and of hosts that do not stream, comes as JSON."""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):

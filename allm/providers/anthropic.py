@@ -9,7 +9,7 @@ import msgspec
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.anthropic_decoder import AnthropicDecoder
 from allm.providers.anthropic_request import messages_body
 from allm.providers.anthropic_terms import obj
@@ -36,7 +36,7 @@ class Anthropic:
         """`POST {base_url}/v1/messages`. `adapter_opts["beta"]` names features in beta: a name or a list of them."""
         headers = [
             ("content-type", "application/json"),
-            ("accept", "text/event-stream" if stream else "application/json"),
+            ("accept", EITHER if stream else "application/json"),
             ("anthropic-version", VERSION),
         ]
         if beta := engine.adapter_opts.get("beta"):
@@ -44,7 +44,7 @@ class Anthropic:
         return HttpRequest(
             url=f"{base_url}/v1/messages",
             headers=tuple(headers),
-            body=encode(messages_body(engine, request, stream)),
+            body=encode(messages_body(engine, request, base_url, stream)),
             key_header="x-api-key",
         )
 

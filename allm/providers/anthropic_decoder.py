@@ -22,39 +22,50 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.anthropic_request import ANSWER_TOOL
-from allm.providers.anthropic_terms import FINISH, KNOWN, Delta, WireEvent, decode_event, obj, usage_of
+from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
+from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
-from allm.providers.failures import error_of
+from allm.providers.error_bodies import error_told
+from allm.providers.finish_words import finish_of
+from allm.providers.ids import real_names
+from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
+from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = ["AnthropicDecoder"]
 
 
 class _Open:
-    """A block that has begun and not ended. `data` is how it began, `pieces` the JSON text that came since."""
+    """A block that has begun and not ended. `data` is how it began, `pieces` the JSON text that came since; `grown` are the pieces of the
+    texts of a block that is not known: they are joined once."""
 
-    __slots__ = ("citations", "data", "kind", "pieces")
+    __slots__ = ("citations", "data", "grown", "kind", "pieces")
 
     def __init__(self, kind: str, data: dict[str, Any]) -> None:
         self.kind = kind
         self.data = data
         self.pieces: list[str] = []
         self.citations: list[Any] = []
+        self.grown: dict[str, list[str]] = {}
 
 
 class AnthropicDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
     PROVIDER = "anthropic"
+    ANSWER = "content"
     LIMITS = "anthropic-ratelimit-"
     IDS = ("request-id",)
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
+        self.build.names = real_names(context.tools, MOST_NAME)
+        self._maker = maker_at(context.base_url)
         self._open: dict[int, _Open] = {}
         self._current = -1
+        self._newest = -1
+        self._silent: int | None = None
         self._stop_reason: str | None = None
         self._answered = False
         self._usage: dict[str, Any] = {}
@@ -72,13 +83,13 @@ class AnthropicDecoder(SseWireDecoder):
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
         try:
-            message = decode(data)
+            message = decode_answer(data)
         except MalformedJson:
             message = None
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if is_object(message) and message.get("error") is not None:
-            self.fail(_failed(message["error"]))
+        if (error := error_told(message)) is not None:
+            self._refused(error)
         elif is_object(message) and is_array(message.get("content")):
             self._message(message)
             for index, block in enumerate(message["content"]):
@@ -101,7 +112,15 @@ class AnthropicDecoder(SseWireDecoder):
         for frame in frames:
             if self.ended:
                 return
-            self._data(frame.data, frame.event)
+            if frame.event == BARE:
+                self._bare(frame.data)
+            elif frame.event == b"error":
+                self._error_event(frame.data)
+            else:
+                self._data(frame.data, frame.event)
+
+    def _finished(self) -> bool:
+        return self._stop_reason is not None and finish_of(self._stop_reason) != "error"
 
     def _data(self, data: bytes, name: bytes) -> None:
         if self._raw_chunks and (raw := storable(data)) is not None:
@@ -113,14 +132,14 @@ class AnthropicDecoder(SseWireDecoder):
             if odd is None:
                 return
             event = odd
-        match event.type or name.decode("ascii", "replace") or ("error" if event.error is not None else ""):
+        match event.type or name.decode("ascii", "replace"):
             case "content_block_delta":
                 if event.delta is not None:
-                    self._delta(event.index, event.delta, data)
+                    self._delta(event.index if event.index >= 0 else max(self._newest, 0), event.delta, data)
             case "content_block_start":
-                self._start(event.index, event.content_block)
+                self._start(event.index if event.index >= 0 else self._newest + 1, event.content_block)
             case "content_block_stop":
-                self._stop(event.index)
+                self._stop(event.index if event.index >= 0 else max(self._newest, 0))
             case "message_start":
                 self._message(obj(event.message))
             case "message_delta":
@@ -128,26 +147,30 @@ class AnthropicDecoder(SseWireDecoder):
             case "message_stop":
                 self._complete()
             case "error":
-                self.fail(_failed(event.error if event.error is not None else storable(data)))
+                self._error_event(data)
             case _:
-                pass  # a ping, or an event of a newer wire
+                self._unnamed(data)  # a ping, an event of a newer wire, or an error
 
     def _odd_event(self, data: bytes) -> WireEvent | None:
         """An event that the typed decoder refused: read it loosely, pass over what is unknown, or fail the attempt."""
         if data.strip() in (b"", b"[DONE]"):
             return None  # some hosts end every wire of theirs like Chat
         try:
-            told = decode(data)
+            told = decode_answer(data)
         except MalformedJson:
             self._malformed("an event of the stream is no JSON")
             return None
-        try:
-            return msgspec.convert(told, WireEvent, strict=False)
-        except (msgspec.ValidationError, RecursionError) as error:
-            # A type that is no text is of no newer wire either.
-            if is_object(told) and (not isinstance(kind := told.get("type", ""), str) or kind in KNOWN):
-                self._malformed(f"an event of the stream is not of this wire: {error}")
-        return None
+        if is_object(told) and not isinstance(told.get("type", ""), str):
+            self._malformed("an event of the stream has no type")
+            return None
+        return read_loosely(told, WireEvent) if is_object(told) else None
+
+    def _malformed(self, message: str) -> None:
+        """What came is no event of this wire. Behind a finished answer it fails nothing: that is at its end then."""
+        if self._stop_reason is None:
+            super()._malformed(message)
+        elif not self.ended:
+            self._complete()
 
     def _message(self, message: dict[str, Any]) -> None:
         if not self.build.started:
@@ -178,9 +201,13 @@ class AnthropicDecoder(SseWireDecoder):
     # blocks
 
     def _start(self, index: int, block: Any) -> None:
+        self._settle()
+        if index in self._open:
+            self._stop(index)  # a host that numbers all of them alike
         data = obj(block)
         kind = data.get("type")
         self._turn_to(index)
+        self._newest = index
         self.progress = True
         match kind:
             case "text" | "thinking":
@@ -195,6 +222,7 @@ class AnthropicDecoder(SseWireDecoder):
                 self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
             case "tool_use" if data.get("name") == ANSWER_TOOL:
                 self._open[index] = _Open("answer", data)
+                self.build.answer()
             case "tool_use" if isinstance(data.get("name"), str) and data["name"]:
                 named = data.get("id")
                 self._open[index] = _Open("call", data)
@@ -247,37 +275,54 @@ class AnthropicDecoder(SseWireDecoder):
             return
         self.progress = True
         for name, value in delta.items():
-            had = begun.data.get(name)
             if name == "type":
                 continue
+            had = begun.data.get(name)
             if isinstance(had, str) and isinstance(value, str):
-                value = had + value
-            elif is_array(had):
-                value = had + (value if is_array(value) else [value])
-            begun.data[name] = value
+                begun.grown.setdefault(name, [had]).append(value)
+                continue
+            begun.grown.pop(name, None)
+            if is_array(had):
+                had.extend(value if is_array(value) else [value])
+            else:
+                begun.data[name] = value
 
     def _stop(self, index: int) -> None:
+        self._turn_to(index)
         begun = self._open.pop(index, None)
-        if begun is None:
-            return
-        data = begun.data
-        match begun.kind:
-            case "call":
-                if not begun.pieces and data.get("input"):
-                    self.build.call(index, None, None, encode(data["input"]).decode())
-                self.build.end_call(index)
-                self._extras(data)
-            case "answer":
-                if not begun.pieces:
-                    self._write("text", encode(obj(data.get("input"))).decode())
-                self._answered = True
-                self.build.close_block()
-            case "part":
-                self._part(begun)
-            case _:
-                self.build.close_block()
-                if begun.citations:
-                    self._whole("citations", {"citations": begun.citations})
+        kind = "" if begun is None else begun.kind
+        if begun is None or kind in ("text", "thinking"):
+            if self._maker is not None:
+                self.build.made_by(self._maker)
+            self.build.close_block()
+            if begun is not None and begun.citations:
+                self._whole("citations", {"citations": begun.citations})
+        elif kind == "call":
+            self._stop_call(index, begun)
+        elif kind == "answer":
+            if not begun.pieces:
+                self.build.text(_input_of(begun.data) or "{}")
+            self._answered = True
+            self.build.close_block()
+        else:
+            self._part(begun)
+
+    def _stop_call(self, index: int, begun: _Open) -> None:
+        """Ends a call; one without a byte of input was cut off before it, or has none: what follows will tell."""
+        if not begun.pieces and (given := _input_of(begun.data)):
+            begun.pieces.append(given)
+            self.build.call(index, None, None, given)
+        if begun.pieces:
+            self.build.end_call(index)
+        else:
+            self._silent = index
+        self._extras(begun.data)
+
+    def _settle(self, whole: bool = True) -> None:
+        """Ends the call without input: it is complete if the answer went on behind it, or came to its own end."""
+        if self._silent is not None:
+            self.build.end_call(self._silent, whole=whole)
+            self._silent = None
 
     def _extras(self, data: dict[str, Any]) -> None:
         """What a call says beyond name and arguments. That the model called it directly goes without saying."""
@@ -288,9 +333,10 @@ class AnthropicDecoder(SseWireDecoder):
             self._whole("tool_use", {"id": data.get("id"), **extras})
 
     def _part(self, begun: _Open) -> None:
-        if begun.pieces:
+        begun.data |= {name: "".join(pieces) for name, pieces in begun.grown.items()}
+        if begun.pieces or isinstance(begun.data.get("input"), str):
             try:
-                begun.data["input"] = decode("".join(begun.pieces).encode())
+                begun.data["input"] = obj(decode(("".join(begun.pieces) or begun.data["input"]).encode()))
             except (MalformedJson, UnicodeEncodeError):
                 begun.data["input"] = {}
         kind = begun.data.get("type")
@@ -310,12 +356,12 @@ class AnthropicDecoder(SseWireDecoder):
                 self.build.reasoning(text)
 
     def _turn_to(self, index: int) -> None:
-        """Each block of the wire is a block of ours."""
-        if not self.build.started:
-            self.build.start(None, None)
+        """Each block of the wire is a block of ours, open until it ends: they may interleave."""
         if index != self._current:
+            if not self.build.started:
+                self.build.start(None, None)
             self._current = index
-            self.build.close_block()
+            self.build.turn_to(index)
 
     # the end
 
@@ -323,7 +369,10 @@ class AnthropicDecoder(SseWireDecoder):
         self.ended = True
         for index in list(self._open):
             self._stop(index)
-        finish = FINISH.get(self._stop_reason or "end_turn", "other")
+        finish = finish_of(self._stop_reason)  # `pause_turn` is `other`: the thread, sent back as it is, goes on
+        self._settle(whole=finish != "length")
+        if self.failed(finish, self._stop_reason):
+            return
         if finish == "tool_calls" and self._answered:
             finish = "stop"  # the builder makes it `tool_calls` where there are others
         self.build.complete(
@@ -336,5 +385,7 @@ class AnthropicDecoder(SseWireDecoder):
         )
 
 
-def _failed(error: Any) -> ErrorInfo:
-    return error_of("anthropic", error)
+def _input_of(data: dict[str, Any]) -> str:
+    """The input that a call began with, as JSON; hosts send it as an object or as a text. Empty for none."""
+    given = data.get("input")
+    return given if isinstance(given, str) else encode(given).decode() if given else ""

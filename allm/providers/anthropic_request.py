@@ -14,11 +14,15 @@ old ways. `adapter_opts["model_version"]` (two numbers) says otherwise.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from allm.engine import Engine
 from allm.errors import ValidationError
-from allm.providers.anthropic_thread import Block, Turns, tool_name
+from allm.providers.anthropic_terms import maker_at
+from allm.providers.anthropic_thread import MOST_NAME, Block, Turns
+from allm.providers.ids import wire_names
+from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Request, ToolSpec
 from allm.wire_json import is_object
 
@@ -39,11 +43,12 @@ _BY_EFFORT, _BY_EFFORT_ONLY, _NATIVE_FORMAT, _ORDERS_IN_PLACE = (4, 6), (4, 7), 
 Version = tuple[int, int]
 
 
-def messages_body(engine: Engine, request: Request, stream: bool) -> dict[str, Any]:
+def messages_body(engine: Engine, request: Request, base_url: str, stream: bool) -> dict[str, Any]:
     """The body of a message. Raises ValidationError for what the wire cannot carry. There is no seed on this wire."""
     model = request.model or engine.model
     version = _version(engine, model)
-    turns = _turns(engine, request, model, version)
+    names = wire_names((tool.name for tool in request.tools), MOST_NAME)
+    turns = _turns(engine, request, model, version, names, maker_at(base_url))
     body: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(engine, request), "messages": turns.messages}
     if turns.system:
         body["system"] = turns.system
@@ -56,7 +61,7 @@ def messages_body(engine: Engine, request: Request, stream: bool) -> dict[str, A
     if request.stop:
         body["stop_sequences"] = [_stop(word, i) for i, word in enumerate(request.stop)]
     _think(body, request, version)
-    _tools(body, request, list(turns.tools))
+    _tools(body, request, list(turns.tools), names)
     if request.response_format not in (None, "text"):
         _format(body, request, version)
     if request.prompt_cache is not None:
@@ -86,12 +91,12 @@ def _version(engine: Engine, model: str) -> Version:
     return int(found[1]), int(found[2] or 0)
 
 
-def _turns(engine: Engine, request: Request, model: str, version: Version) -> Turns:
+def _turns(engine: Engine, request: Request, model: str, version: Version, names: Mapping[str, str], maker: str | None) -> Turns:
     """`adapter_opts["system"]`: `in_place` keeps instructions between turns there, `first` sends them first. Older models and Sonnet 5
     refuse them in place."""
     place = engine.adapter_opts.get("system")
     known = version >= _ORDERS_IN_PLACE and version != _NEWEST and "opus" in model.lower()
-    turns = Turns(in_place=place == "in_place" or (place is None and known))
+    turns = Turns(place == "in_place" or (place is None and known), names, maker)
     for i, message in enumerate(request.messages):
         turns.add(message, f"messages[{i}]")
     turns.close()
@@ -144,29 +149,29 @@ def _lacks_thinking(messages: list[Block]) -> bool:
     return first is not None and first["content"][0]["type"] not in ("thinking", "redacted_thinking")
 
 
-def _tools(body: dict[str, Any], request: Request, called: list[str]) -> None:
+def _tools(body: dict[str, Any], request: Request, called: list[str], names: Mapping[str, str]) -> None:
     if request.tools:
-        body["tools"] = [_tool(tool, i) for i, tool in enumerate(request.tools)]
+        body["tools"] = [_tool(tool, names[tool.name], i) for i, tool in enumerate(request.tools)]
         if request.tool_choice is not None:
-            body["tool_choice"] = _tool_choice(request.tool_choice)
+            body["tool_choice"] = _tool_choice(request.tool_choice, names)
     elif called and not request.options.get("tools"):
         # A thread with calls is refused where no tools are declared.
         body["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in called]
         body["tool_choice"] = {"type": "none"}
 
 
-def _tool(tool: ToolSpec, index: int) -> Block:
-    if tool.name != tool_name(tool.name) or tool.name == ANSWER_TOOL:
-        raise ValidationError.at(f"tools[{index}].name", f"this wire takes up to 128 letters, digits, _ and -, not {tool.name!r}")
-    item: Block = {"name": tool.name, "input_schema": {"type": "object", **(tool.schema or {"properties": {}})}}
+def _tool(tool: ToolSpec, name: str, index: int) -> Block:
+    if name == ANSWER_TOOL:
+        raise ValidationError.at(f"tools[{index}].name", f"{tool.name!r} is the tool by which this wire gives answers; choose another name")
+    item: Block = {"name": name, "input_schema": {"type": "object", **plain_object(tool.schema or {"properties": {}})}}
     if tool.description:
         item["description"] = tool.description
     return item
 
 
-def _tool_choice(choice: str) -> Block:
+def _tool_choice(choice: str, names: Mapping[str, str]) -> Block:
     words = {"auto": "auto", "none": "none", "required": "any"}
-    return {"type": words[choice]} if choice in words else {"type": "tool", "name": choice}
+    return {"type": words[choice]} if choice in words else {"type": "tool", "name": names.get(choice, choice)}
 
 
 def _format(body: dict[str, Any], request: Request, version: Version) -> None:
@@ -179,7 +184,11 @@ def _format(body: dict[str, Any], request: Request, version: Version) -> None:
             body["output_config"] = {**body.get("output_config", {}), "format": {"type": "json_schema", "schema": closed}}
             return
     name = f" ({form.name})" if isinstance(form, JsonSchema) else ""
-    answer = {"name": ANSWER_TOOL, "description": f"Gives the final answer{name}.", "input_schema": {"type": "object", **schema}}
+    answer = {
+        "name": ANSWER_TOOL,
+        "description": f"Gives the final answer{name}.",
+        "input_schema": {"type": "object", **plain_object(schema)},
+    }
     others = bool(request.tools) and request.tool_choice != "none"
     body["tools"] = [*body.get("tools", ()), answer]
     if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):

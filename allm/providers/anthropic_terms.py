@@ -5,19 +5,20 @@ from typing import Any, Final
 import msgspec
 
 from allm.providers.decoding import within_limits
-from allm.responses import FinishReason
+from allm.providers.openai_chat_hosts import host_of
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["FINISH", "KNOWN", "Delta", "WireEvent", "decode_event", "obj", "usage_of"]
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls", "refusal": "content_filter",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`. `pause_turn` is one: the thread, sent back as it is, goes on."""
+__all__ = ["Delta", "WireEvent", "decode_event", "maker_at", "obj", "usage_of"]
 
 _LIMIT: Final = 1 << 63
+_VENDOR: Final = "api.anthropic.com"
+
+
+def maker_at(base_url: str) -> str | None:
+    """The name under which reasoning is kept that the host there did not sign; None for the vendor, who signs all and refuses any other."""
+    host = host_of(base_url)
+    return None if not host or host == _VENDOR else f"anthropic@{host}"
 
 
 class Delta(msgspec.Struct):
@@ -36,10 +37,10 @@ class Delta(msgspec.Struct):
 
 
 class WireEvent(msgspec.Struct):
-    """One event of a stream."""
+    """One event of a stream; `index` is -1 where it is not told."""
 
     type: str = ""
-    index: int = 0
+    index: int = -1
     delta: Delta | None = None
     content_block: Any = None
     message: Any = None
@@ -49,10 +50,6 @@ class WireEvent(msgspec.Struct):
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
-KNOWN = frozenset({
-    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error",
-})  # fmt: skip
-"""Events that must be readable; of any other nothing is expected."""
 
 
 def obj(value: Any) -> dict[str, Any]:

@@ -9,23 +9,25 @@ from any provider, so its messages are gathered into turns, and what has no plac
     an image or a file of the assistant's           the start of the next user turn
     a system message between turns                  `system`, or in place after a user turn where the model takes that
     reasoning and blocks of other makers            left out
+    a server tool's call whose result never came    left out, unless the answer goes on there
 
 Reasoning keeps its place among the other blocks: the wire has it between the blocks of server tools too, and refuses it moved or changed.
+The vendor takes it signed only. Other hosts of this wire (DeepSeek, MiniMax) do not sign it, and want it back on the turns that call tools.
 """
 
 import base64
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart, Message, Part, ProviderPart, ReasoningPart, TextPart, ToolCallPart, Unknown
-from allm.providers.file_types import by_name, sniffed
-from allm.providers.ids import wire_id
+from allm.providers.file_types import by_name
+from allm.providers.ids import wire_id, wire_name
 from allm.wire_json import is_object
 
-__all__ = ["Block", "Turns", "tool_name"]
+__all__ = ["MOST_NAME", "Block", "Turns"]
 
 Block = dict[str, Any]
 
@@ -38,13 +40,10 @@ MAX_FILE: Final = 32 * 1024 * 1024
 NO_RESULT: Final = "There is no result of this call."
 NO_MESSAGE: Final = "(no message)"
 
-_UNNAMEABLE = re.compile(r"[^a-zA-Z0-9_-]")
+MOST_NAME: Final = 128
+"""Characters of a tool's name."""
+
 _THOUGHT = frozenset({"thinking", "redacted_thinking"})
-
-
-def tool_name(name: str) -> str:
-    """A tool's name as this wire allows it: other wires take dots and colons."""
-    return _UNNAMEABLE.sub("_", name)[:128]
 
 
 @dataclass
@@ -57,14 +56,19 @@ class _Call:
 
 
 class Turns:
-    """Gathers messages into turns. `add` each, then `close`; `system` and `messages` are the outcome."""
+    """Gathers messages into turns. `add` each, then `close`; `system` and `messages` are the outcome.
 
-    def __init__(self, in_place: bool) -> None:
+    `names`: of the tools that are declared -> their names on the wire. `maker`: under which name this host's unsigned reasoning is kept.
+    """
+
+    def __init__(self, in_place: bool, names: Mapping[str, str] | None = None, maker: str | None = None) -> None:
         self.system: list[Block] = []
         self.messages: list[Block] = []
         self.tools: dict[str, None] = {}
         """Names of the tools that were called."""
         self._in_place = in_place
+        self._names = names or {}
+        self._maker = maker
         self._used: set[str] = set()
         self._calls: list[_Call] = []
         self._said: list[Block] = []
@@ -85,6 +89,7 @@ class Turns:
     def close(self) -> None:
         """After the last message."""
         self._end_user_turn()
+        self.messages = _joined(_without_orphans(self.messages))
         if not self.messages:
             # A thread of nothing but instructions is legal elsewhere; here there must be a message.
             self.messages.append({"role": "user", "content": [_text(NO_MESSAGE)]})
@@ -123,7 +128,7 @@ class Turns:
                 case TextPart():
                     blocks += [block] if (block := _spoken(part)) is not None else []
                 case ReasoningPart():
-                    blocks += [block] if (block := _thought(part)) is not None else []
+                    blocks += [block] if (block := self._thought(part, bool(message.tool_calls))) is not None else []
                 case ToolCallPart():
                     calls.append(_Call(part.id, self._new_id(part.id)))
                     blocks.append(self._call(part, calls[-1].id))
@@ -133,8 +138,7 @@ class Turns:
                     carried += _carried(part)
                 case Unknown():
                     pass
-        while blocks and blocks[-1]["type"] in _THOUGHT:
-            blocks.pop()  # no turn of the wire may end with reasoning: one that was cut off there did
+        _end_with_words(blocks)
         if blocks and calls and self._goes_on():
             self.messages[-1]["content"] += blocks
             self._calls += calls
@@ -163,9 +167,18 @@ class Turns:
         return wired
 
     def _call(self, part: ToolCallPart, wired: str) -> Block:
-        name = tool_name(part.name)
+        name = self._names.get(part.name) or wire_name(part.name, MOST_NAME)
         self.tools[name] = None
         return {"type": "tool_use", "id": wired, "name": name, "input": part.arguments}
+
+    def _thought(self, part: ReasoningPart, calls: bool) -> Block | None:
+        if part.provider == "anthropic" and part.data is not None:
+            return {"type": "redacted_thinking", "data": part.data}
+        if part.provider == "anthropic" and part.signature:
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        if calls and part.text and self._maker is not None and part.provider == self._maker:
+            return {"type": "thinking", "thinking": part.text, "signature": ""}
+        return None
 
     def _end_user_turn(self) -> None:
         # Results come first, wherever in the turn they were told.
@@ -177,6 +190,46 @@ class Turns:
         else:
             self.system += self._orders
         self._calls, self._said, self._orders = [], [], []
+
+
+def _end_with_words(blocks: list[Block]) -> None:
+    """No turn of the wire may end with reasoning: one that was cut off there did."""
+    while blocks and blocks[-1]["type"] in _THOUGHT:
+        blocks.pop()
+
+
+def _without_orphans(messages: list[Block]) -> list[Block]:
+    """Without the calls of server tools that have no result: the wire refuses them, but where the answer goes on with them. That is the
+    end of the thread, or the results of the calls that stand beside them or that they made."""
+    answered = {block.get("tool_use_id") for message in messages if message["role"] == "assistant" for block in message["content"]}
+    newest = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
+    goes_on = all(block["type"] == "tool_result" for message in messages[newest + 1 :] for block in message["content"])
+    kept: list[Block] = []
+    for i, message in enumerate(messages):
+        if message["role"] == "assistant" and not (i == newest and goes_on):
+            content = [block for block in message["content"] if not _is_server_call(block) or block.get("id") in answered]
+            if len(content) < len(message["content"]):
+                _end_with_words(content)
+                message = {**message, "content": content}
+        if message["content"]:
+            kept.append(message)
+    return kept
+
+
+def _is_server_call(block: Block) -> bool:
+    kind: str = block["type"]
+    return kind != "tool_use" and kind.endswith("_tool_use")
+
+
+def _joined(messages: list[Block]) -> list[Block]:
+    """Neighbours of one role are one turn."""
+    joined: list[Block] = []
+    for message in messages:
+        if joined and joined[-1]["role"] == message["role"]:
+            joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *message["content"]]}
+        else:
+            joined.append(message)
+    return joined
 
 
 def _append(blocks: list[Block], part: ProviderPart) -> None:
@@ -232,14 +285,6 @@ def _spoken(part: Part) -> Block | None:
 
 def _own(part: Part) -> Block | None:
     return {"type": part.type, **part.data} if isinstance(part, ProviderPart) and part.provider == "anthropic" else None
-
-
-def _thought(part: ReasoningPart) -> Block | None:
-    if part.provider != "anthropic":
-        return None
-    if part.data is not None:
-        return {"type": "redacted_thinking", "data": part.data}
-    return {"type": "thinking", "thinking": part.text, "signature": part.signature} if part.signature else None
 
 
 def _citation(told: Any) -> Any:
@@ -316,4 +361,4 @@ def _source(part: FilePart, mime: str, path: str) -> Block:
 
 def _mime(part: FilePart) -> str:
     """A media type that was not told: by the name or the first bytes, or a PDF where only an address is known."""
-    return "application/pdf" if part.data is None else by_name(part.name) or sniffed(part.data) or ""
+    return "application/pdf" if part.data is None else by_name(part.name) or ""

@@ -6,12 +6,16 @@ from typing import Any, ClassVar
 import msgspec
 
 from allm.blocks import CallContext, MessageBuilder
-from allm.errors import ErrorInfo, ValidationError
+from allm.errors import AdapterError, ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event
 from allm.freezing import freeze
+from allm.limits import limits
+from allm.providers.error_bodies import error_in_json, error_told
+from allm.providers.failures import error_of
+from allm.providers.loose import decode_answer
 from allm.responses import FinishReason, Response
 from allm.sse import Frame, FrameTooLarge, SseDecoder
-from allm.wire_json import MalformedJson, decode
+from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["BaseDecoder", "SseWireDecoder", "is_whole", "storable", "within_limits"]
 
@@ -51,27 +55,28 @@ class BaseDecoder:
 
 
 class SseWireDecoder(BaseDecoder):
-    """The decoder of a wire whose streams are server-sent events: a subclass has `_frames`, and what `BaseDecoder` leaves out.
+    """The decoder of a wire whose streams are server-sent events: a subclass has `_frames`, `end` and `body`.
 
-    `PROVIDER` is whose errors they are. `LIMITS` is how headers begin that tell of rate limits, `IDS` are those that hold the provider's
-    own id of the request: both go into the response's metadata.
+    `PROVIDER` is whom an error is told to come from. `LIMITS` is how headers begin that tell of rate limits, `IDS` are those that hold
+    the provider's own id of the request: both go into the response's metadata. `ANSWER` is the field that makes a document an answer.
     """
 
     PROVIDER: ClassVar[str]
+    ANSWER: ClassVar[str]
     LIMITS: ClassVar[str] = "x-ratelimit-"
     IDS: ClassVar[tuple[str, ...]] = ("x-request-id",)
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
-        self._sse = SseDecoder()
+        self._sse = SseDecoder(bare=True)
         self._raw_chunks = context.include_raw_chunks
         self._metadata: dict[str, Any] = {}
 
     def headers(self, headers: Mapping[str, str]) -> None:
         """Keeps the provider's id of the request and what it tells of its limits. A Retry-After on a success says nothing."""
-        limits = {name: value for name, value in headers.items() if name.startswith(self.LIMITS)}
-        if limits:
-            self._metadata["rate_limits"] = limits
+        rates = {name: value for name, value in headers.items() if name.startswith(self.LIMITS)}
+        if rates:
+            self._metadata["rate_limits"] = rates
         for name in self.IDS:
             if request_id := headers.get(name):
                 self._metadata.setdefault("provider_request_id", request_id)
@@ -81,20 +86,97 @@ class SseWireDecoder(BaseDecoder):
         if self.ended:
             return []
         try:
-            frames = self._sse.feed(data)
+            self._frames(self._sse.feed(data))
         except FrameTooLarge:
-            self._malformed("an event of the stream is larger than 32 MiB")
-        else:
-            self._frames(frames)
+            self.too_large()
+        except AdapterError as error:  # more calls than a message may have
+            self.fail(error.info)
         return self.build.take()
+
+    def end(self) -> list[Event]:
+        """The stream ended: what is left, with the terminal event only if the wire's end marker was seen."""
+        raise NotImplementedError
+
+    def body(self, data: bytes) -> list[Event]:
+        """The events of a whole body."""
+        raise NotImplementedError
+
+    def adopt(self, sse: SseDecoder, frames: list[Frame]) -> list[Event]:
+        """The events of these frames. What follows them is read with `sse`, which gave them to a decoder that chose this one."""
+        self._sse = sse
+        self._read(frames)
+        return self.build.take()
+
+    def too_large(self) -> None:
+        """An event grew beyond the limit: nothing that follows it can be read."""
+        self._malformed(f"an event of the stream is larger than {_size(limits().frame)}")
+
+    def _read(self, frames: list[Frame]) -> None:
+        try:
+            self._frames(frames)
+        except AdapterError as error:  # more calls than a message may have
+            self.fail(error.info)
 
     def _frames(self, frames: list[Frame]) -> None:
         """Events of the stream, in order; nothing more after the end."""
         raise NotImplementedError
 
+    def _bare(self, data: bytes) -> None:
+        """A document without `data:` in an event stream: an error, the whole answer, or an event of a host that forgot the word."""
+        told = decode_answer(data)
+        if (error := error_told(told)) is not None:
+            self._refused(error)
+        elif is_object(told) and self._is_answer(told):
+            if not self.build.started:
+                self.build.events = self.body(data)
+        elif is_object(told) and ("type" in told or self.ANSWER in told):
+            self._frames([Frame(b"", data)])
+
+    def _error_event(self, data: bytes) -> None:
+        """An event that is named an error is one, whatever stands in it."""
+        try:
+            told = decode_answer(data)
+        except MalformedJson:
+            told = data.decode("utf-8", "replace").strip()
+        self._refused(error_told(told) or told)
+
+    def _unnamed(self, data: bytes) -> None:
+        """An event that is none of this wire's: an error, or nothing that is known."""
+        if (error := error_in_json(data)) is not None:
+            self._refused(error)
+
+    def _is_answer(self, told: dict[str, Any]) -> bool:
+        """Whether a document is an answer, and no event of one."""
+        return self.ANSWER in told
+
+    def _finished(self) -> bool:
+        """Whether the provider has said that the answer is complete: nothing that follows can fail it then."""
+        return False
+
+    def _error_of(self, error: Any) -> ErrorInfo:
+        """What an error inside an answer that began well means."""
+        return error_of(self.PROVIDER, error)
+
+    def _refused(self, error: Any) -> None:
+        """The provider told of this error in its answer, as `error_told` gives it."""
+        if not self._finished():
+            self.fail(self._error_of(error))
+
+    def failed(self, finish: FinishReason, word: str | None) -> bool:
+        """Fail the attempt if the provider's word for the end means that it failed: then there is no answer. True if it does."""
+        if finish != "error":
+            return False
+        self.fail(self._error_of({"code": word, "message": f"the provider ended the answer with {(word or '')[:100]!r}"}))
+        return True
+
     def _malformed(self, message: str) -> None:
-        """What came is no answer of this wire."""
-        self.fail(ErrorInfo("adapter", "malformed_response", message, provider=self.PROVIDER))
+        """What came is no answer of this wire. Behind a complete answer it is passed over."""
+        if not self._finished():
+            self.fail(ErrorInfo("adapter", "malformed_response", message, provider=self.PROVIDER))
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count} bytes"
 
 
 def is_whole(data: bytes) -> bool:
@@ -108,7 +190,7 @@ def is_whole(data: bytes) -> bool:
 def storable(data: bytes | msgspec.Raw) -> Any:
     """JSON as a payload of ours; None if it is none, or beyond the limits of one."""
     try:
-        return freeze(decode(bytes(data)))
+        return freeze(decode_answer(bytes(data)))
     except (MalformedJson, ValidationError):
         return None
 

@@ -15,9 +15,11 @@ import msgspec
 
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze
+from allm.providers.error_bodies import error_told
+from allm.providers.error_words import is_spent, is_too_long
 from allm.wire_json import MalformedJson, decode, is_array, is_object
 
-__all__ = ["error_of", "failure"]
+__all__ = ["error_of", "failure", "unframed"]
 
 _BY_STATUS = {
     400: "invalid_request", 401: "authentication", 402: "quota_exceeded", 403: "permission", 404: "not_found", 405: "invalid_request",
@@ -28,8 +30,12 @@ _BY_STATUS = {
 
 _BY_WORD = {
     "insufficient_quota": "quota_exceeded", "billing_hard_limit_reached": "quota_exceeded", "billing_error": "quota_exceeded",
+    "exceeded_current_quota_error": "quota_exceeded", "insufficient_balance": "quota_exceeded", "insufficient_credits": "quota_exceeded",
+    "insufficient_user_quota": "quota_exceeded", "not_enough_balance": "quota_exceeded", "payment_required": "quota_exceeded",
+    "arrearage": "quota_exceeded", "accountoverdueerror": "quota_exceeded",
     "context_length_exceeded": "context_length_exceeded", "too_many_prompt_tokens": "context_length_exceeded",
-    "string_above_max_length": "context_length_exceeded",
+    "string_above_max_length": "context_length_exceeded", "tokens_limit_reached": "context_length_exceeded",
+    "exceed_context_size_error": "context_length_exceeded", "context_window_exceeded": "context_length_exceeded",
     "rate_limit_exceeded": "rate_limited", "rate_limit_error": "rate_limited", "tokens": "rate_limited", "requests": "rate_limited",
     "overloaded_error": "overloaded", "overloaded": "overloaded", "engine_overloaded": "overloaded",
     "invalid_api_key": "authentication", "api_key_invalid": "authentication", "authentication_error": "authentication",
@@ -41,11 +47,6 @@ _BY_WORD = {
     "invalid_request_error": "invalid_request",
 }  # fmt: skip
 
-_OVERFLOW = re.compile(
-    r"maximum context length|context[ _](?:length|size)|context window|prompt is too long|input token count|too many (?:input )?tokens"
-    r"|total length of all messages|reduce the length of the messages",
-    re.I,
-)
 _WAIT = re.compile(
     r"(?:try again|retry)[^.0-9]{0,20}?(?:([0-9]{1,4})h)?(?:([0-9]{1,4})m(?!s))?([0-9]{1,8}(?:\.[0-9]{1,9})?)"
     r"\s*(ms|milliseconds?|s|sec|seconds?|m|min|minutes?|h|hours?)?\b",
@@ -64,6 +65,7 @@ _CLASS_WORDS = {
 
 def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
     """What an answer with the error status `status` means. `headers` have lower-case names."""
+    body = unframed(body)
     try:
         data = decode(body)
     except MalformedJson:
@@ -71,6 +73,21 @@ def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes)
     details = _details(data)
     message = _text(details.get("message")) or body[:500].decode("utf-8", "replace").strip()
     return _info(provider, status, details, message or f"HTTP {status} with an empty body", headers)
+
+
+def unframed(body: bytes) -> bytes:
+    """The data of the first event in an error body that is framed as server-sent events (LiteLLM); any other body as it is."""
+    start = body.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+        return body
+    event: list[bytes] = []
+    for line in start.splitlines():
+        name, _, value = line.partition(b":")
+        if name == b"data" and value.strip() != b"[DONE]":
+            event.append(value.removeprefix(b" "))
+        elif not line and event:
+            break
+    return b"\n".join(event) if event else body
 
 
 def error_of(provider: str, error: Any, status: int | None = None) -> ErrorInfo:
@@ -96,16 +113,10 @@ def _details(data: Any) -> dict[str, Any]:
     """The object that describes the error, wherever it stands."""
     if is_array(data) and data:
         data = data[0]
-    if not is_object(data):
-        return {"message": _text(data)} if isinstance(data, str) else {}
-    error = data.get("error")
-    if is_object(error):
-        return error
-    if isinstance(error, str):
-        return {**data, "message": error}
-    if "detail" in data:
-        return {**data, "message": _text(data["detail"])}
-    return data
+    if isinstance(data, str):
+        return {"message": data}
+    told = error_told(data)
+    return told if is_object(told) else data if is_object(data) else {}
 
 
 def _reason(status: int | None, details: dict[str, Any], message: str) -> str:
@@ -114,13 +125,23 @@ def _reason(status: int | None, details: dict[str, Any], message: str) -> str:
     by_word = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
     if by_word in ("quota_exceeded", "context_length_exceeded"):
         return by_word
-    if status in (None, 400, 413, 422, 429) and _OVERFLOW.search(message):
+    said = f"{message}\n{_relayed(details)}"
+    if is_spent(status, said):
+        return "quota_exceeded"
+    if is_too_long(status, said):
         return "context_length_exceeded"
     if by_word is None or status in _TRUSTED:
         return _by_status(status)
     if status is None or status in _ANY_WORD or by_word in _CLASS_WORDS.get(status // 100, ()):
         return by_word
     return _by_status(status)
+
+
+def _relayed(details: dict[str, Any]) -> str:
+    """What the host behind a router said: OpenRouter's own message is "Provider returned error"."""
+    metadata = details.get("metadata")
+    raw = metadata.get("raw") if is_object(metadata) else None
+    return raw if isinstance(raw, str) else ""
 
 
 def _by_status(status: int | None) -> str:

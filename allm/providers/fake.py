@@ -18,7 +18,6 @@ An item of a script is a tuple of its kind and what belongs to it:
 attempts; past the end: `no_scripted_response`), `retry_until_call=n` (the first n-1 attempts of each call fail), `record=True`.
 """
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
@@ -30,12 +29,13 @@ from allm.errors import ADAPTER_REASONS, ErrorInfo, ValidationError
 from allm.events import ErrorOccurred, Event, RawChunk
 from allm.providers.adapter import Script
 from allm.providers.failures import failure
+from allm.providers.fake_log import log_of
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
 from allm.wire_json import decode, encode
 
-__all__ = ["Fake", "FakeDecoder", "FakeLog", "log_of"]
+__all__ = ["Fake", "FakeDecoder"]
 
 _ARITY: Final[dict[str, tuple[int, int]]] = {
     "text": (1, 1), "reasoning": (1, 1), "tool_call": (1, 3), "tool_call_delta": (1, 1), "usage": (1, 1), "raw_chunk": (1, 1),
@@ -62,30 +62,6 @@ class _CallDelta(msgspec.Struct):
     id: str | None = None
     name: str | None = None
     arguments: str | None = None
-
-
-class FakeLog:
-    """What one engine's fake was asked: how many calls, and (with `record`) their requests."""
-
-    def __init__(self) -> None:
-        self._counter = itertools.count()
-        self.calls = 0
-        self.requests: list[Request] = []
-
-    def next(self, request: Request, record: bool) -> int:
-        """The number of this call, from 0."""
-        if record:
-            self.requests.append(request)
-        self.calls = (number := next(self._counter)) + 1
-        return number
-
-
-_logs: dict[str, FakeLog] = {}
-
-
-def log_of(engine: Engine) -> FakeLog:
-    """The log of the engine's fake; engines made from one another with `with_*` and `put_*` share it."""
-    return _logs.setdefault(str(engine.id), FakeLog())
 
 
 class Fake:

@@ -14,7 +14,6 @@ fail. `record=True` keeps the requests. See `allm.testing.FakeImages`.
 """
 
 import base64
-import itertools
 from collections.abc import Mapping
 from typing import Any, Final, TypeGuard
 
@@ -29,11 +28,12 @@ from allm.images import Image
 from allm.messages import ImagePart
 from allm.providers.adapter import Script
 from allm.providers.failures import failure
+from allm.providers.fake_log import log_of
 from allm.providers.image_adapter import ImageDecoder, ImagesOnly
 from allm.usage import Usage
 from allm.wire_json import decode, encode
 
-__all__ = ["ONE_PIXEL", "FakeImages", "FakeImagesDecoder", "FakeImagesLog", "image_log_of"]
+__all__ = ["ONE_PIXEL", "FakeImages", "FakeImagesDecoder"]
 
 ONE_PIXEL: Final = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 """A PNG of one pixel."""
@@ -42,30 +42,6 @@ _NONE: Final = (("error", "no_scripted_response"),)
 _KINDS: Final[dict[str, Any]] = {
     "image": str, "text": str, "usage": dict, "error": str, "delay": (int, float),
 }  # fmt: skip
-
-
-class FakeImagesLog:
-    """What one engine's fake was asked: how many calls, and (with `record`) their requests."""
-
-    def __init__(self) -> None:
-        self._counter = itertools.count()
-        self.calls = 0
-        self.requests: list[ImageRequest] = []
-
-    def next(self, request: ImageRequest, record: bool) -> int:
-        """The number of this call, from 0."""
-        if record:
-            self.requests.append(request)
-        self.calls = (number := next(self._counter)) + 1
-        return number
-
-
-_logs: dict[str, FakeImagesLog] = {}
-
-
-def image_log_of(engine: Engine) -> FakeImagesLog:
-    """The log of the engine's fake; engines made from one another with `with_*` and `put_*` share it."""
-    return _logs.setdefault(str(engine.id), FakeImagesLog())
 
 
 class FakeImages(ImagesOnly):
@@ -78,7 +54,7 @@ class FakeImages(ImagesOnly):
     def image_request(self, engine: Engine, request: ImageRequest, base_url: str) -> Script:
         """The script for the engine's next call."""
         opts = engine.adapter_opts
-        number = image_log_of(engine).next(request, bool(opts.get("record")))
+        number = log_of(engine, "images").next(request, bool(opts.get("record")))
         if "image_scripts" in opts:
             scripts = opts["image_scripts"]
             script = scripts[number] if number < len(scripts) else _NONE

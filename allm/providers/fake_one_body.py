@@ -8,7 +8,6 @@ Settings are in the engine's `adapter_opts`, under the name of the service (`emb
     record            keep what was asked
 """
 
-import itertools
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -16,10 +15,11 @@ import msgspec
 from allm.engine import Engine
 from allm.errors import ADAPTER_REASONS, ErrorInfo, ValidationError
 from allm.providers.adapter import Script
+from allm.providers.fake_log import log_of
 from allm.providers.one_body import Answer
 from allm.wire_json import encode
 
-__all__ = ["AskLog", "FakeSettings", "asks_of", "opened", "script", "settings_of"]
+__all__ = ["FakeSettings", "opened", "script", "settings_of"]
 
 
 class FakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,22 +34,6 @@ class FakeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 SettingsT = TypeVar("SettingsT", bound=FakeSettings)
 
 
-class AskLog:
-    """What one engine's fake was asked: how many requests (not attempts), and, with `record`, what they carried."""
-
-    def __init__(self) -> None:
-        self._counter = itertools.count()
-        self.calls = 0
-        self.requests: list[Any] = []
-
-    def next(self, ask: Any, record: bool) -> int:
-        """The number of this request, from 0."""
-        if record:
-            self.requests.append(ask)
-        self.calls = (number := next(self._counter)) + 1
-        return number
-
-
 class _Envelope(msgspec.Struct):
     """What a fake's script carries: the answer, or how it fails."""
 
@@ -58,13 +42,7 @@ class _Envelope(msgspec.Struct):
     retry_until_call: int = 1
 
 
-_logs: dict[tuple[str, str], AskLog] = {}
 _open = msgspec.json.Decoder(_Envelope).decode
-
-
-def asks_of(engine: Engine, service: str) -> AskLog:
-    """The log of the engine's fake; engines made from one another with `with_*` and `put_*` share it."""
-    return _logs.setdefault((str(engine.id), service), AskLog())
 
 
 def settings_of(engine: Engine, service: str, kind: type[SettingsT]) -> SettingsT:
@@ -78,7 +56,7 @@ def settings_of(engine: Engine, service: str, kind: type[SettingsT]) -> Settings
 def script(engine: Engine, service: str, ask: Any, settings: FakeSettings, answer: Any) -> Script:
     """The script that gives `answer`, or fails as the settings say."""
     errors = [_error(item, f"adapter_opts.{service}.errors[{i}]") for i, item in enumerate(settings.errors)]
-    number = asks_of(engine, service).next(ask, settings.record)
+    number = log_of(engine, service).next(ask, settings.record)
     told = _Envelope(msgspec.Raw(encode(answer)), errors[number] if number < len(errors) else None, settings.retry_until_call)
     return Script(((settings.delay, encode(told)),))
 

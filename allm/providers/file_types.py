@@ -3,10 +3,9 @@
 from typing import Final
 
 from allm.errors import ValidationError
-from allm.images import mime_of
 from allm.messages import FilePart
 
-__all__ = ["by_name", "mime_of_file", "sniffed"]
+__all__ = ["by_name", "mime_of_file"]
 
 _BY_SUFFIX: Final = {
     "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp", "heic": "image/heic", "heif": "image/heif",
@@ -21,19 +20,10 @@ def by_name(name: str | None) -> str | None:
     return _BY_SUFFIX.get((name or "").partition("?")[0].rpartition(".")[2].lower())
 
 
-def sniffed(data: bytes) -> str | None:
-    """By the first bytes: PDFs and images tell."""
-    if data.startswith(b"%PDF"):
-        return "application/pdf"
-    try:
-        return mime_of(data)
-    except ValidationError:
-        return None
-
-
 def mime_of_file(part: FilePart, path: str) -> str:
-    """As told, by the name, or by the first bytes. Raises ValidationError where none says it: a guess would be sent as the truth."""
-    mime = part.mime or by_name(part.name) or sniffed(part.data or b"")
+    """As told (a part reads its first bytes itself), or by the name. Raises ValidationError where neither says it: a guess would be sent
+    as the truth."""
+    mime = part.mime or by_name(part.name)
     if mime is None:
         raise ValidationError.at(path, "the file's media type is not known; give mime=")
     return mime

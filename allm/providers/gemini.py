@@ -17,11 +17,12 @@ from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.decoding import SseWireDecoder, storable
+from allm.providers.error_bodies import error_in_json, says_something
+from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
-    FINISH,
     Candidate,
     Chunk,
     FunctionCall,
@@ -42,7 +43,7 @@ from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
 from allm.requests import Request
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
+from allm.sse import BARE, Frame
 from allm.wire_json import MalformedJson, encode, is_object
 
 __all__ = ["Gemini", "GeminiDecoder"]
@@ -62,7 +63,7 @@ class Gemini:
             url=base_url + gemini_path(request.model or engine.model, base_url, stream),
             headers=(
                 ("content-type", "application/json"),
-                ("accept", "text/event-stream" if stream else "application/json"),
+                ("accept", EITHER if stream else "application/json"),
             ),
             body=encode(gemini_body(engine, request)),
             key_header="x-goog-api-key",
@@ -95,6 +96,7 @@ class GeminiDecoder(SseWireDecoder):
     """One attempt's answer -> events."""
 
     PROVIDER = "gemini"
+    ANSWER = "candidates"
     IDS = ("x-goog-request-id", "x-request-id")
 
     def __init__(self, context: CallContext) -> None:
@@ -111,10 +113,7 @@ class GeminiDecoder(SseWireDecoder):
         """The stream ended. The end marker is a finish reason, or why the prompt was refused; without one there is no terminal event."""
         if not self.ended:
             # What was cut off in its midst tells of a truncation, not of a provider that writes nonsense.
-            for frame in self._sse.close():
-                if is_whole(frame.data):
-                    self._data(frame.data)
-            self._bare()
+            self._frames([frame for frame in self._sse.close() if is_whole(frame.data)])
         if not self.ended and (self._finish is not None or self._blocked is not None):
             self._complete()
         return self.build.take()
@@ -136,20 +135,20 @@ class GeminiDecoder(SseWireDecoder):
         response = self.build.partial(finish, error, usage_of(self._usage))
         return self.build.take(), response
 
+    def _finished(self) -> bool:
+        return self._finish is not None
+
+    def _error_of(self, error: Any) -> ErrorInfo:
+        return gemini_error_of(error)
+
     def _frames(self, frames: list[Frame]) -> None:
         for frame in frames:
-            self._data(frame.data)
-        if self._sse.stray:
-            self._bare()
-
-    def _bare(self) -> None:
-        """JSON between the events, once it is whole: an error."""
-        lines = self._sse.stray
-        if lines and lines[-1].rstrip()[-1:] in (b"}", b"]") and lines[-1][:1] not in (b" ", b"\t"):
-            data = b"\n".join(lines)
-            if is_whole(data):
-                lines.clear()
-                self._several(data)
+            if frame.event == BARE:
+                self._several(frame.data)  # an error, or a stream that came as an array
+            elif frame.event == b"error":
+                self._error_event(frame.data)
+            else:
+                self._data(frame.data)
 
     def _several(self, data: bytes) -> bool:
         """Reads a chunk, or an array of them; True if it was an array."""
@@ -170,12 +169,14 @@ class GeminiDecoder(SseWireDecoder):
             chunk = chunk_of(data)
         except MalformedJson:
             return self._malformed("a chunk of the answer is no JSON")
-        except msgspec.ValidationError as error:
-            return self._malformed(f"a chunk of the answer is not of this wire: {error}")
+        except msgspec.ValidationError as wrong:
+            return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        if chunk.error is not None:
-            return self.fail(gemini_error_of(chunk.error))
+        if chunk.error is not None or not chunk.candidates:  # nearly every chunk has candidates and no error: one look
+            silent = not chunk.candidates and not chunk.promptFeedback
+            if (silent or says_something(chunk.error)) and (told := error_in_json(data)) is not None:
+                return self._refused(told)
         if not self.build.started and (chunk.candidates or chunk.responseId):
             self.build.start(chunk.responseId, chunk.modelVersion)
         if chunk.candidates:
@@ -203,12 +204,17 @@ class GeminiDecoder(SseWireDecoder):
         content = candidate.content
         if content is not None and content.parts:
             for number, part in enumerate(content.parts):
-                if part.text is not None:
-                    self._text(part.text, part)
-                elif part.functionCall is not None:
-                    self._call(part.functionCall, part.thoughtSignature)
+                text = part.text
+                if (  # `is_plain`, spelled out: it is asked of each piece of text
+                    text
+                    and part.functionCall is None
+                    and part.inlineData is None
+                    and part.executableCode is part.codeExecutionResult
+                    and part.fileData is None
+                ):
+                    self._text(text, part)
                 else:
-                    self._other(part, data, place, number)
+                    self._mixed(part, data, place, number)
         if candidate.finishReason is not None:
             self._finish = finish_word(candidate.finishReason) or self._finish
         if candidate.finishMessage:
@@ -217,6 +223,18 @@ class GeminiDecoder(SseWireDecoder):
             for name in EXTRAS:
                 if (raw := getattr(candidate, name)) and bytes(raw) not in _EMPTY:
                     self._extras[name] = raw
+
+    def _mixed(self, part: Part, data: bytes, place: int, number: int) -> None:
+        """A part that is no text alone: the text in it comes first, and its signature belongs to what stands beside the text."""
+        call = part.functionCall
+        if part.text and part.thought:
+            self.build.reasoning(part.text)
+        elif part.text:
+            self.build.text(part.text)
+        if call is not None:
+            self._call(call, part.thoughtSignature)
+        if call is None or not part.is_plain():
+            self._other(part, data, place, number)
 
     def _text(self, text: str, part: Part) -> None:
         build = self.build
@@ -255,21 +273,28 @@ class GeminiDecoder(SseWireDecoder):
     def _whole_call(self, key: int | None, args: msgspec.Raw, signature: str | None) -> None:
         text = bytes(args).decode("utf-8", "replace") if args and bytes(args) != b"null" else None
         if key is None:
-            self.build.text(text or "{}")  # its signature is one of a call, and would be refused on a text
+            self._answered(text or "{}")  # its signature is one of a call, and would be refused on a text
             return
         self.build.call(key, None, None, text)
         if signature:
             self.build.sign_call(key, signature)
-        self.build.end_call(key)
+        self.build.end_call(key, whole=True)
 
-    def _end_call(self) -> None:
+    def _answered(self, text: str) -> None:
+        self.build.answer()
+        self.build.text(text)
+        self.build.close_block()
+
+    def _end_call(self, cut: bool = False) -> None:
+        """The arguments that came in pieces are all there; or not (`cut`), and then what there is of them is no whole object."""
         call, self._open = self._open, None
         if call is None:
             return
+        text = call.arguments.text()
         if call.key is None:
-            self.build.text(call.arguments.text())
+            self._answered(text)
         else:
-            self.build.call(call.key, None, None, call.arguments.text())
+            self.build.call(call.key, None, None, text[:-1] if cut else text)
             self.build.end_call(call.key)
 
     def _other(self, part: Part, data: bytes, place: int, number: int) -> None:
@@ -280,8 +305,8 @@ class GeminiDecoder(SseWireDecoder):
             if part.thoughtSignature:
                 self._provider_part(SIGNATURE, {SIGNATURE: part.thoughtSignature})
             return
-        told = loose_part(data, place, number)
-        kind = next((name for name in told if name not in ("thought", SIGNATURE)), None)
+        told = {name: value for name, value in loose_part(data, place, number).items() if name not in ("text", "functionCall")}
+        kind = next((name for name, value in told.items() if name not in ("thought", SIGNATURE) and value is not None), None)
         if kind is None:
             self._text("", part)
         else:
@@ -293,13 +318,22 @@ class GeminiDecoder(SseWireDecoder):
         except ValidationError:
             return  # beyond the limits of a value of ours
 
+    def _malformed(self, message: str) -> None:
+        """What came is no chunk of this wire. Behind a finished answer it fails nothing: that is at its end then."""
+        if self._finish is None and self._blocked is None:
+            super()._malformed(message)
+        elif not self.ended:
+            self._complete()
+
     def _complete(self, raw: Any = None) -> None:
-        self._end_call()
         self.ended = True
         word = self._finish if self._finish is not None else self._blocked or None
-        finish = FINISH.get(word or "STOP", "other")
+        finish = finish_of(word)
+        if self.failed(finish, word):
+            return
         if self._finish is None and self._blocked is not None:
             finish = "content_filter"
+        self._end_call(cut=finish not in ("stop", "tool_calls"))
         refused = finish == "content_filter"
         metadata = {**self._metadata, **within_limits(self._extras)}
         if self._refusal and not refused:

@@ -5,7 +5,7 @@ What is needed once an answer only (usage, ratings, grounding) stays raw until t
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -13,23 +13,14 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import storable
-from allm.responses import FinishReason
+from allm.providers.loose import decode_answer
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
 __all__ = [
-    "EXTRAS", "FINISH", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
+    "EXTRAS", "Candidate", "Chunk", "FunctionCall", "Part", "block_word", "chunk_of", "chunks_of", "finish_word", "is_whole",
     "loose_part", "media_of", "usage_of", "within_limits",
 ]  # fmt: skip
-
-FINISH: Final[dict[str, FinishReason]] = {
-    "STOP": "stop", "MAX_TOKENS": "length",
-    "SAFETY": "content_filter", "RECITATION": "content_filter", "BLOCKLIST": "content_filter", "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter", "MODEL_ARMOR": "content_filter", "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter", "IMAGE_RECITATION": "content_filter",
-    "7": "content_filter", "8": "content_filter",
-}  # fmt: skip
-"""The wire's words for why it ended; any other is `other`."""
 
 # With `enum-encoding=int` enums are numbers. The two services number the finish reasons alike up to 5 only; 7 and 8 mean a filter on both.
 _FINISH_BY_NUMBER = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
@@ -64,7 +55,7 @@ class FileData(msgspec.Struct, gc=False):
 
 
 class Part(msgspec.Struct, gc=False):
-    """A part of an answer. One with none of these fields is told apart by reading it loosely."""
+    """A part of an answer. One with none of these fields, or an empty text, is told apart by reading it loosely."""
 
     text: str | None = None
     thought: bool | None = None
@@ -72,6 +63,13 @@ class Part(msgspec.Struct, gc=False):
     functionCall: FunctionCall | None = None
     inlineData: Blob | None = None
     fileData: FileData | None = None
+    executableCode: msgspec.Raw = _NOTHING
+    codeExecutionResult: msgspec.Raw = _NOTHING
+
+    def is_plain(self) -> bool:
+        """Whether it is nothing but a text or a call. (Two of these fields are one only where neither came: a comparison less, for each
+        piece of text.)"""
+        return self.inlineData is None and self.executableCode is self.codeExecutionResult and self.fileData is None
 
 
 class _Content(msgspec.Struct, gc=False):
@@ -129,7 +127,54 @@ def chunk_of(data: bytes) -> Chunk:
     try:
         return _decode_chunk(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_loosely(encode(decode(data)))
+        return _decode_loosely(encode(_pruned(decode_answer(data))))
+
+
+_Fields: TypeAlias = "dict[str, type | tuple[type, ...] | _Fields]"
+
+_CALL: Final[_Fields] = {"id": (str, int), "partialArgs": list, "willContinue": (bool, str, int)}
+_FILE: Final[_Fields] = {"mimeType": str}
+_PART: Final[_Fields] = {
+    "thought": bool, "thoughtSignature": str, "functionCall": _CALL,
+    "inlineData": {**_FILE, "data": str}, "fileData": {**_FILE, "fileUri": str},
+}  # fmt: skip
+_CANDIDATE: Final[_Fields] = {"index": (int, str), "finishMessage": str, "finishReason": (str, int), "content": {"parts": list}}
+_CHUNK: Final[_Fields] = {"modelVersion": str, "responseId": (str, int)}
+
+
+def _pruned(told: Any) -> Any:
+    """A chunk that the typed decoder refused, without the fields that are of another type than this wire's. What a part says must be
+    right all the same: half an answer is none."""
+    chunk = _right(told, _CHUNK)
+    if not is_object(chunk) or not is_array(chunk.get("candidates")):
+        return chunk
+    chunk["candidates"] = [_pruned_candidate(each) if is_object(each) else {} for each in chunk["candidates"]]
+    return chunk
+
+
+def _pruned_candidate(told: dict[str, Any]) -> dict[str, Any]:
+    candidate: dict[str, Any] = _right(told, _CANDIDATE)
+    if isinstance(index := candidate.get("index"), str) and not (index.isascii() and index.isdecimal()):
+        del candidate["index"]
+    content: dict[str, Any] = candidate.get("content") or {}
+    if "parts" in content:
+        content["parts"] = [_right(part, _PART) if is_object(part) else {} for part in content["parts"]]
+    return candidate
+
+
+def _right(told: Any, fields: _Fields) -> Any:
+    """The object without those of `fields` that have another type; ids that are numbers as text."""
+    if not is_object(told):
+        return told
+    kept: dict[str, Any] = {}
+    for name, value in told.items():
+        kind = fields.get(name)
+        if isinstance(kind, dict):
+            if is_object(value):
+                kept[name] = _right(value, kind)
+        elif kind is None or (isinstance(value, kind) and (kind is bool or kind == (bool, str, int) or not isinstance(value, bool))):
+            kept[name] = str(value) if name in ("id", "responseId") and isinstance(value, int) else value
+    return kept
 
 
 def chunks_of(data: bytes) -> list[bytes]:
@@ -137,7 +182,7 @@ def chunks_of(data: bytes) -> list[bytes]:
     try:
         return [bytes(raw) for raw in _decode_array(data)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [encode(each) for each in decode(data)]
+        return [encode(each) for each in decode_answer(data)]
 
 
 def finish_word(told: str | int | None) -> str | None:
@@ -155,13 +200,15 @@ def block_word(told: Any) -> str | None:
 
 
 def usage_of(data: msgspec.Raw | None) -> Usage:
-    """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, and leaves out what is zero."""
+    """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, what its own tools gave the model to read
+    beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero."""
     told = storable(data) if data is not None else None
     if not is_object(told):
         return Usage()
     answer, thoughts = _count(told.get("candidatesTokenCount")), _count(told.get("thoughtsTokenCount"))
+    prompt, shown = _count(told.get("promptTokenCount")), _count(told.get("toolUsePromptTokenCount"))
     return Usage(
-        input_tokens=_count(told.get("promptTokenCount")),
+        input_tokens=None if prompt is None and shown is None else (prompt or 0) + (shown or 0),
         output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
         cached_input_tokens=_count(told.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
@@ -203,7 +250,10 @@ def media_of(part: Part) -> ImagePart | FilePart | None:
 
 def loose_part(data: bytes, place: int, number: int) -> dict[str, Any]:
     """A part with all of its fields."""
-    told = decode(data)["candidates"][place]["content"]["parts"][number]
+    try:
+        told = decode(data)["candidates"][place]["content"]["parts"][number]
+    except (KeyError, IndexError, TypeError):
+        return {}
     return told if is_object(told) else {}
 
 

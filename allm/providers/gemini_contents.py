@@ -39,6 +39,9 @@ MAX_INLINE: Final = 100 * 1024 * 1024
 NO_RESULT: Final = "no result"
 """What the model reads for a call that was never answered."""
 
+NO_MESSAGE: Final = "(no message)"
+"""What stands for a user who said nothing."""
+
 _UNCHECKED = base64.b64encode(b"skip_thought_signature_validator").decode()  # documented for calls that another model made
 _SIGNED_FROM = 3.0  # the generation that checks signatures, and takes images inside of results
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
@@ -93,11 +96,11 @@ class _Thread:
                     self._turn("user", self._said(message, path))
 
     def finished(self) -> tuple[list[Any], list[Any]]:
-        """An instruction alone is a question; a thread that the model began has an empty question before it."""
+        """An instruction alone is a question; a thread that the model began has a word before it: the wire refuses an empty one."""
         if not self._contents and self._system:
             return [], [{"role": "user", "parts": self._system}]
         if not self._contents or self._contents[0]["role"] == "model":
-            self._contents.insert(0, {"role": "user", "parts": [{"text": ""}]})
+            self._contents.insert(0, {"role": "user", "parts": [{"text": NO_MESSAGE}]})
         return self._system, self._contents
 
     def _turn(self, role: str, parts: list[Any]) -> None:
@@ -170,7 +173,7 @@ class _Thread:
         for i, part in enumerate(message.parts):
             if isinstance(part, TextPart):
                 continue
-            said = _said(part, f"messages[{number}].content[{i}]")
+            said = _given(part, f"messages[{number}].content[{i}]")
             if said is not None:
                 blob = said.get("inlineData")
                 fits = self._checks and blob is not None and blob["mimeType"] in _IN_RESULTS
@@ -282,7 +285,7 @@ def _file(part: FilePart, path: str) -> dict[str, Any]:
 def _inline(data: bytes, mime: str, path: str) -> dict[str, Any]:
     if len(data) > MAX_INLINE:
         raise ValidationError.at(path, f"{len(data)} bytes are more than this wire takes in a request ({MAX_INLINE}); give its address")
-    return {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode("ascii")}}
+    return {"inlineData": {"mimeType": mime, "data": data}}  # which the encoder writes as base64: two copies less
 
 
 def _mime(told: str | None, name: str | None) -> str | None:

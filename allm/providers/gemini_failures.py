@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from allm.errors import ErrorInfo
-from allm.providers.failures import error_of, failure
+from allm.providers.failures import error_of, failure, unframed
 from allm.wire_json import MalformedJson, decode, is_array, is_object
 
 __all__ = ["gemini_error_of", "gemini_failure"]
@@ -32,7 +32,7 @@ _BUSY = re.compile(r"overloaded|experiencing high demand", re.I)
 def gemini_failure(status: int, headers: Mapping[str, str], body: bytes) -> ErrorInfo:
     """What an answer with the error status `status` means."""
     try:
-        data = decode(body)
+        data = decode(unframed(body))
     except MalformedJson:
         data = None
     if is_array(data) and data:  # streamGenerateContent without alt=sse answers in an array, its errors too

@@ -5,8 +5,9 @@ The replacement depends on nothing but the id, so that a call and its result agr
 
 import hashlib
 import re
+from collections.abc import Iterable
 
-__all__ = ["wire_id", "wire_name"]
+__all__ = ["real_names", "wire_id", "wire_name", "wire_names"]
 
 _SAFE = re.compile(r"[a-zA-Z0-9_-]+")
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
@@ -19,6 +20,25 @@ def wire_id(canonical: str, limit: int = 64) -> str:
     return f"call_{hashlib.sha256(canonical.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
 
-def wire_name(name: str) -> str:
+def wire_name(name: str, limit: int = 64) -> str:
     """A name as wires allow it: others take dots, colons and blanks, and a schema's is the user's."""
-    return _UNSAFE.sub("_", name)[:64] or "_"
+    return _UNSAFE.sub("_", name)[:limit] or "_"
+
+
+def wire_names(names: Iterable[str], limit: int = 64) -> dict[str, str]:
+    """Each name of a tool -> its name on the wire. No two are alike: `a.b` beside `a_b` gets a name that is made from it."""
+    given = list(names)
+    taken = {name for name in given if wire_name(name, limit) == name}
+    wired: dict[str, str] = {}
+    for name in given:
+        sent = name if name in taken else wire_name(name, limit)
+        if sent != name and sent in taken:
+            sent = f"{sent[: limit - 9]}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+        taken.add(sent)
+        wired[name] = sent
+    return wired
+
+
+def real_names(names: Iterable[str], limit: int = 64) -> dict[str, str]:
+    """The reverse, for those names alone that the wire does not allow."""
+    return {sent: name for name, sent in wire_names(names, limit).items() if sent != name}

@@ -10,19 +10,22 @@ host speaks; Azure's too, since a deployment there may be called anything.
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event
-from allm.providers.adapter import Decoder, HttpRequest
+from allm.providers.adapter import HttpRequest
+from allm.providers.decoding import SseWireDecoder, is_whole
 from allm.providers.openai_chat import OpenAIChat
+from allm.providers.openai_chat_hosts import host_of, is_vendor
 from allm.providers.openai_responses import OpenAIResponses
 from allm.requests import Request
 from allm.responses import FinishReason, Response
-from allm.sse import FrameTooLarge, SseDecoder
-from allm.wire_json import MalformedJson, decode, is_object
+from allm.sse import Frame, FrameTooLarge, SseDecoder
 
 __all__ = ["ROUTES", "OpenAI", "RoutedDecoder", "Wire", "wire_of"]
 
@@ -42,8 +45,7 @@ ROUTES: Final[tuple[tuple[str, Wire], ...]] = (
 
 def wire_of(model: str, base_url: str) -> Wire:
     """The wire for this model at this address."""
-    host = base_url.lower().partition("://")[2].partition("/")[0].partition(":")[0]
-    if host != "api.openai.com" and not host.endswith(".api.openai.com"):
+    if not is_vendor(host_of(base_url)):
         return "chat"
     name = model.lower().removeprefix("ft:")
     return next(wire for pattern, wire in ROUTES if fnmatchcase(name, pattern))
@@ -85,15 +87,25 @@ def _wire(engine: Engine, request: Request, base_url: str) -> Wire:
     return wire
 
 
+class _Seen(msgspec.Struct):
+    """What tells the two wires apart, as bytes."""
+
+    type: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+
+
+_peek = msgspec.json.Decoder(_Seen).decode
+
+
 class RoutedDecoder:
     """Decodes whichever wire the answer is in, by its first event: that one of the two leaves nothing to guess."""
 
-    def __init__(self, chat: Decoder, responses: Decoder) -> None:
+    def __init__(self, chat: SseWireDecoder, responses: SseWireDecoder) -> None:
         self._chat = chat
         self._responses = responses
-        self._chosen: Decoder | None = None
-        self._sse = SseDecoder()
-        self._held: list[bytes] = []
+        self._chosen: SseWireDecoder | None = None
+        self._sse = SseDecoder(bare=True)
 
     @property
     def progress(self) -> bool:
@@ -119,23 +131,24 @@ class RoutedDecoder:
         self._responses.headers(headers)
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that these bytes complete."""
+        """The events that these bytes complete. Until the first one with data nothing is held but what belongs to an event."""
         if self._chosen is not None:
             return self._chosen.feed(data)
-        self._held.append(data)
         try:
             frames = self._sse.feed(data)
         except FrameTooLarge:
-            return self._choose(self._chat)
-        told = next((frame.data for frame in frames if frame.data.strip()), None)
-        return [] if told is None else self._choose(self._by(told))
+            self._chosen = self._chat
+            self._chat.too_large()
+            return self._chat.build.take()
+        return self._choose(frames)
 
     def end(self) -> list[Event]:
         """The stream ended."""
         if self._chosen is not None:
             return self._chosen.end()
-        told = next((frame.data for frame in self._sse.close()), b"")
-        return self._choose(self._by(told)) + self._inner.end()
+        frames = self._sse.close()
+        events = self._choose([frame for frame in frames if frame.data == b"[DONE]" or is_whole(frame.data)])
+        return events + self._inner.end()
 
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
@@ -147,19 +160,23 @@ class RoutedDecoder:
         return self._inner.partial(finish, error)
 
     @property
-    def _inner(self) -> Decoder:
+    def _inner(self) -> SseWireDecoder:
         return self._chosen or self._chat
 
-    def _choose(self, chosen: Decoder) -> list[Event]:
-        self._chosen = chosen
-        held, self._held = b"".join(self._held), []
-        return chosen.feed(held)
+    def _choose(self, frames: list[Frame]) -> list[Event]:
+        """Hands over to the decoder of the wire that the first of these frames with data is of, if there is one."""
+        told = next((frame.data for frame in frames if frame.data.strip()), None)
+        if told is None:
+            return []
+        self._chosen = self._by(told)
+        return self._chosen.adopt(self._sse, frames)
 
-    def _by(self, told: bytes) -> Decoder:
-        """Chat unless the first event, or the body, is of Responses: its events have a type, its bodies an output."""
+    def _by(self, told: bytes) -> SseWireDecoder:
+        """Chat unless the first event, or the body, is of Responses: its events have a type, its bodies an output. What is in them is
+        not read twice."""
         try:
-            data: Any = decode(told)
-        except MalformedJson:
+            seen = _peek(told)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._chat
-        responses = is_object(data) and (isinstance(data.get("type"), str) or "output" in data) and "choices" not in data
+        responses = (bytes(seen.type)[:1] == b'"' or seen.output) and not seen.choices
         return self._responses if responses else self._chat

@@ -8,6 +8,10 @@ where it stands is put where it has one:
     an image or a file in a result         shown by the user, behind the results of that turn
     an image or a file of the assistant's  shown by the user
     reasoning and other makers' blocks     left out
+    an assistant's message of nothing      left out: some hosts refuse it
+    a system message between turns         first, beside the others, where the template of the model may refuse it in its place
+    arguments that are no JSON object      an object: what was understood of them, or `{}`
+    what a host said beside its calls      on the same turn, to the same host: it goes on thinking where it was
 
 Ids and names are kept where they can be: compatible hosts have rules of their own for them.
 """
@@ -16,6 +20,8 @@ import base64
 import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from allm.errors import ValidationError
 from allm.messages import (
@@ -29,12 +35,14 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )
+from allm.providers.call_arguments import arguments_text
 from allm.providers.file_types import mime_of_file
 from allm.providers.ids import wire_id
+from allm.providers.openai_chat_hosts import NINE, is_google, nine_letters, tells_back
+from allm.providers.openai_chat_kept import TURN
 from allm.providers.unshown import unshown
-from allm.wire_json import encode
 
-__all__ = ["IMAGES", "MAX_BYTES", "NO_RESULT", "messages_of"]
+__all__ = ["IMAGES", "MAX_BYTES", "NO_RESULT", "Dialect", "messages_of"]
 
 Item = dict[str, Any]
 
@@ -52,26 +60,49 @@ _UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _SPEECH: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
-def messages_of(messages: Sequence[Message], declared: Collection[str] = ()) -> list[Item]:
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different about the host that is asked: `host` is its name, `nine` tells that call ids must be as Mistral has them,
+    `system_first` that system messages go first."""
+
+    host: str = ""
+    nine: bool = False
+    system_first: bool = False
+
+
+def messages_of(messages: Sequence[Message], declared: Collection[str] = (), dialect: Dialect | None = None) -> list[Item]:
     """The messages. `declared`: names of tools that stay as they are. Raises ValidationError for what the wire cannot carry."""
-    pairs = _Pairs(messages)
+    dialect = dialect or Dialect()
+    pairs = _Pairs(messages, dialect.nine)
     items: list[Item] = []
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
         match message.role:
             case "assistant":
-                items += _turn(messages, i, pairs, declared)
+                items += _turn(messages, i, pairs, declared, dialect)
             case "tool":
                 items += [] if i in pairs.answers else [{"role": "user", "content": _contents(message, path)}]
             case "system" | "user":
                 items.append({"role": message.role, **_named(message), "content": _contents(message, path)})
-    return items
+    return _system_first(items) if dialect.system_first else items
+
+
+def _system_first(items: list[Item]) -> list[Item]:
+    """All system messages as one, before the others."""
+    system = [item for item in items if item["role"] == "system"]
+    if not system or (len(system) == 1 and items[0] is system[0]):
+        return items
+    contents = [item["content"] for item in system]
+    if all(isinstance(content, str) for content in contents):
+        content: Any = "\n\n".join([content for content in contents if content])
+    else:
+        content = [part for told in contents for part in ([{"type": "text", "text": told}] if isinstance(told, str) else told)]
+    return [{**system[0], "content": content}, *[item for item in items if item["role"] != "system"]]
 
 
 class _Pairs:
     """Calls and their results. A result belongs to the first unanswered call before it that has its id."""
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], nine: bool) -> None:
         self.calls: dict[int, list[tuple[ToolCallPart, str]]] = {}
         """message -> its calls, each with its id on the wire."""
         self.results: dict[str, int] = {}
@@ -80,7 +111,7 @@ class _Pairs:
         waiting: dict[str, list[str]] = {}
         for i, message in enumerate(messages):
             if message.role == "assistant":
-                self.calls[i] = [(call, _new_id(call.id, used)) for call in message.tool_calls]
+                self.calls[i] = [(call, _new_id(call.id, used, nine)) for call in message.tool_calls]
                 for call, sent_id in self.calls[i]:
                     waiting.setdefault(call.id, []).append(sent_id)
             elif message.role == "tool" and (unanswered := waiting.get(message.tool_call_id or "")):
@@ -88,10 +119,11 @@ class _Pairs:
         self.answers = frozenset(self.results.values())
 
 
-def _new_id(given: str, used: set[str]) -> str:
-    sent = given if 0 < len(given) <= _MOST_OF_ID else wire_id(given, 0)
+def _new_id(given: str, used: set[str], nine: bool) -> str:
+    fits = NINE.fullmatch(given) is not None if nine else 0 < len(given) <= _MOST_OF_ID
+    sent = given if fits else nine_letters(given) if nine else wire_id(given, 0)
     while sent in used:
-        sent = wire_id(f"{sent} again", 0)
+        sent = nine_letters(f"{sent} again") if nine else wire_id(f"{sent} again", 0)
     used.add(sent)
     return sent
 
@@ -100,12 +132,14 @@ def _named(message: Message) -> Item:
     return {"name": message.name} if message.name else {}
 
 
-def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, declared: Collection[str]) -> list[Item]:
+def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, declared: Collection[str], dialect: Dialect) -> list[Item]:
     """What the assistant said, the results of its calls, and what the user shows of both."""
     message = messages[i]
     calls = [_call(call, sent_id, declared) for call, sent_id in pairs.calls[i]]
-    said: Item = {"role": "assistant", **_named(message), "content": message.text or (None if calls else "")}
-    items = [{**said, "tool_calls": calls} if calls else said]
+    said: Item = {"role": "assistant", **_named(message), "content": message.text or None}
+    items = [said] if message.text else []
+    if calls:
+        items = [{**said, "tool_calls": calls, **_told_back(message, [call for call, _ in pairs.calls[i]], calls, dialect.host)}]
     shown = _made(message)
     for _, sent_id in pairs.calls[i]:
         answer = pairs.results.get(sent_id)
@@ -118,10 +152,31 @@ def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, declared: Collecti
     return [*items, {"role": "user", "content": shown}] if shown else items
 
 
+def _told_back(message: Message, calls: list[ToolCallPart], sent: list[Item], host: str) -> Item:
+    """What this host said on a turn with calls and needs back: fields of the message; `sent` gets what stood beside its calls."""
+    maker = tells_back(host)
+    if maker is None:
+        return {}
+    kept = [part.data for part in message.parts if isinstance(part, ProviderPart) and part.provider == maker and part.type == TURN]
+    told: Item = kept[0] if kept else {}
+    extra: Item = told.get("extra_content") or {}
+    for call, item in zip(calls, sent, strict=True):
+        if call.id in extra:
+            item["extra_content"] = extra[call.id]
+        elif call.signature is not None and is_google(host):
+            item["extra_content"] = {"google": {"thought_signature": call.signature}}
+    back: Item = {}
+    if told.get("reasoning_details"):
+        back["reasoning_details"] = told["reasoning_details"]
+    field = told.get("reasoning")
+    if field == "reasoning_content" or (field == "reasoning" and not back):
+        back[field] = message.reasoning_text
+    return back
+
+
 def _call(call: ToolCallPart, sent_id: str, declared: Collection[str]) -> Item:
-    arguments = call.raw_arguments if call.raw_arguments is not None else encode(call.arguments).decode()
     name = call.name if call.name in declared else _UNNAMEABLE.sub("_", call.name)[:64]  # other wires allow dots and colons
-    return {"id": sent_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"id": sent_id, "type": "function", "function": {"name": name, "arguments": arguments_text(call)}}
 
 
 def _given(message: Message, path: str) -> list[Item]:

@@ -4,7 +4,8 @@ from typing import Any
 
 from allm.engine import Engine
 from allm.providers.ids import wire_id, wire_name
-from allm.providers.openai_chat_messages import messages_of
+from allm.providers.openai_chat_hosts import has_vendors_models, host_of, wants_nine
+from allm.providers.openai_chat_messages import Dialect, messages_of
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 
 __all__ = ["chat_body"]
@@ -15,7 +16,9 @@ _LOW, _MEDIUM = 2048, 8192  # tokens: where an effort of low, then of medium, en
 def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> dict[str, Any]:
     """The body of a chat completion. Raises ValidationError for what the wire cannot carry."""
     body: dict[str, Any] = {"model": request.model or engine.model}
-    body["messages"] = messages_of(request.messages, {tool.name for tool in request.tools})
+    host = host_of(base_url)
+    dialect = Dialect(host=host, nine=wants_nine(host, body["model"]), system_first=_system_first(engine, host))
+    body["messages"] = messages_of(request.messages, {tool.name for tool in request.tools}, dialect)
     if stream:
         body["stream"] = True
         if engine.adapter_opts.get("stream_options", True):
@@ -28,7 +31,7 @@ def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> 
         if (value := getattr(request, name)) is not None:
             body[name] = value
     if request.max_tokens is not None:
-        body[_max_tokens_field(engine, base_url)] = request.max_tokens
+        body[_max_tokens_field(engine, host)] = request.max_tokens
     if request.stop:
         body["stop"] = request.stop
     if request.reasoning is not None:
@@ -43,11 +46,16 @@ def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> 
     return {**body, **request.options}
 
 
-def _max_tokens_field(engine: Engine, base_url: str) -> str:
+def _max_tokens_field(engine: Engine, host: str) -> str:
     """OpenAI's reasoning models refuse `max_tokens`, compatible hosts know nothing else."""
-    host = base_url.lower().partition("://")[2].partition("/")[0].partition(":")[0]
-    own = host == "api.openai.com" or host.endswith((".api.openai.com", ".azure.com"))
-    return str(engine.adapter_opts.get("max_tokens_field") or ("max_completion_tokens" if own else "max_tokens"))
+    return str(engine.adapter_opts.get("max_tokens_field") or ("max_completion_tokens" if has_vendors_models(host) else "max_tokens"))
+
+
+def _system_first(engine: Engine, host: str) -> bool:
+    """`adapter_opts["system"]`: `in_place` keeps system messages where they stand, `first` sends them first, as one. Without it that
+    depends on the host: OpenAI's models take them anywhere, the templates of open models often only once and first."""
+    place = engine.adapter_opts.get("system")
+    return place == "first" or (place != "in_place" and not has_vendors_models(host))
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

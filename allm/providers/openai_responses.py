@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
-from allm.providers.adapter import HttpRequest
+from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.failures import failure
 from allm.providers.openai_responses_decoder import ResponsesDecoder
 from allm.providers.openai_responses_items import MAKER
@@ -28,7 +28,7 @@ class OpenAIResponses:
             url=f"{base_url}/responses",
             headers=(
                 ("content-type", "application/json"),
-                ("accept", "text/event-stream" if stream else "application/json"),
+                ("accept", EITHER if stream else "application/json"),
             ),
             body=encode(responses_body(engine, request, stream)),
             key_header="authorization",

@@ -3,50 +3,48 @@
 An answer is a list of items; a stream tells how each of them grows, and at its end the whole list again. A body in one piece is that list
 and nothing else, and goes the same way. The event that comes by the thousand is decoded by a typed decoder.
 
-Correlation is by `output_index`: item ids may change between an item's start and its end, and llama.cpp sends no index at all (then the
-id decides, then the newest item of the kind). What was told in deltas is kept, so that whatever repeats an item whole (its end, the
-terminal event) adds only what was missing: a host that leaves out deltas, or ends, or both, is understood all the same. Where the whole
-contradicts the deltas, these hold: they were handed on.
+Which item an event is about is decided in `openai_responses_matching`. What was told in deltas is kept, so that whatever repeats a part
+or an item whole (`*.done`, the item's end, the terminal event) adds only what was missing: a host that leaves out deltas, or ends, or
+both, is understood all the same, and one that says everything three times is told once. Where the whole contradicts the deltas, these
+hold: they were handed on. Items may interleave: each text is a block of its own.
 
-The end marker is one of the terminal events `response.completed`, `.incomplete`, `.failed` and `error`; the last two may both come, and
-the first of them counts.
+The end marker is one of the terminal events `response.completed`, `.incomplete`, `.failed`, `.done` (other hosts) and `error`; several
+may come, and the first of them counts.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-from allm.blocks import CallContext
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
-from allm.messages import Part
-from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
+from allm.providers.decoding import is_whole, storable, within_limits
+from allm.providers.error_bodies import error_told
+from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_responses_items import (
-    MAKER,
-    call_left_over,
+    CALLS,
+    arguments_of,
     error_in,
-    finish_of,
-    image_left_over,
-    image_of,
-    message_left_over,
+    finish_told,
     objects,
-    provider_part,
-    reasoning_data,
-    reasoning_texts,
     text_of,
     usage_of,
 )
+from allm.providers.openai_responses_matching import Item
+from allm.providers.openai_responses_telling import ItemTeller
 from allm.responses import FinishReason, Response
-from allm.sse import Frame
-from allm.wire_json import MalformedJson, decode, is_array, is_object
+from allm.sse import BARE, Frame
+from allm.wire_json import MalformedJson, is_array, is_object
 
 __all__ = ["ResponsesDecoder"]
 
 _QUIET: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
 """What is told without anything having been done."""
 
-_CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
-"""The kinds of item that call a tool of ours -> the field that holds what it is called with."""
+_ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled", "done"})
+"""What `response.` is followed by in a terminal event."""
+
+_WORKING: Final = frozenset({"queued", "in_progress"})
 
 _BESIDE: Final = ("service_tier", "moderation", "content_filters")
 """What stands beside the answer and goes to its metadata."""
@@ -70,32 +68,24 @@ class _Event(msgspec.Struct):
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
-class _Item:
-    """One item of the answer. `told`: (what, index of the part) -> the pieces that were told of it."""
+_PARTS: Final = {
+    "output_text": ("message", "text", "content_index", "text"), "refusal": ("message", "refusal", "content_index", "refusal"),
+    "reasoning_text": ("reasoning", "content", "content_index", "text"),
+    "reasoning_summary_text": ("reasoning", "summary", "summary_index", "text"),
+    "function_call_arguments": ("function_call", "arguments", "", "arguments"),
+    "custom_tool_call_input": ("custom_tool_call", "input", "", "input"),
+}  # fmt: skip
+"""What `.delta` adds to and `.done` repeats whole -> (kind of item, part of it, field of the part's index, field of the whole)."""
 
-    __slots__ = ("done", "key", "kind", "told")
-
-    def __init__(self, kind: str, key: int) -> None:
-        self.kind = kind
-        self.key = key
-        self.told: dict[tuple[str, int], list[str]] = {}
-        self.done = False
+_PIECES: Final = {"output_text": "output_text", "text": "output_text", "refusal": "refusal", "reasoning_text": "reasoning_text",
+                  "summary_text": "reasoning_summary_text"}  # fmt: skip
+"""The type of a part in `response.content_part.done` and `response.reasoning_summary_part.done` -> its name in `_PARTS`."""
 
 
-class ResponsesDecoder(SseWireDecoder):
+class ResponsesDecoder(ItemTeller):
     """One attempt's answer -> events."""
 
-    PROVIDER = MAKER
-
-    def __init__(self, context: CallContext) -> None:
-        super().__init__(context)
-        self._items: list[_Item] = []
-        self._by_index: dict[int, _Item] = {}
-        self._by_id: dict[str, _Item] = {}
-        self._current: _Item | None = None
-        self._place: tuple[int | None, int | None, str | None] | None = None
-        self._pieces: list[str] = []
-        self._refusal: list[str] = []
+    ANSWER = "output"
 
     def end(self) -> list[Event]:
         """The stream ended: a last event without its blank line is read. Only the terminal event itself is an end marker."""
@@ -106,13 +96,13 @@ class ResponsesDecoder(SseWireDecoder):
     def body(self, data: bytes) -> list[Event]:
         """The events of a whole body."""
         try:
-            response = decode(data)
+            response = decode_answer(data)
         except MalformedJson:
             response = None
         if is_object(response) and is_array(response.get("output")):
             self._terminal(response, raw=storable(data) if self._raw_chunks else None)
-        elif is_object(response) and response.get("error") is not None:
-            self.fail(error_in(response["error"]))
+        elif (error := error_told(response)) is not None:
+            self._refused(error)
         else:
             self._malformed("the body is no response of this wire")
         return self.build.take()
@@ -128,9 +118,17 @@ class ResponsesDecoder(SseWireDecoder):
         for name, data in frames:
             if self.ended:
                 return
-            self._data(data, failed=name == b"error")
+            if name == b"error":
+                self._error_event(data)
+            elif name == BARE:
+                self._bare(data)
+            else:
+                self._data(data, name)
 
-    def _data(self, data: bytes, failed: bool) -> None:
+    def _error_of(self, error: Any) -> ErrorInfo:
+        return error_in(error)
+
+    def _data(self, data: bytes, name: bytes) -> None:
         try:
             event = _decode_event(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -142,179 +140,98 @@ class ResponsesDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         if event.type == "response.output_text.delta":
             self._text(event)
-        elif failed or event.type == "error" or (event.type is None and event.error is not None):
-            self.fail(error_in(event.error or {"code": event.code, "message": event.message, "param": event.param}))
-        elif event.type is not None:
-            self._event(event.type, event)
+            return
+        kind = event.type or name.decode("ascii", "replace")
+        if kind == "error":
+            self._error_event(data)
+        elif not kind:
+            self._unnamed(data)
+        elif kind.endswith("_part.done"):
+            self._part(decode_answer(data), event)
+        elif kind.endswith(".done") and kind[9:-5] in _PARTS:
+            self._repeated(kind[9:-5], decode_answer(data), event)
+        else:
+            self._event(kind, event, data)
 
-    def _event(self, kind: str, event: _Event) -> None:
-        match kind:
-            case "response.function_call_arguments.delta":
-                self._delta(event, "function_call", "arguments", 0)
-            case "response.custom_tool_call_input.delta":
-                self._delta(event, "custom_tool_call", "input", 0)
-            case "response.reasoning_summary_text.delta":
-                self._delta(event, "reasoning", "summary", event.summary_index)
-            case "response.reasoning_text.delta":
-                self._delta(event, "reasoning", "content", event.content_index)
-            case "response.refusal.delta":
-                self._delta(event, "message", "refusal", event.content_index)
-            case "response.output_item.added" if is_object(event.item):
-                self._added(event.output_index, event.item)
-            case "response.output_item.done" if is_object(event.item):
-                self._done(event.output_index, event.item)
-            case "response.completed" | "response.incomplete" | "response.failed":
-                self._terminal({"status": kind.partition(".")[2], **(event.response if is_object(event.response) else {})})
-            case _ if kind in _QUIET:
-                self._begin(event.response if is_object(event.response) else {})
-            case _:
-                # A tool of the provider at work, or news of a kind that is not known yet: no content, but no silence either.
-                self.progress = self.progress or kind.startswith("response.")
+    def _event(self, kind: str, event: _Event, data: bytes) -> None:
+        part = _PARTS.get(kind[9:-6]) if kind.endswith(".delta") else None
+        if part is not None:
+            item = self._delta(event, part[0], part[1], getattr(event, part[2], None))
+            if part[1] == "text" and item is not None:
+                self._stay(event, item)
+        elif kind == "response.output_item.added" and is_object(event.item):
+            self._added(event.output_index, event.item)
+        elif kind == "response.output_item.done" and is_object(event.item):
+            self._done(event.output_index, event.item)
+        elif kind.startswith("response.") and kind[9:] in _ENDS:
+            self._terminal(_with_status(event.response if is_object(event.response) else {}, kind[9:]))
+        elif kind in _QUIET:
+            self._begin(event.response if is_object(event.response) else {})
+        elif kind.startswith("response."):
+            # A tool of the provider at work, or news of a kind that is not known yet: no content, but no silence either.
+            self.progress = True
+        else:
+            self._unnamed(data)
 
     def _odd_event(self, data: bytes) -> _Event | None:
-        """An event that the typed decoder refused: read it loosely, or fail the attempt."""
-        if not data.strip() or data == b"[DONE]":
+        """An event that the typed decoder refused: read loosely, or it fails the attempt."""
+        if not data.strip() or data.strip() == b"[DONE]":
             return None  # a proxy's; the end of this wire is another
         try:
-            return msgspec.convert(decode(data), _Event, strict=False)
+            told = decode_answer(data)
         except MalformedJson:
             self._malformed("an event of the answer is no JSON")
-        except (msgspec.ValidationError, RecursionError) as error:
-            self._malformed(f"an event of the answer is not of this wire: {error}")
+            return None
+        if is_object(told):
+            return read_loosely(told, _Event)
+        self._malformed("an event of the answer is no object")
         return None
-
-    def _begin(self, response: dict[str, Any]) -> None:
-        if not self.build.started:
-            self.build.start(text_of(response.get("id")) or None, text_of(response.get("model")) or None)
 
     # items
 
     def _text(self, event: _Event) -> None:
         """The one that comes by the thousand: as long as it goes on where it was, nothing is looked up (a third of the time)."""
-        piece, place = event.delta, (event.output_index, event.content_index, event.item_id)
-        if place == self._place and piece and type(piece) is str:
+        piece = event.delta
+        if (event.output_index, event.content_index, event.item_id) == self._place and piece and type(piece) is str:
             self._pieces.append(piece)
             self.build.text(piece)
         elif (item := self._delta(event, "message", "text", event.content_index)) is not None:
-            self._place, self._pieces = place, item.told["text", event.content_index or 0]
+            self._stay(event, item)
 
-    def _delta(self, event: _Event, kind: str, what: str, index: int | None) -> _Item | None:
+    def _stay(self, event: _Event, item: Item) -> None:
+        """What follows may go on here."""
+        self._place = event.output_index, event.content_index, event.item_id
+        self._pieces = item.told["text", event.content_index or 0]
+
+    def _delta(self, event: _Event, kind: str, what: str, index: int | None) -> Item | None:
         """More of an item, which is begun if nothing told of its beginning. None if there was nothing in it."""
         if not event.delta or not isinstance(event.delta, str):
             return None
-        item = self._find(event.output_index, event.item_id, kind) or self._open(event.output_index, event.item_id, kind)
+        item = self._items.of_delta(kind, event.output_index, event.item_id) or self._open(kind, event.output_index, event.item_id or "")
+        if item.done:
+            return None
         self._tell(item, what, index or 0, event.delta)
         return item
 
-    def _find(self, index: int | None, name: str | None, kind: str) -> _Item | None:
-        """The unfinished item of this kind that an event is about. None for an index that is new."""
-        placed = self._by_index.get(index) if index is not None else None
-        if placed is not None and placed.kind == kind and not placed.done:
-            return placed
-        named = self._by_id.get(name) if name is not None else None
-        if named is not None and named.kind == kind and not named.done:
-            return named
-        if index is not None and placed is None:
-            return None
-        return next((item for item in reversed(self._items) if item.kind == kind and not item.done), None)
+    def _repeated(self, name: str, told: dict[str, Any], event: _Event) -> None:
+        """A part is told whole at its end: what its deltas left out, or all of it where a host sends none."""
+        kind, what, place, field = _PARTS[name]
+        text = arguments_of(kind, {CALLS[kind]: told.get(field)}) if kind in CALLS else text_of(told.get(field))
+        if not text:
+            return
+        item = self._items.of_delta(kind, event.output_index, event.item_id) or self._open(kind, event.output_index, event.item_id or "")
+        if not item.done:
+            if kind in CALLS and text_of(told.get("name")):
+                self._name(item, told)
+            self._rest(item, what, getattr(event, place, None) or 0, text)
 
-    def _open(self, index: int | None, name: str | None, kind: str) -> _Item:
-        self._begin({})
-        item = _Item(kind, len(self._items))
-        self._items.append(item)
-        self._place = None
-        if index is not None:
-            self._by_index[index] = item
-        if name:
-            self._by_id[name] = item
-        return item
-
-    def _added(self, index: int | None, data: dict[str, Any]) -> None:
-        item = self._open(index, text_of(data.get("id")), text_of(data.get("type")))
+    def _part(self, told: dict[str, Any], event: _Event) -> None:
+        """The same, where the part is an object of its own."""
+        part = told.get("part")
+        name = _PIECES.get(text_of(part.get("type"))) if is_object(part) else None
+        if name is not None and is_object(part):
+            self._repeated(name, part, event)
         self.progress = True
-        if item.kind in _CALLS:
-            self._by_id.setdefault(text_of(data.get("call_id")), item)  # what llama.cpp's deltas name instead of the item
-            self._tell_call(item, data)
-
-    def _done(self, index: int | None, data: dict[str, Any]) -> None:
-        kind, name = text_of(data.get("type")), text_of(data.get("id")) or text_of(data.get("call_id"))
-        self._finish(self._find(index, name, kind) or self._open(index, name, kind), data)
-        self.progress = True
-
-    def _finish(self, item: _Item, data: dict[str, Any]) -> None:
-        """The item is whole: tells of it what was not told yet."""
-        item.done = True
-        self._place = None
-        match item.kind:
-            case "message":
-                self._finish_message(item, data)
-            case "reasoning":
-                self._finish_reasoning(item, data)
-            case "function_call" | "custom_tool_call":
-                self._tell_call(item, data)
-                self.build.end_call(item.key)
-                self._whole(call_left_over(data))
-            case "image_generation_call" if (image := image_of(data)) is not None:
-                self._whole(image)
-                self._whole(image_left_over(data))
-            case _:
-                self._whole(provider_part(item.kind, data))
-
-    def _finish_message(self, item: _Item, data: dict[str, Any]) -> None:
-        for i, part in enumerate(objects(data.get("content"))):
-            self._rest(item, "text", i, text_of(part.get("text")))
-            self._rest(item, "refusal", i, text_of(part.get("refusal")))
-        if self._current is item:
-            self.build.close_block()
-        self._whole(message_left_over(data))
-
-    def _finish_reasoning(self, item: _Item, data: dict[str, Any]) -> None:
-        for what, i, text in reasoning_texts(data):
-            self._rest(item, what, i, text)
-        if (signed := reasoning_data(data)) is not None:
-            self._turn_to(item)
-            self.build.sign(data=signed, provider=MAKER, reasoning=True)
-        if self._current is item:
-            self.build.close_block()
-
-    def _tell_call(self, item: _Item, data: dict[str, Any]) -> None:
-        self.build.call(item.key, text_of(data.get("call_id")) or None, text_of(data.get("name")) or None, None)
-        self._rest(item, _CALLS[item.kind], 0, text_of(data.get(_CALLS[item.kind])))
-
-    def _rest(self, item: _Item, what: str, index: int, text: str) -> None:
-        """`text` is all of it: tells what its deltas did not."""
-        told = "".join(item.told.get((what, index), ()))
-        if len(text) > len(told) and text.startswith(told):
-            self._tell(item, what, index, text[len(told) :])
-
-    def _tell(self, item: _Item, what: str, index: int, piece: str) -> None:
-        pieces = item.told.get((what, index))
-        if pieces is None:
-            pieces = item.told[what, index] = []
-        pieces.append(piece)
-        match what:
-            case "text":
-                self._turn_to(item)
-                self.build.text(piece)
-            case "refusal":
-                self._refusal.append(piece)
-                self.progress = True
-            case "arguments" | "input":
-                self.build.call(item.key, None, None, piece)
-            case _:
-                self._turn_to(item)
-                self.build.reasoning(piece if len(pieces) > 1 or len(item.told) == 1 else f"\n\n{piece}")
-
-    def _turn_to(self, item: _Item) -> None:
-        """Text of another item is another block, also where nothing stands between them."""
-        if self._current is not item:
-            self.build.close_block()
-            self._current = item
-            self._place = None
-
-    def _whole(self, part: Part | None) -> None:
-        if part is not None:
-            self.build.whole(part)
 
     # the end
 
@@ -327,7 +244,9 @@ class ResponsesDecoder(SseWireDecoder):
         self._output(objects(response.get("output")))
         self.ended = True
         self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
-        finish, word = finish_of(response)
+        finish, word = finish_told(response)
+        if self.failed(finish, word):
+            return
         self.build.complete(
             finish,
             raw_finish=word,
@@ -339,8 +258,18 @@ class ResponsesDecoder(SseWireDecoder):
 
     def _output(self, output: list[dict[str, Any]]) -> None:
         """The whole list: what the stream did not tell to its end, or not at all, is told now."""
-        for i, data in enumerate(output):
-            kind = text_of(data.get("type"))
-            known = self._items[i] if i < len(self._items) else self._open(None, None, kind)
-            if known.kind == kind and not known.done:
-                self._finish(known, data)
+        for data, known in zip(output, self._items.of_output(output), strict=True):
+            self._finish(known or self._open(text_of(data.get("type")), None, ""), data)
+        for item in self._items.open("reasoning"):
+            self._release(item)
+        for item in self._items.open("function_call"):
+            if item.whole and not item.told:
+                self.build.end_call(item.key, whole=True)
+
+
+def _with_status(response: dict[str, Any], end: str) -> dict[str, Any]:
+    """The response with its status, which the event's own name tells where it does not, or not any more."""
+    told = response.get("status")
+    if isinstance(told, str) and told and told not in _WORKING:
+        return response
+    return {**response, "status": "completed" if end == "done" else end}

@@ -8,14 +8,16 @@ what has no place where it stands is put where it has one:
     an image or a file of the assistant's       shown by the user, but for an image of the wire's own
     reasoning that nothing follows              left out: it is refused
     reasoning unsealed or of other makers       left out, as are blocks of other makers
+    arguments that are no JSON object           `{}`
+    a call of the wire's own tools (a shell, a computer) that nobody answered: left out
+    a message of the assistant's that says nothing: left out
 
 Ids of messages and calls (`msg_...`, `fc_...`) are not sent: nothing is kept that could be found by them, and an item with an id demands
 that the reasoning before it is there.
 """
 
 import base64
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from allm.errors import ValidationError
@@ -30,10 +32,11 @@ from allm.messages import (
     ToolCallPart,
     Unknown,
 )
+from allm.providers.call_arguments import arguments_text
 from allm.providers.file_types import mime_of_file
-from allm.providers.ids import wire_id
+from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_responses_items import MAKER
-from allm.wire_json import MalformedJson, decode, encode, is_object
+from allm.wire_json import MalformedJson, decode, is_object
 
 __all__ = ["IMAGES", "ITEMS", "MAX_BYTES", "NO_RESULT", "input_of"]
 
@@ -57,12 +60,14 @@ NO_RESULT: Final = "There is no result of this call."
 
 _CONTENT: Final = frozenset({"input_text", "input_image", "input_file"})
 _DETAILS: Final = frozenset({"auto", "low", "high", "original"})
-_UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_RUN_HERE: Final = frozenset({"apply_patch_call", "computer_call", "local_shell_call", "shell_call"})
+"""The wire's own calls that are run elsewhere than with the provider: it refuses a thread in which one has no output."""
 
 
-def input_of(messages: Sequence[Message], kept: bool = False) -> list[Item]:
-    """The items. `kept`: what came before is with the provider, so a result may stand without its call. Raises ValidationError."""
-    pairs = _Pairs(messages)
+def input_of(messages: Sequence[Message], kept: bool = False, names: Mapping[str, str] | None = None) -> list[Item]:
+    """The items. `kept`: what came before is with the provider, so a result may stand without its call. `names`: of tools -> their names
+    on the wire. Raises ValidationError."""
+    pairs = _Pairs(messages, names or {})
     items: list[Item] = []
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
@@ -79,15 +84,20 @@ def input_of(messages: Sequence[Message], kept: bool = False) -> list[Item]:
 
 
 class _Pairs:
-    """Calls and their results. A result belongs to the first unanswered call before it that has its id; two calls of one id get two."""
+    """Calls and their results. A result belongs to the first unanswered call before it that has its id; two calls of one id get two.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    `names`: the tools' names on the wire; `own`: the ids of the calls of the wire's own tools that were answered.
+    """
+
+    def __init__(self, messages: Sequence[Message], names: Mapping[str, str]) -> None:
+        self.names = names
+        self.own = {_called(part) for message in messages for part in message.parts if _is_own(part, "_output")}
         self.calls: dict[tuple[int, int], str] = {}
         """(message, part) -> the id on the wire."""
         self.results: dict[int, str] = {}
         """message -> the id of the call that it answers."""
         self.more: dict[str, Item] = {}
-        """id on the wire -> what the provider told of the call beside its name and arguments."""
+        """id on the wire -> what the provider told of the call beside its name and arguments; a custom tool's has its type."""
         waiting: dict[str, list[str]] = {}
         for i, message in enumerate(messages):
             if message.role == "assistant":
@@ -98,13 +108,19 @@ class _Pairs:
 
     def _add_calls(self, i: int, message: Message, waiting: dict[str, list[str]]) -> None:
         used = set(self.calls.values())
+        newest: dict[str, str] = {}
+        before = ""
         for j, part in enumerate(message.parts):
             if isinstance(part, ToolCallPart):
                 call_id = self.calls[i, j] = _unused(wire_id(part.id), used)
                 used.add(call_id)
                 waiting.setdefault(part.id, []).append(call_id)
-            elif (told := _own_data(part, "function_call")) and (i, j - 1) in self.calls:
-                self.more[self.calls[i, j - 1]] = {name: told[name] for name in ("namespace", "caller") if name in told}
+                before = newest[part.id] = call_id
+            elif before and (told := _own_data(part, "function_call") or _own_data(part, "custom_tool_call")):
+                kept: Item = {name: told[name] for name in ("namespace", "caller") if name in told}
+                custom = {"type": "custom_tool_call"} if _own_data(part, "custom_tool_call") else {}
+                # Calls may interleave: what belongs to one stands behind it, but not always right behind it.
+                self.more[newest.get(str(told.get("call_id")), before)] = {**custom, **kept}
 
 
 def _unused(call_id: str, used: set[str]) -> str:
@@ -145,13 +161,18 @@ def _result(message: Message, call_id: str, path: str, pairs: _Pairs) -> Item:
     pieces = [_content(part, f"{path}.content[{i}]") for i, part in enumerate(message.parts)]
     output = _short([piece for piece in pieces if piece is not None])
     caller = {name: value for name, value in pairs.more.get(call_id, {}).items() if name == "caller"}
-    return {"type": "function_call_output", "call_id": call_id, "output": output, **caller}
+    return {"type": _output_of(call_id, pairs), "call_id": call_id, "output": output, **caller}
+
+
+def _output_of(call_id: str, pairs: _Pairs) -> str:
+    """The type of a call's result: a custom tool has one of its own."""
+    return f"{pairs.more.get(call_id, {}).get('type', 'function_call')}_output"
 
 
 def _no_results(i: int, pairs: _Pairs) -> list[Item]:
     """For the calls of message `i` that were never answered: the wire refuses a call without a result."""
     missing = [call_id for (at, _), call_id in pairs.calls.items() if at == i and call_id in pairs.unanswered]
-    return [{"type": "function_call_output", "call_id": call_id, "output": NO_RESULT} for call_id in missing]
+    return [{"type": _output_of(call_id, pairs), "call_id": call_id, "output": NO_RESULT} for call_id in missing]
 
 
 def _assistant(message: Message, i: int, path: str, pairs: _Pairs) -> list[Item]:
@@ -168,6 +189,8 @@ def _assistant(message: Message, i: int, path: str, pairs: _Pairs) -> list[Item]
         if isinstance(part, ToolCallPart):
             items.append(_call(part, pairs.calls[i, j], pairs))
         else:
+            if _is_own(part, "_call") and _called(part) not in pairs.own:
+                continue
             for item in _made(message.parts, j, f"{path}.content[{j}]"):
                 (shown if item.get("role") == "user" else items).append(item)
     items += _answered(text, None)
@@ -184,9 +207,11 @@ def _answered(text: list[str], phase: Any) -> list[Item]:
 
 
 def _call(call: ToolCallPart, call_id: str, pairs: _Pairs) -> Item:
-    arguments = call.raw_arguments or encode(call.arguments).decode()
-    name = _UNNAMEABLE.sub("_", call.name)[:64]  # other wires allow dots and colons
-    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments, **pairs.more.get(call_id, {})}
+    name = pairs.names.get(call.name) or wire_name(call.name)
+    more = pairs.more.get(call_id, {})
+    if more.get("type") == "custom_tool_call":
+        return {"call_id": call_id, "name": name, "input": call.raw_arguments or "", **more}
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments_text(call), **more}
 
 
 def _made(parts: tuple[Part, ...], j: int, path: str) -> list[Item]:
@@ -220,6 +245,20 @@ def _reasoning(part: ReasoningPart) -> list[Item]:
 # what is the wire's own
 
 
+def _is_own(part: Part, end: str) -> bool:
+    """Whether this is a call (`_call`) of a tool of the wire's own that runs here, or what came of it (`_output`)."""
+    return (
+        isinstance(part, ProviderPart)
+        and part.provider == MAKER
+        and part.type.removesuffix("_output") in _RUN_HERE
+        and part.type.endswith(end)
+    )
+
+
+def _called(part: Part) -> Any:
+    return part.data.get("call_id") if isinstance(part, ProviderPart) else None
+
+
 def _own_data(part: Part, kind: str) -> Item:
     """What this wire said in a part of its own of this kind; nothing if it is another."""
     return part.data if isinstance(part, ProviderPart) and part.provider == MAKER and part.type == kind else {}
@@ -236,11 +275,12 @@ def _own_item(part: Part) -> Item | None:
 
 
 def _own_image(part: Part, image: Part | None) -> Item | None:
-    """The image that this wire's model made, with what is known of its making."""
+    """The image that this wire's model made. More is told of its making than is taken back."""
     told = _own_data(part, "image_generation_call")
     if not told.get("id") or not isinstance(image, ImagePart) or image.image.data is None:
         return None
-    return {"status": "completed", **told, "type": "image_generation_call", "result": image.image.to_base64()}
+    kept = {"id": told["id"], "status": told.get("status") or "completed"}
+    return {"type": "image_generation_call", **kept, "result": image.image.to_base64()}
 
 
 # parts

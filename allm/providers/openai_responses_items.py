@@ -16,20 +16,21 @@ from allm.images import Image
 from allm.messages import ImagePart, ProviderPart
 from allm.providers.decoding import within_limits
 from allm.providers.failures import error_of
+from allm.providers.finish_words import finish_of
 from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import encode, is_array, is_object
 
 __all__ = [
-    "MAKER", "call_left_over", "error_in", "finish_of", "image_left_over", "image_of", "message_left_over", "objects", "provider_part",
-    "reasoning_data", "reasoning_texts", "text_of", "usage_of",
+    "CALLS", "MAKER", "arguments_of", "call_left_over", "error_in", "finish_told", "image_left_over", "image_of", "message_left_over",
+    "name_of", "objects", "provider_part", "reasoning_data", "reasoning_texts", "text_of", "usage_of",
 ]  # fmt: skip
 
 MAKER: Final = "openai"
 """The provider that parts of this wire name as theirs."""
 
-_FINISH: Final[dict[str, FinishReason]] = {"completed": "stop", "complete": "stop", "cancelled": "cancelled", "failed": "error"}
-_INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
+"""The kinds of item that call a tool of ours -> the field that holds what it is called with."""
 
 _REASONS: Final = {
     "invalid_prompt": "content_filter", "bio_policy": "content_filter", "cyber_policy": "content_filter",
@@ -56,15 +57,26 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def finish_of(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
+def name_of(value: Any) -> str:
+    """An id; careless hosts number theirs."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
+
+
+def arguments_of(kind: str, item: dict[str, Any]) -> str:
+    """What a call is made with, as text; some hosts send the object itself."""
+    told = item.get(CALLS[kind])
+    return encode(told).decode() if is_object(told) else text_of(told)
+
+
+def finish_told(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
     """(our word, the wire's word) for why it ended: its `status`, or `status:reason` where a reason is told."""
     status = text_of(response.get("status")) or None
     details = response.get("incomplete_details")
     reason = text_of(details.get("reason")) if is_object(details) else ""
     if status == "incomplete":
-        return _INCOMPLETE.get(reason, "other"), f"{status}:{reason}" if reason else status
+        return finish_of(reason) if reason else "other", f"{status}:{reason}" if reason else status
     # Without a word of it an answer that came to its end is complete. `queued` and `in_progress` are what a background call answers.
-    return _FINISH.get(status or "completed", "other"), status
+    return finish_of(status), status
 
 
 def reasoning_texts(item: dict[str, Any]) -> list[tuple[str, int, str]]:
@@ -90,10 +102,10 @@ def message_left_over(item: dict[str, Any]) -> ProviderPart | None:
     return provider_part("message", {**_named(item, "id"), **kept}) if kept else None
 
 
-def call_left_over(item: dict[str, Any]) -> ProviderPart | None:
-    """What a call has beside its name and arguments: the namespace of its tool, or the program that calls."""
+def call_left_over(kind: str, item: dict[str, Any]) -> ProviderPart | None:
+    """What a call has beside its name and arguments: the namespace of its tool, or the program that calls; that it is a custom tool's."""
     kept = _named(item, "namespace", "caller")
-    return provider_part("function_call", {**_named(item, "call_id"), **kept}) if kept else None
+    return provider_part(kind, {**_named(item, "call_id"), **kept}) if kept or kind != "function_call" else None
 
 
 def image_of(item: dict[str, Any]) -> ImagePart | None:

@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from allm.engine import Engine
-from allm.providers.ids import wire_id, wire_name
+from allm.providers.ids import wire_id, wire_name, wire_names
 from allm.providers.openai_responses_input import input_of
+from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 from allm.wire_json import is_object
 
@@ -40,17 +41,18 @@ def reasons(model: str) -> bool:
 def responses_body(engine: Engine, request: Request, stream: bool) -> dict[str, Any]:
     """The body of a response. Raises ValidationError for what the wire cannot carry."""
     model = request.model or engine.model
+    names = wire_names(tool.name for tool in request.tools)
     kept = any(request.options.get(name) for name in ("previous_response_id", "conversation", "prompt"))
-    body: dict[str, Any] = {"model": model, "input": input_of(request.messages, kept), "store": False}
+    body: dict[str, Any] = {"model": model, "input": input_of(request.messages, kept, names), "store": False}
     if reasons(model):
         body["include"] = ["reasoning.encrypted_content"]
     if stream:
         body["stream"] = True
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool, names[tool.name]) for tool in request.tools]
     choosable = request.tools or request.options.get("tools") or request.tool_choice in ("auto", "none")  # others are refused
     if request.tool_choice is not None and choosable:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, names)
     for name, field in (("temperature", "temperature"), ("top_p", "top_p"), ("max_tokens", "max_output_tokens")):
         if (value := getattr(request, name)) is not None:
             body[field] = value
@@ -75,14 +77,15 @@ def _cache(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
+def _tool(tool: ToolSpec, name: str) -> dict[str, Any]:
     # Strict is this wire's default, and refuses any schema with an optional property.
-    function: dict[str, Any] = {"type": "function", "name": tool.name, "parameters": tool.schema or _NOTHING, "strict": False}
+    parameters = plain_object(tool.schema) if tool.schema else _NOTHING
+    function: dict[str, Any] = {"type": "function", "name": name, "parameters": parameters, "strict": False}
     return {**function, "description": tool.description} if tool.description else function
 
 
-def _tool_choice(choice: str) -> str | dict[str, Any]:
-    return choice if choice in ("auto", "none", "required") else {"type": "function", "name": choice}
+def _tool_choice(choice: str, names: Mapping[str, str]) -> str | dict[str, Any]:
+    return choice if choice in ("auto", "none", "required") else {"type": "function", "name": names.get(choice, choice)}
 
 
 def _effort(reasoning: Reasoning) -> str:

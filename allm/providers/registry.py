@@ -1,7 +1,7 @@
 """Adapters by name: the built-in ones, those registered by the entry-point group `allm.adapters`, and `"package.module:Class"`."""
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from allm.callables import resolve
@@ -34,6 +34,8 @@ ONE_BODY: Final[dict[str, str]] = {
 }
 """Those of calls that are no conversation: `allm.providers.one_body`."""
 
+_METHODS: Final = ("request", "decoder", "failure")
+
 _made: dict[str, Adapter] = {}
 _one_bodies: dict[str, Any] = {}
 
@@ -46,7 +48,9 @@ def adapter_for(name: str) -> Adapter:
         if found is None:
             known = sorted({*BUILT_IN, *(point.name for point in importlib.metadata.entry_points(group=GROUP))})
             raise EngineError("unknown_adapter", f"there is no adapter {name!r}; known are {', '.join(known)}, or 'package.module:Class'")
-        made = _made[name] = _one_of(found)
+        if not _has(found, _METHODS) or not isinstance(getattr(found, "provider", None), str):
+            raise EngineError("unknown_adapter", f"engine.adapter: {name!r} is no adapter; one has provider, {', '.join(_METHODS)}")
+        made = _made[name] = _one_of(found, name)
     return made
 
 
@@ -55,9 +59,9 @@ def one_body_for(name: str, field: str) -> Any:
     made = _one_bodies.get(name)
     if made is None:
         found = _find(name, ONE_BODY, field)
-        if not hasattr(found, "read"):
+        if not _has(found, ("request", "read")):
             raise EngineError("unknown_adapter", f"{field}: {name!r} is no adapter for this; known are {', '.join(sorted(ONE_BODY))}")
-        made = _one_bodies[name] = _one_of(found)
+        made = _one_bodies[name] = _one_of(found, name)
     return made
 
 
@@ -81,5 +85,15 @@ def _points(name: str) -> importlib.metadata.EntryPoints:
     return importlib.metadata.entry_points(group=GROUP, name=name)
 
 
-def _one_of(found: Any) -> Any:
-    return found() if isinstance(found, type) else found
+def _has(found: Any, methods: Sequence[str]) -> bool:
+    """Whether this object, or what its class makes, can be called in these ways. A class is asked before it is called."""
+    return all(callable(getattr(found, name, None)) for name in methods)
+
+
+def _one_of(found: Any, name: str) -> Any:
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise EngineError("unknown_adapter", f"the adapter {name!r} cannot be made: {type(error).__name__}: {error}") from error

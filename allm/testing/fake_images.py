@@ -6,7 +6,7 @@ from typing import Any, cast
 from allm.engine import Engine
 from allm.image_requests import ImageRequest
 from allm.images import Image
-from allm.providers.fake_images import image_log_of
+from allm.providers.fake_log import keep_requests, log_of
 
 __all__ = ["FakeImages"]
 
@@ -32,16 +32,17 @@ class FakeImages:
         if scripts is not None:
             opts["image_scripts"] = [_plain(each) for each in scripts]
         self.engine = Engine(engine.pop("name", "fake.images:any"), adapter_opts=opts, **engine)
+        self._requests = keep_requests(self.engine, "images")
 
     @property
     def calls(self) -> int:
         """How many calls there were."""
-        return image_log_of(self.engine).calls
+        return log_of(self.engine, "images").calls
 
     @property
     def requests(self) -> tuple[ImageRequest, ...]:
         """What was asked, in order."""
-        return tuple(image_log_of(self.engine).requests)
+        return tuple(self._requests)
 
 
 def _plain(script: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from allm.embeddings import EmbeddingRequest
 from allm.engine import Engine
 from allm.moderation import ModerationRequest
 from allm.providers.fake_embeddings import SIZE
-from allm.providers.fake_one_body import asks_of
+from allm.providers.fake_log import keep_requests, log_of
 
 __all__ = ["FakeEmbeddings", "FakeModeration"]
 
@@ -24,11 +24,12 @@ class _FakeService:
         settings = {**own, "errors": errors, "retry_until_call": retry_until_call, "delay": delay, "record": True}
         opts = {**engine.pop("adapter_opts", {}), self._service: settings}
         self.engine = Engine(engine.pop("name", "fake:any"), adapter_opts=opts, **engine)
+        self._requests = keep_requests(self.engine, self._service)
 
     @property
     def calls(self) -> int:
         """How many requests there were."""
-        return asks_of(self.engine, self._service).calls
+        return log_of(self.engine, self._service).calls
 
 
 class FakeEmbeddings(_FakeService):
@@ -55,7 +56,7 @@ class FakeEmbeddings(_FakeService):
     @property
     def requests(self) -> tuple[EmbeddingRequest, ...]:
         """What each request carried."""
-        return tuple(asks_of(self.engine, self._service).requests)
+        return tuple(self._requests)
 
 
 class FakeModeration(_FakeService):
@@ -80,4 +81,4 @@ class FakeModeration(_FakeService):
     @property
     def requests(self) -> tuple[ModerationRequest, ...]:
         """What each request carried."""
-        return tuple(asks_of(self.engine, self._service).requests)
+        return tuple(self._requests)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from allm.engine import Engine
-from allm.providers.fake import log_of
+from allm.providers.fake_log import keep_requests, log_of
 from allm.requests import Request
 
 __all__ = ["Fake"]
@@ -30,6 +30,7 @@ class Fake:
         if scripts is not None:
             opts["scripts"] = scripts
         self.engine = Engine(engine.pop("name", "fake:any"), adapter_opts=opts, **engine)
+        self._requests = keep_requests(self.engine)
 
     @property
     def calls(self) -> int:
@@ -39,4 +40,4 @@ class Fake:
     @property
     def requests(self) -> tuple[Request, ...]:
         """What was asked, in order."""
-        return tuple(log_of(self.engine).requests)
+        return tuple(self._requests)

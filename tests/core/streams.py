@@ -51,6 +51,7 @@ _ops: st.SearchStrategy[Op] = st.one_of(
     st.tuples(st.just("reasoning"), st.tuples(_texts)),
     st.tuples(st.just("whole"), st.tuples(_wholes)),
     st.tuples(st.just("close_block"), st.just(())),
+    st.tuples(st.just("turn_to"), st.tuples(st.integers(0, 2))),
     st.tuples(st.just("call"), _calls),
     st.tuples(st.just("sign"), st.tuples(st.sampled_from(["sig", None]))),
     st.tuples(st.just("end_call"), st.tuples(st.integers(0, 3))),

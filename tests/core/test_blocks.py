@@ -1,5 +1,7 @@
 """The message being built: block ids, tool calls as hosts send them, and what is left of a broken answer."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from allm.events import (
     Event,
     MessageCompleted,
     MessageStarted,
+    TextCompleted,
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
@@ -200,6 +203,70 @@ def test_a_message_that_was_never_begun_is_begun_when_it_completes() -> None:
     told = builder()
     told.complete("stop")
     assert [type(event) for event in told.take()] == [MessageStarted, MessageCompleted]
+
+
+def test_blocks_that_are_named_stay_open_while_others_go_on() -> None:
+    told = builder()
+    for key, text in ((0, "a"), (1, "x"), (0, "b"), (1, "y")):
+        told.turn_to(key)
+        told.text(text)
+    told.turn_to("a call")
+    told.call("a call", "c0", "f", "{}")
+    told.turn_to(0)
+    told.text("c")
+    told.turn_to("thought")
+    told.reasoning("hm")
+    told.turn_to(1)
+    told.close_block()
+    told.text("z")
+    call = ToolCallPart("c0", "f", {}, "{}")
+    assert finish(told).message.content == (TextPart("abc"), TextPart("xy"), call, ReasoningPart("hm"), TextPart("z"))
+
+
+def test_all_open_blocks_are_closed_in_a_partial_response() -> None:
+    told = builder()
+    for key in (0, 1):
+        told.turn_to(key)
+        told.text(str(key))
+    assert told.partial("error", None).message.content == (TextPart("0"), TextPart("1"))
+    assert [event.text for event in told.take() if isinstance(event, TextCompleted)] == ["0", "1"]
+
+
+def test_a_call_that_is_known_to_be_whole_has_an_object_of_arguments_and_one_that_was_cut_has_none() -> None:
+    told = builder()
+    told.call(0, "c0", "f", None)
+    told.end_call(0, whole=True)
+    told.call(1, "c1", "g", None)
+    assert [call.raw_arguments for call in finish(told, "length").tool_calls] == ["{}", None]
+
+
+def test_arguments_that_a_host_encoded_twice_are_read_as_the_model_wrote_them() -> None:
+    told = builder()
+    told.call(0, "c0", "f", json.dumps('{"a": 1}'))
+    told.call(1, "c1", "f", json.dumps("[1]"))
+    first, second = finish(told).tool_calls
+    assert (first.arguments, first.raw_arguments) == ({"a": 1}, '{"a": 1}')
+    assert (second.arguments, second.raw_arguments) == ({}, '"[1]"')
+
+
+def test_a_tool_is_called_by_its_own_name_where_the_wire_has_another() -> None:
+    told = builder()
+    told.names = {"a_b": "a.b"}
+    told.call(0, "c0", "a_b", "{}")
+    assert told.take() == [ToolCallStarted("b1.1", "a.b"), ToolCallDelta("b1.1", "{}")]
+    assert [call.name for call in finish(told).tool_calls] == ["a.b"]
+
+
+def test_unsigned_reasoning_has_the_maker_that_is_named_and_signed_reasoning_keeps_its_own() -> None:
+    told = builder()
+    told.made_by("nobody's")
+    told.reasoning("a")
+    told.made_by("a host")
+    told.close_block()
+    told.reasoning("b")
+    told.sign("sig", provider="anthropic", reasoning=True)
+    told.made_by("a host")
+    assert finish(told).message.content == (ReasoningPart("a", provider="a host"), ReasoningPart("b", "sig", None, "anthropic"))
 
 
 def test_a_signature_belongs_to_the_open_block_or_begins_one() -> None:

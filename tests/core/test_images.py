@@ -68,7 +68,8 @@ def test_base64_and_data_uris_go_both_ways(data: bytes, mime: str) -> None:
 def test_a_data_uri_without_a_media_type_tells_it_by_its_bytes() -> None:
     text = base64.b64encode(PNG).decode()
     assert Image.from_data_uri(f"data:;base64,{text}").mime == "image/png"
-    assert Image.from_data_uri(f"data:image/x;charset=a;base64,{text}").mime == "image/x"
+    assert Image.from_data_uri(f"data:image/x;charset=a;base64,{text}").mime == "image/png"
+    assert Image.from_data_uri("data:image/x;charset=a;base64,AAAA").mime == "image/x"
 
 
 @pytest.mark.parametrize("uri", ["data:image/png,abc", "data:image/png;base64", "http://example.org", ""])

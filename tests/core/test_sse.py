@@ -1,12 +1,16 @@
 """Server-sent events: bytes to frames, in any chunking."""
 
+import tracemalloc
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allm.sse import Frame, FrameTooLarge, SseDecoder
+from allm import sse, wire_json
+from allm.limits import Limits, limits, set_limits
+from allm.sse import BARE, Frame, FrameTooLarge, SseDecoder
 
 BOM = b"\xef\xbb\xbf"
 
@@ -81,12 +85,6 @@ def test_an_event_name_without_data_is_no_frame_and_is_forgotten() -> None:
     assert decode(b"event: ping\n\ndata: 1\n\n") == [Frame(b"", b"1")]
 
 
-def test_comments_are_counted() -> None:
-    decoder = SseDecoder()
-    decoder.feed(b": a\n\n:b\ndata: 1\n\n")
-    assert decoder.comments == 2
-
-
 def test_a_frame_is_given_as_soon_as_its_blank_line_is_there() -> None:
     decoder = SseDecoder()
     assert decoder.feed(b"data: 1\n") == []
@@ -124,3 +122,87 @@ def test_any_chunking_of_any_bytes_gives_the_frames_of_the_standard(data: bytes,
     assert decode(data) == expected
     assert decode(*cut(data, places)) == expected
     assert decode(*(data[i : i + 1] for i in range(len(data)))) == expected
+
+
+# JSON without `data:`
+
+
+def bare(*chunks: bytes, limit: int | None = None) -> list[Frame]:
+    decoder = SseDecoder(limit, bare=True)
+    frames = [frame for chunk in chunks for frame in decoder.feed(chunk)]
+    return frames + decoder.close()
+
+
+PRETTY = b'{\n  "error": {\n    "a": [\n      1\n    ]\n  }\n}'
+
+
+@pytest.mark.parametrize("size", [1000, 1, 5], ids=["whole", "by bytes", "in fives"])
+@pytest.mark.parametrize("document", [b'{"a": 1}', PRETTY, b"[" + PRETTY + b"\n,\n" + PRETTY + b"\n]", PRETTY.replace(b"\n", b"\r\n")])
+def test_json_without_data_is_a_frame_in_its_place(document: bytes, size: int) -> None:
+    stream = b"data: 1\n\n" + document + b"\n\n: ping\ndata: 2\n\n" + document
+    told = bare(*[stream[i : i + size] for i in range(0, len(stream), size)])
+    plain = document.replace(b"\r\n", b"\n")
+    assert told == [Frame(b"", b"1"), Frame(BARE, plain), Frame(b"", b"2"), Frame(BARE, plain)]
+    assert decode(stream) == [Frame(b"", b"1"), Frame(b"", b"2")]  # by the standard such lines say nothing
+
+
+@pytest.mark.parametrize("junk", [b"{", b"[1,", b"{\n{\n}", b'"a": 1', b"}", b"nonsense {}", b"event {}", b"\t"])
+def test_what_is_no_json_is_forgotten_when_an_event_follows(junk: bytes) -> None:
+    assert bare(junk + b"\n\ndata: 1\n\n{}\n\n" + junk) == [Frame(b"", b"1"), Frame(BARE, b"{}")]
+
+
+def test_json_without_data_is_given_as_soon_as_it_is_whole() -> None:
+    decoder = SseDecoder(bare=True)
+    assert decoder.feed(PRETTY) == []
+    assert decoder.feed(b"\n") == [Frame(BARE, PRETTY)]
+
+
+def test_a_document_of_many_lines_is_read_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counting(data: bytes) -> Any:
+        read.append(len(data))
+        return wire_json.decode(data)
+
+    monkeypatch.setattr(sse, "decode", counting)
+    lines = [b"[{}\n"] + [b",{}\n"] * 20_000 + [b"]\n"]
+    size = sum(map(len, lines))
+    assert [len(frame.data) for frame in bare(*lines)] == [size - 1]
+    assert len(read) < 40
+    assert sum(read) < 3 * size
+
+
+def test_lines_without_data_are_held_within_the_limit() -> None:
+    tracemalloc.start()
+    try:
+        decoder = SseDecoder(1 << 20, bare=True)
+        refused = 0
+        for _ in range(200):
+            try:
+                decoder.feed(b'{\n"\n' * 5000)
+            except FrameTooLarge:
+                refused += 1
+        assert refused > 50
+        plain = SseDecoder(1 << 20)
+        for _ in range(200):
+            plain.feed(b'{\n"\n' * 5000)  # nobody asked for them
+        assert tracemalloc.get_traced_memory()[0] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_nothing_of_an_event_that_is_too_large_is_held() -> None:
+    decoder = SseDecoder(10)
+    with pytest.raises(FrameTooLarge):
+        decoder.feed(b"data: " + b"x" * 20)
+    assert decoder.feed(b"\n\ndata: 1\n\n") == [Frame(b"", b"1")]
+
+
+def test_the_limit_is_that_of_the_process_where_none_is_given() -> None:
+    before = limits()
+    set_limits(Limits(frame=10))
+    try:
+        with pytest.raises(FrameTooLarge):
+            SseDecoder().feed(b"data: " + b"x" * 20)
+    finally:
+        set_limits(before)

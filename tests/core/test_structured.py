@@ -250,3 +250,45 @@ def test_a_refusal_says_so_where_an_answer_was_to_be_read() -> None:
         refused = Response(message=allm.assistant(text), finish_reason="content_filter", refusal="I will not.")
         with pytest.raises(allm.ValidationError, match=r"parsed: the model refused: I will not\."):
             _ = refused.parsed
+
+
+# Around the JSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"name": "Paris"}\n```',
+        '```\n{"name": "Paris"}   \n  ```  ',
+        'Here it is:\n```json\n{"name": "Paris"}\n```\nAnything else?',
+        'Here it is: {"name": "Paris"}',
+        '{"name": "Paris"}\n',
+    ],
+)
+def test_a_fence_around_the_answer_and_words_before_it_are_none_of_it(text: str) -> None:
+    assert parse(text) == {"name": "Paris"}
+
+
+def test_a_fence_within_the_answer_is_part_of_it() -> None:
+    assert parse('{"code": "```\\nx\\n```"}') == {"code": "```\nx\n```"}
+
+
+def test_blanks_without_end_are_read_in_a_moment() -> None:
+    """In a process that ends after 5 seconds of work, the start included."""
+    source = """
+import resource
+resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
+import allm
+from allm.structured import problem_of
+blanks = " " * 1_000_000
+for text in ("```\\n" + blanks + "x", "```\\n" + blanks + "```" + blanks, "{" + blanks, "``` " * 250_000, "x" + "[" * 500_000 + "]"):
+    assert problem_of(text, "json").startswith("the answer is no JSON")
+    try:
+        allm.Response(message=allm.assistant(text), finish_reason="stop").parsed
+    except allm.ValidationError:
+        continue
+    raise AssertionError(text[:10])
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "done\n", (done.returncode, done.stderr[-2_000:])

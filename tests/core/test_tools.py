@@ -578,7 +578,7 @@ def test_an_engine_takes_functions_wherever_it_takes_tools() -> None:
 
 
 def test_an_engine_with_decorated_tools_travels_and_they_still_take_their_types() -> None:
-    engine = from_json(to_json(Engine("fake:any", tools=[get_weather])), Engine)
+    engine = from_json(to_json(Engine("fake:any", tools=[get_weather])), Engine, trusted=True)
     [made] = engine.tools
     assert made.handler == f"{__name__}:get_weather"
     assert bind(made, freeze({"city": "a", "days": 2.0}), ToolContext()) == ((), {"city": "a", "days": 2})

@@ -21,13 +21,18 @@ from allm.requests import JsonSchema, Request, ToolSpec
 from allm.responses import ChatResult, Response, StepResult
 from allm.tools import AskUser, Halt, ToolOutcome
 from allm.turn import IllegalTransition, step
+from allm.turn_checks import check_answer, check_arguments
 from allm.turn_data import (
+    AnswerChecked,
+    ArgumentsChecked,
     Begin,
     CallModel,
     Cancel,
     CancelModel,
     CancelTools,
     Check,
+    CheckAnswer,
+    CheckArguments,
     Checked,
     Commit,
     Done,
@@ -55,6 +60,7 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 TOOLS = (ToolSpec("add", "", SCHEMA), ToolSpec("look", "", SCHEMA), ToolSpec("sign", "", SCHEMA, manual=True))
 FORM = JsonSchema("answer", SCHEMA)
 ERROR = ErrorInfo("adapter", "connection_closed", "cut")
+BROKEN = Failed(ErrorInfo("engine", "callback_failed", "x"))
 
 
 def begun(**options: Any) -> TurnState:
@@ -78,11 +84,18 @@ def outcome(id: str = "c1", **fields: Any) -> ToolOutcome:
 
 
 def run(state: TurnState, *inputs: Input) -> tuple[TurnState, list[Effect]]:
+    """The inputs, and after each what its checks come to."""
     effects: list[Effect] = []
-    for input in inputs:
-        state, made = step(state, input)
+    waiting = list(reversed(inputs))
+    while waiting:
+        state, made = step(state, waiting.pop())
         effects += made
+        waiting += [checked(effect) for effect in made if isinstance(effect, CheckAnswer | CheckArguments)]
     return state, effects
+
+
+def checked(effect: CheckAnswer | CheckArguments) -> AnswerChecked | ArgumentsChecked:
+    return check_answer(effect) if isinstance(effect, CheckAnswer) else check_arguments(effect)
 
 
 def result_of(state: TurnState) -> ChatResult:
@@ -107,6 +120,16 @@ class Player:
         if not reload and pick([True, False]):  # what comes together most rarely
             rare = {"mode": "auto", "single": False, "max_turns": 1, "on_tool_error": "continue", "finalize": True}
             self.state = begun(form=FORM, judged=pick([True, True, False]), checked=pick([True, False, False]), **rare)
+        self.checks = not reload and pick([True, False, False])  # one that is over with a check of what the model said
+        if self.checks:
+            self.state = begun(
+                form=FORM,
+                single=pick([True, False, False]),
+                max_turns=pick([1, 1, 3]),
+                judged=pick([True, False]),
+                checked=pick([True, False, False]),
+                on_tool_error=pick(["continue", "halt"]),
+            )
         self.whimsical = 0.02 if long else pick([0.02, 0.1, 0.3])
         self.events: list[Event] = []
         self.waiting: list[Input] = []
@@ -120,7 +143,8 @@ class Player:
         if self.state.phase == "ready":
             self.feed(Begin())
         while self.state.phase != "done":
-            if self.random.random() < (max(self.whimsical, 0.3) if self.state.phase == "checking" else self.whimsical):
+            rare = self.state.phase == "checking"
+            if self.random.random() < (max(self.whimsical, 0.3) if rare or (self.checks and self.state.calls < 2) else self.whimsical):
                 self.feed(self.whim())
             else:
                 self.feed(self.waiting.pop(self.random.randrange(len(self.waiting))))
@@ -128,6 +152,7 @@ class Player:
         self.feed(self.whim())
         late: list[Input] = [
             Begin(), ModelEnded(answer("late")), Failed(ERROR), ToolFinished(outcome()), Judged("c1", "halt"), Checked(True),
+            AnswerChecked(), ArgumentsChecked(()),
         ]  # fmt: skip
         self.feed(self.random.choice(late))
 
@@ -162,6 +187,8 @@ class Player:
                 self.waiting = [self.answered()]
             case CancelModel():
                 self.waiting = [self.random.choice([*self.waiting, ModelEnded(answer("half", finish="cancelled")), Failed(ERROR)])]
+            case CheckAnswer() | CheckArguments():
+                self.waiting = [checked(effect) if self.random.random() > 0.03 else BROKEN]
             case RunTool(one):
                 assert one.id in self.committed, "a tool runs before its start is in the journal"
                 self.waiting.append(ToolFinished(self.ended(one)))
@@ -173,8 +200,7 @@ class Player:
                     self.random.choice([Judged(one.id, "continue"), Judged(one.id, "halt"), Judged(one.id, "replace", 7, "7")])
                 )
             case Check():
-                broken = Failed(ErrorInfo("engine", "callback_failed", "x"))
-                answers: list[Input] = [Checked(False), Checked(False), Checked(True), broken]
+                answers: list[Input] = [Checked(False), Checked(False), Checked(True), BROKEN]
                 self.waiting = [self.random.choice(answers)]
             case Done() | Fail():
                 self.end = effect
@@ -185,19 +211,25 @@ class Player:
             return Failed(ERROR)
         if chance < 0.12:
             return Failed(ERROR, answer("half", finish="error", error=ERROR))
+        if self.checks:
+            arguments: dict[str, Any] = {"n": "x"} if chance < 0.6 else {"n": 1}
+            return ModelEnded(answer('{"n": 1}') if chance < 0.3 else answer("", ToolCallPart("c1", "add", arguments)))
         if chance < 0.5:
             return ModelEnded(answer(self.random.choice(['{"n": 1}', '{"n": "x"}', "no JSON", ""])))
-        return ModelEnded(answer("", *(self.asked() for _ in range(self.random.randrange(1, 4)))))
+        calls = [self.asked() for _ in range(self.random.randrange(1, 4))]
+        if chance < 0.9:
+            return ModelEnded(answer("", *calls))
+        return ModelEnded(answer("", *calls, finish=self.random.choice(["length", "content_filter", "error", "other"])))
 
     def asked(self) -> ToolCallPart:
         self.ids += 1
-        name = self.random.choice(["add", "add", "look", "sign", "nothing"])
+        name = self.random.choice(["add", "add", "look", "sign", "nothing", "nothing"])
         if self.random.random() < 0.15:
             return ToolCallPart(f"c{self.ids}", name, {}, "{broken")
         return ToolCallPart(f"c{self.ids}", name, self.random.choice([{"n": 1}, {"n": 1}, {"n": "x"}]))
 
     def ended(self, one: ToolCallPart) -> ToolOutcome:
-        kind = self.random.choice(["value"] * 4 + ["error", "ask", "halt"])
+        kind = self.random.choice(["value", "value", "error", "error", "ask", "halt"])
         error = ErrorInfo("tool", "failed", "no") if kind == "error" else None
         ask = AskUser("Which?", {"of": ["a", "b"]}) if kind == "ask" else None
         halt = Halt("enough", {"x": 1}) if kind == "halt" else None
@@ -258,7 +290,7 @@ def test_every_row_of_the_table_was_taken(say: Say) -> None:
     assert set(seen) == set(TABLE)
     say("transitions of the turn machine, and how often each was taken:")
     for row in TABLE:
-        say(f"  {row.phase:9}{row.input.__name__:14}{row.rule:19}{row.next:9}{seen[row]}")
+        say(f"  {row.phase:10}{row.input.__name__:17}{row.rule:19}{row.next:9}{seen[row]}")
 
 
 def test_the_order_of_events_is_legal() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from allm import events as e
+from allm.callables import Importable
 from allm.embeddings import EmbeddingRequest, EmbeddingResponse
 from allm.errors import ErrorInfo
 from allm.history import KeepLast, TokenBudget
@@ -182,6 +183,7 @@ EXAMPLES: tuple[Any, ...] = (
     ModerationRequest(texts=("Hi",), parts=(TextPart("Hi"), ImagePart(image)), model="m1", options=JSON),
     verdict,
     ModerationResponse(id="modr_1", request_id="req_1", model="m1", results=(verdict,), metadata=JSON),
+    Importable("mybot.prompts:brief"),
     KeepLast(7),
     TokenBudget(1000),
     AskUser("Which?", {"choices": ("a", "b")}),

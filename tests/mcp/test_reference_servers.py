@@ -38,7 +38,7 @@ def use_everything(asked: Any, prefix: str) -> None:
     assert asked.value(f"{prefix}echo", message="hello") == "Echo: hello"
     assert "5" in asked.value(f"{prefix}get-sum", a=2, b=3)
     picture = asked.value(f"{prefix}get-tiny-image")
-    assert "[image left out: image/png, " in picture
+    assert "[image 1: image/png, " in picture
     weather = asked.value(f"{prefix}get-structured-content", location="New York")
     assert set(weather) == {"temperature", "conditions", "humidity"}
     assert asked.error(f"{prefix}get-sum", a="two", b=3).reason == "invalid_arguments"

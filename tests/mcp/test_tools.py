@@ -31,7 +31,7 @@ def test_structured_content_is_the_value(asks: Model) -> None:
 
 
 def test_what_is_neither_is_named_in_its_place(asks: Model) -> None:
-    assert asks.value("picture") == "look:\n[image left out: image/png, 5 bytes; a tool's result is text or JSON]"
+    assert asks.value("picture") == "look:\n[image left out: image/png, 5 bytes; a model cannot be shown this one]"
 
 
 def test_an_error_of_the_server_is_a_tool_error_in_its_words(asks: Model) -> None:

@@ -1,11 +1,14 @@
 """A simulated provider and a runtime for each test, and every test of faults over both transports."""
 
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import allm
+from allm.limits import Limits, limits, set_limits
 from allm.testing import Simulator
 from tests.runtime.support import FAST, RawServer, Respond
 
@@ -70,6 +73,47 @@ def raw(serve: Callable[[Respond], RawServer], transport: str) -> Callable[..., 
         return server, engines(server.url + "/v1", transport)(**more)
 
     return raw
+
+
+@pytest.fixture
+def bounded() -> Iterator[Callable[..., None]]:
+    """Sets limits for one test."""
+    before = limits()
+
+    def bounded(**sizes: int) -> None:
+        set_limits(Limits(**sizes))
+
+    yield bounded
+    set_limits(before)
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets variables of the environment, which names no proxy otherwise."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def environ(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return environ
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 and its key, in one file."""
+    path = tmp_path_factory.mktemp("tls")
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=allm",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path / "key.pem", "-out", path / "cert.pem"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("no openssl to make a certificate with")
+    (path / "both.pem").write_text((path / "cert.pem").read_text() + (path / "key.pem").read_text())
+    return path
 
 
 def engines(base_url: str, transport: str) -> Make:

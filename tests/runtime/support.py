@@ -2,10 +2,12 @@
 
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import allm
@@ -103,6 +105,14 @@ class Visit:
         while self._more():
             pass
 
+    def tunnel(self, host: str, port: int) -> None:
+        """Hands bytes on, both ways, until either side has closed: what a proxy does after CONNECT."""
+        with socket.create_connection((host, port)) as other:
+            back = threading.Thread(target=_pump, args=(other, self._sock), daemon=True)
+            back.start()
+            _pump(self._sock, other)
+            back.join(WAIT)
+
     def _more(self) -> bool:
         try:
             data = self._sock.recv(1 << 16)
@@ -110,6 +120,15 @@ class Visit:
             return False
         self._buffer += data
         return bool(data)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    for sock in (source, target):
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 class RawServer:
@@ -219,3 +238,25 @@ def answers(*whole: bytes) -> Respond:
             visit.send(answer)
 
     return respond
+
+
+class TlsServer(RawServer):
+    """The same over TLS; `ca` asks clients for a certificate."""
+
+    def __init__(self, certificate: Path, ca: Path | None = None, respond: Respond | None = None) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate / "both.pem")
+        if ca is not None:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(ca)
+        super().__init__(respond or answers(http(chat_stream("Hello"))))
+        self.url = self.url.replace("http:", "https:")
+
+    def _visit(self, sock: Any, number: int) -> None:
+        try:
+            sock = self._context.wrap_socket(sock, server_side=True)
+        except (ssl.SSLError, OSError):
+            sock.close()
+            return
+        self._socks.append(sock)
+        super()._visit(sock, number)

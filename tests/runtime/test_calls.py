@@ -219,7 +219,7 @@ def wordless(turn: allm.TurnContext) -> int:
     return 3
 
 
-@pytest.mark.parametrize("given", ["Be brief, Ann.", brief, f"{__name__}:brief"], ids=["text", "function", "path"])
+@pytest.mark.parametrize("given", ["Be brief, Ann.", brief, allm.importable(f"{__name__}:brief")], ids=["text", "function", "importable"])
 def test_the_engines_instructions_come_first(given: Any, sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     engine = fast(instructions=given, context={"how": "brief"})
     allm.generate(engine, allm.request([allm.user("Hi")], metadata={"to": "Ann"}), runtime=runtime)

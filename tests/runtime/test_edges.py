@@ -1,7 +1,6 @@
 """Corners of the runtime that hardly any program comes to, each by what a caller sees of it."""
 
 import asyncio
-import ssl
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from allm.actors.engine import StartCall, WithdrawCall
 from allm.events import Event
 from allm.testing import Fault, Reply, Simulator
 from tests.runtime.conftest import Make
-from tests.runtime.support import WAIT, RawServer, answers, chat_stream, engine_name, first_delta, http, text_of
+from tests.runtime.support import WAIT, TlsServer, engine_name, first_delta, text_of
 
 
 def test_messages_that_mean_nothing_are_dropped_and_change_nothing(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
@@ -137,43 +136,6 @@ def test_a_directory_knows_of_nothing_at_first() -> None:
 
 
 # TLS
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 and its key, in one file."""
-    path = tmp_path_factory.mktemp("tls")
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=allm",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path / "key.pem", "-out", path / "cert.pem"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip("no openssl to make a certificate with")
-    (path / "both.pem").write_text((path / "cert.pem").read_text() + (path / "key.pem").read_text())
-    return path
-
-
-class TlsServer(RawServer):
-    """The same over TLS; `ca` asks clients for a certificate."""
-
-    def __init__(self, certificate: Path, ca: Path | None = None) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate / "both.pem")
-        if ca is not None:
-            self._context.verify_mode = ssl.CERT_REQUIRED
-            self._context.load_verify_locations(ca)
-        super().__init__(answers(http(chat_stream("Hello"))))
-        self.url = self.url.replace("http:", "https:")
-
-    def _visit(self, sock: Any, number: int) -> None:
-        try:
-            sock = self._context.wrap_socket(sock, server_side=True)
-        except (ssl.SSLError, OSError):
-            sock.close()
-            return
-        self._socks.append(sock)
-        super()._visit(sock, number)
 
 
 @pytest.mark.parametrize("verify", ["file", "folder", "off", "on"])

@@ -11,7 +11,8 @@ import pytest
 import allm
 from allm import EngineError, Image, ValidationError
 from allm.actors import fetch
-from allm.actors.fetch import MAX_BYTES, SocketGuard, is_public
+from allm.actors.fetch import SocketGuard, is_public
+from allm.limits import limits
 from allm.providers.fake_images import ONE_PIXEL
 from tests.runtime.support import RawServer, Respond, Visit, answers, chunked, http
 
@@ -99,7 +100,7 @@ def test_what_is_no_image_is_refused_and_why(serve: Serve, allowed: None, answer
 
 
 def test_a_body_that_is_told_to_be_too_large_is_not_read(serve: Serve, allowed: None) -> None:
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: {MAX_BYTES + 1}\r\n\r\n".encode()
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: {limits().image + 1}\r\n\r\n".encode()
 
     def respond(visit: Visit) -> None:
         visit.read()
@@ -109,8 +110,8 @@ def test_a_body_that_is_told_to_be_too_large_is_not_read(serve: Serve, allowed: 
     assert problem(serve(respond)) == "it is larger than 20 MiB"
 
 
-def test_a_body_that_does_not_tell_its_size_is_read_up_to_the_limit(serve: Serve, allowed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MAX_BYTES", 1 << 20)
+def test_a_body_that_does_not_tell_its_size_is_read_up_to_the_limit(serve: Serve, allowed: None, bounded: Callable[..., None]) -> None:
+    bounded(image=1 << 20)
     piece = ONE_PIXEL + bytes(1 << 16)
     assert problem(serve(answers(chunked(*[piece] * 20, kind="image/png")))) == "it is larger than 1 MiB"
     assert fetched(serve(answers(chunked(piece, piece, kind="image/png")))).mime == "image/png"

@@ -219,7 +219,6 @@ FAULTS = [
     Fault(status=429, retry_after=0.01),
     Fault(refuse=True),
     Fault(cut_after=30, reset=True),
-    Fault(malformed_after=0),
 ]
 
 
@@ -231,6 +230,14 @@ def test_a_failed_attempt_is_made_again(sim: Simulator, engine: Engine, fault: F
     assert [request.outcome for request in sim.requests] == ["fault", "complete"]
     assert kinds(events).count("RetryScheduled") == 1
     assert kinds(events)[-2:] == ["PartCompleted", "MessageCompleted"]
+
+
+def test_an_answer_that_cannot_be_read_was_paid_for_and_is_not_asked_for_again(sim: Simulator, engine: Engine) -> None:
+    sim.fault(Fault(malformed_after=0))
+    with pytest.raises(ImageAdapterError) as caught:
+        allm.edit_image(engine, PNG, "a hat")
+    assert caught.value.reason == "malformed_response"
+    assert len(sim.requests) == 1
 
 
 def test_when_the_attempts_are_spent_it_is_an_image_error(sim: Simulator, engine: Engine) -> None:

@@ -170,7 +170,7 @@ async def async_resolver(provider: str, context: allm.KeyContext) -> str:
         (leaving_resolver, "resolver_failed", "SystemExit"),
         (odd_resolver, "bad_key", "printable"),
         (async_resolver, "bad_key", "async function"),
-        ("nowhere.at_all:resolver", "not_importable", "nowhere.at_all"),
+        ("nowhere.at_all:resolver", "not_importable", "expected a mapping, a callable or 'module:object'"),
     ],
 )
 @pytest.mark.parametrize("way", ["fold", "stream"])

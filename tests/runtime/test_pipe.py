@@ -78,7 +78,7 @@ class Reader:
 
 def waiting(pipe: Pipe) -> int:
     """Events that the consumer has not taken."""
-    return sum(map(len, list(pipe._batches)))  # pyright: ignore[reportPrivateUsage]
+    return sum(len(batch) for batch, _ in list(pipe._batches))  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture(params=[5e-3, 1e-5], ids=["seldom", "often"])

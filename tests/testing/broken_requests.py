@@ -62,7 +62,7 @@ class TellsAll(Sends):
 
 class SendsTheKey(Sends):
     def spoil(self, body: dict[str, Any], engine: Engine, request: Request) -> None:
-        body["user"] = str(engine.keys)
+        body["user"] = str(dict(engine.keys))
 
 
 class ForgetsTheAsker(Sends):

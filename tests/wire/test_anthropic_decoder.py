@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allm.blocks import CallContext
 from allm.events import (
     Event,
     MessageCompleted,
@@ -25,7 +26,9 @@ from allm.events import (
 )  # fmt: skip
 from allm.messages import ProviderPart, ReasoningPart, TextPart, ToolCallPart
 from allm.providers.anthropic import Anthropic
+from allm.providers.anthropic_decoder import AnthropicDecoder
 from allm.providers.anthropic_request import ANSWER_TOOL
+from allm.providers.ids import wire_names
 from allm.sse import MAX_FRAME
 from tests.wire.anthropic import (
     PING,
@@ -44,7 +47,7 @@ from tests.wire.anthropic import (
     text,
     whole,
 )  # fmt: skip
-from tests.wire.chat import cut, failure, joined, response
+from tests.wire.chat import checked, cut, failure, joined, response
 
 CALL: dict[str, Any] = {"id": "toolu_1", "name": "weather", "input": {}}
 SEARCH: dict[str, Any] = {"id": "srvtoolu_1", "name": "web_search", "input": {}}
@@ -81,6 +84,25 @@ def test_blocks_that_interleave_stay_apart() -> None:
         stop(0), stop(1),
     )  # fmt: skip
     assert response(events).message.content == (TextPart("a"), TextPart("b"))
+
+
+def test_deltas_of_blocks_that_interleave_go_to_their_own() -> None:
+    events = answered(
+        start(0, "thinking", thinking="", signature=""), delta(0, "thinking_delta", thinking="T1"), start(1, "text", text=""),
+        delta(1, "text_delta", text="A1"), delta(0, "thinking_delta", thinking="T2"), start(2, "tool_use", id="c1", name="f", input={}),
+        delta(2, "input_json_delta", partial_json="{}"), delta(0, "signature_delta", signature="sig"), stop(0),
+        delta(1, "text_delta", text="A2"), stop(2), stop(1),
+    )  # fmt: skip
+    assert response(events).message.content == (
+        ReasoningPart("T1T2", "sig", None, "anthropic"), TextPart("A1A2"), ToolCallPart("c1", "f", {}, "{}"),
+    )  # fmt: skip
+
+
+def test_blocks_without_an_index_follow_one_another() -> None:
+    begun = event("content_block_start", content_block={"type": "text", "text": ""})
+    one, two = (event("content_block_delta", **more, delta={"type": "text_delta", "text": "a"}) for more in ({}, {"index": None}))
+    ended = event("content_block_stop")
+    assert response(answered(begun, one, ended, begun, two, ended)).message.content == (TextPart("a"), TextPart("a"))
 
 
 def test_blanks_before_the_last_brace_mean_nothing() -> None:
@@ -132,6 +154,15 @@ def test_thinking_without_a_signature_has_no_maker() -> None:
     assert told.message.parts[0] == ReasoningPart("Hm")
 
 
+def test_thinking_that_another_host_did_not_sign_is_that_hosts() -> None:
+    unsigned = block(0, "thinking", ("thinking_delta", {"thinking": "Hm"}), thinking="")
+    signed = block(1, "thinking", ("thinking_delta", {"thinking": "So"}), ("signature_delta", {"signature": "sig"}), thinking="")
+    for base_url, maker in (("https://api.deepseek.com/anthropic", "anthropic@api.deepseek.com"), ("https://api.anthropic.com", None)):
+        made = AnthropicDecoder(CallContext(request_id="req", base_url=base_url))
+        told = response(checked(made.feed(begin() + unsigned + signed + text(2, "Hi") + finish() + STOP)))
+        assert told.message.parts[:2] == (ReasoningPart("Hm", provider=maker), ReasoningPart("So", "sig", None, "anthropic"))
+
+
 def test_redacted_thinking_is_data() -> None:
     told = response(answered(block(0, "redacted_thinking", data="x1"), block(1, "redacted_thinking", data="x2"), text(2, "Hi")))
     assert told.message.parts[:2] == (ReasoningPart("", None, "x1", "anthropic"), ReasoningPart("", None, "x2", "anthropic"))
@@ -153,12 +184,44 @@ def test_a_call_comes_in_pieces() -> None:
 
 def test_a_call_without_parameters_has_empty_arguments() -> None:
     (only,) = response(answered(call(0, ""), reason="tool_use")).tool_calls
-    assert (only.arguments, only.raw_arguments) == ({}, None)
+    assert (only.arguments, only.raw_arguments) == ({}, "{}")
 
 
 def test_a_call_may_begin_with_all_of_its_input() -> None:
     (only,) = response(answered(call(0, input={"city": "Oslo"}), reason="tool_use")).tool_calls
     assert only.arguments == {"city": "Oslo"}
+
+
+def test_input_may_be_a_json_text() -> None:
+    (only,) = response(answered(call(0, input='{"city": "Oslo"}'), reason="tool_use")).tool_calls
+    assert (only.arguments, only.raw_arguments) == ({"city": "Oslo"}, '{"city": "Oslo"}')
+    told = response(answered(block(0, "server_tool_use", id="s1", name="x", input='{"q": 1}'), text(1, "Hi")))
+    assert told.message.parts[0] == ProviderPart(
+        "anthropic", "server_tool_use", {"type": "server_tool_use", "id": "s1", "name": "x", "input": {"q": 1}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reason", "raw"),
+    [
+        ((call(0),), "max_tokens", [None]),
+        ((call(0), call(1, id="toolu_2")), "max_tokens", ["{}", None]),
+        ((call(0), text(1, "and")), "max_tokens", ["{}"]),
+        ((call(0, '{"city": "Os'),), "max_tokens", ['{"city": "Os']),
+        ((call(0, '{"city": "Oslo"}'),), "max_tokens", ['{"city": "Oslo"}']),
+        ((call(0),), "tool_use", ["{}"]),
+    ],
+    ids=["cut before its input", "the last of two", "text follows", "half of it", "whole", "no parameters"],
+)
+def test_a_call_without_input_was_cut_off_where_the_answer_was(blocks: tuple[bytes, ...], reason: str, raw: list[str | None]) -> None:
+    assert [each.raw_arguments for each in response(answered(*blocks, reason=reason)).tool_calls] == raw
+
+
+def test_a_tool_with_a_dotted_name_is_called_by_it() -> None:
+    made = AnthropicDecoder(CallContext(request_id="req", tools=("a.b", "a_b")))
+    sent = wire_names(("a.b", "a_b"), 128)["a.b"]
+    events = checked(made.feed(begin() + call(0, "{}", name=sent) + call(1, "{}", id="c2", name="a_b") + finish("tool_use") + STOP))
+    assert [each.name for each in response(events).tool_calls] == ["a.b", "a_b"]
 
 
 def test_calls_in_parallel_and_text_before_them() -> None:
@@ -455,7 +518,7 @@ def test_an_error_that_says_nothing_is_an_error() -> None:
     assert failure(streamed(begin(), b"event: error\ndata: {}\n\n"))[0] == "server_error"
 
 
-@pytest.mark.parametrize("bad", [b'data: {"type": "content_block_delta", "del\n\n', event("content_block_delta", index="x")])
+@pytest.mark.parametrize("bad", [b'data: {"type": "content_block_delta", "del\n\n', b'data: {"type": 7}\n\n'])
 def test_an_event_that_is_none_fails_the_attempt(bad: bytes) -> None:
     for raw_chunks in (False, True):
         assert failure(streamed(begin(), text(0, "a"), bad, STOP, raw_chunks=raw_chunks))[0] == "malformed_response"
@@ -571,6 +634,26 @@ def test_any_framing_gives_the_same_events(places: list[int], end: bytes) -> Non
         return joined(streamed(*pieces))
 
     assert events(*cut(RICH.replace(b"\n", end), places)) == events(RICH)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [b"data: {\n\n", event("error", error={"type": "overloaded_error", "message": "Overloaded"}), b"data: [" + b"[" * 9999 + b"\n\n"],
+    ids=["no JSON", "an error", "nonsense"],
+)
+def test_nothing_behind_a_finished_answer_fails_it(behind: bytes) -> None:
+    for after in (b"", STOP):
+        told = response(streamed(begin(), text(0, "a"), finish(), behind, after))
+        assert (told.text, told.finish_reason) == ("a", "stop")
+
+
+def test_fields_of_another_type_fail_nothing() -> None:
+    odd = event("content_block_delta", index="0", delta={"type": "text_delta", "text": "a", "signature": 7, "partial_json": {}}, usage=[])
+    end = event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": 5}, usage=[1])
+    told = response(streamed(begin(model=3, usage="x"), start(0, "text", text=None, citations=5), odd, stop(0), end, STOP))
+    assert (told.text, told.finish_reason, told.model) == ("a", "stop", None)
+    raw = delta(0, "text_delta", text="Z").replace(b'"Z"', b'"\xff"')
+    assert response(answered(start(0, "text", text=""), raw, stop(0))).text == "\ufffd"
 
 
 def test_an_event_whose_type_is_no_text_is_malformed() -> None:

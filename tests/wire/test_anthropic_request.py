@@ -10,10 +10,11 @@ import pytest
 import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
+from allm.providers.adapter import EITHER
 from allm.providers.anthropic import Anthropic
 from allm.providers.anthropic_request import ANSWER_TOOL
 from allm.providers.anthropic_thread import MAX_IMAGE, NO_MESSAGE, NO_RESULT
-from allm.providers.ids import wire_id
+from allm.providers.ids import wire_id, wire_names
 from tests.wire.judging import MESSAGES, Judge, judged
 
 URL = "https://api.anthropic.com"
@@ -102,6 +103,10 @@ CITED = {
     "end_char_index": 1,
 }
 SEARCHED = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "a"}}
+FOUND: dict[str, Any] = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+ORPHAN = ProviderPart("anthropic", "server_tool_use", SEARCHED)
+ANSWER = ProviderPart("anthropic", "web_search_tool_result", FOUND)
+DOTTED = wire_names(["a_b", "a.b"], 128)["a.b"]
 EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
 HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
@@ -298,6 +303,7 @@ THREADS = [
                     TextPart("a"),
                     ProviderPart("anthropic", "citations", {"citations": [{**CITED, "file_id": None}]}),
                     ProviderPart("anthropic", "server_tool_use", SEARCHED),
+                    ProviderPart("anthropic", "web_search_tool_result", FOUND),
                     ProviderPart("gemini", "x", {"x": 1}),
                     Unknown("new", {"type": "new"}),
                     TextPart("b"),
@@ -305,7 +311,67 @@ THREADS = [
             ),
             *HI,
         ),
-        messages=[*SAID, {"role": "assistant", "content": [text("a", citations=[CITED]), SEARCHED, text("b")]}, *SAID],
+        messages=[*SAID, {"role": "assistant", "content": [text("a", citations=[CITED]), SEARCHED, FOUND, text("b")]}, *SAID],
+    ),
+    Case(
+        "a server tool's call without its result is left out, and the turn if it was nothing else",
+        said(
+            *HI,
+            Message("assistant", (TextPart("a"), ReasoningPart("Hm", "sig", None, "anthropic"), ORPHAN)),
+            *HI,
+            Message("assistant", (ProviderPart("anthropic", "mcp_tool_use", {"id": "mcptoolu_1", "name": "x", "input": {}}),)),
+            *HI,
+        ),
+        messages=[*SAID, {"role": "assistant", "content": "a"}, {"role": "user", "content": [text("Hi"), text("Hi")]}],
+    ),
+    Case(
+        "it stays where the answer goes on with it: at the end, or behind the results of the calls beside it",
+        said(*HI, Message("assistant", (ORPHAN, ToolCallPart(*C1))), allm.tool_result("c1", "rain")),
+        CALLED_TOOLS,
+        [*SAID, {"role": "assistant", "content": [SEARCHED, use(city="Oslo")]}, {"role": "user", "content": [result("rain")]}],
+    ),
+    Case(
+        "a server tool's result may come in a later turn",
+        said(
+            *HI,
+            Message("assistant", (ORPHAN, ToolCallPart(*C1))),
+            allm.tool_result("c1", "rain"),
+            Message("assistant", (ANSWER, TextPart("b"))),
+            *HI,
+        ),
+        CALLED_TOOLS,
+        [
+            *SAID,
+            {"role": "assistant", "content": [SEARCHED, use(city="Oslo")]},
+            {"role": "user", "content": [result("rain")]},
+            {"role": "assistant", "content": [FOUND, text("b")]},
+            *SAID,
+        ],
+    ),
+    Case(
+        "an assistant that said nothing is left out",
+        said(*HI, Message("assistant"), Message("assistant", (TextPart(" "), ReasoningPart("Hm"))), *HI),
+        messages=[{"role": "user", "content": [text("Hi"), text("Hi")]}],
+    ),
+    Case(
+        "arguments that are no object go back as an empty one",
+        said(*HI, called(("c1", "weather", {}, '{"city": "Os')), allm.tool_result("c1", "rain")),
+        CALLED_TOOLS,
+        calling(use(), answer=[result("rain")]),
+    ),
+    Case(
+        "a tool whose name the wire does not allow is declared, chosen and called by the same one",
+        said(*HI, called(("c1", "a.b")), allm.tool_result("c1", "rain"), tools=(ToolSpec("a_b"), ToolSpec("a.b")), tool_choice="a.b"),
+        {
+            "tools": [{**NOW_TOOL, "name": "a_b"}, {**NOW_TOOL, "name": DOTTED}],
+            "tool_choice": {"type": "tool", "name": DOTTED},
+        },
+        calling(use(name=DOTTED), answer=[result("rain")]),
+    ),
+    Case(
+        "a tool's schema has no alternatives at its top",
+        asked(tools=(ToolSpec("f", schema={"type": "object", "anyOf": [{"properties": {"a": {"type": "string"}}}]}),)),
+        {"tools": [{"name": "f", "input_schema": {"type": "object", "properties": {"a": {"type": "string"}}}}]},
     ),
     Case(
         "who called goes back with the call",
@@ -660,7 +726,7 @@ def test_a_neutral_request_has_the_body_that_says_the_same(case: Case) -> None:
 
 
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
-    for stream, accept in ((True, "text/event-stream"), (False, "application/json")):
+    for stream, accept in ((True, EITHER), (False, "application/json")):
         request = Anthropic().request(Engine("anthropic:claude-x"), asked(), "http://localhost:8080", stream)
         assert (request.method, request.url) == ("POST", "http://localhost:8080/v1/messages")
         assert dict(request.headers) == {"content-type": "application/json", "accept": accept, "anthropic-version": "2023-06-01"}
@@ -747,10 +813,9 @@ def test_an_instruction_that_the_wire_cannot_carry_is_refused_and_not_left_out(c
     ("request_", "problem"),
     [
         (asked(stop=("END", "\n")), r"stop\[1\]: this wire takes no white space"),
-        (asked(tools=(NOW, ToolSpec("a.b"))), r"tools\[1\]\.name: this wire takes up to 128 letters"),
         (asked(tools=(ToolSpec(ANSWER_TOOL),)), r"tools\[0\]\.name"),
     ],
-    ids=["stop", "name", "reserved name"],
+    ids=["stop", "reserved name"],
 )
 def test_parameters_that_the_wire_cannot_carry_are_refused_with_their_path(request_: Request, problem: str) -> None:
     with pytest.raises(allm.ValidationError, match=problem):

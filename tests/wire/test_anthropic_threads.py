@@ -173,7 +173,9 @@ ANSWERS = st.lists(
 @given(ANSWERS, st.lists(st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 3)), max_size=3))
 def test_an_answer_goes_back_as_it_came(given_blocks: list[dict[str, Any]], inputs: list[dict[str, int]]) -> None:
     uses = [{"type": "tool_use", "id": f"toolu_{n}", "name": "f", "input": given} for n, given in enumerate(inputs)]
-    sent: list[dict[str, Any]] = [*given_blocks, *uses]
+    searched = any(block["type"] == "server_tool_use" for block in given_blocks)
+    found = [{"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": "x"}] if searched else []
+    sent: list[dict[str, Any]] = [*given_blocks, *found, *uses]
     told: AnthropicDecoder = decoder()
     answer = response(told.body(json.dumps(message(*sent)).encode()))
     results = [allm.tool_result(call.id, "x") for call in answer.tool_calls]

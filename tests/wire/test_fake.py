@@ -10,7 +10,8 @@ from allm.blocks import CallContext
 from allm.events import ErrorOccurred, Event, RawChunk, RetryScheduled, ToolCallDelta
 from allm.messages import ReasoningPart, TextPart, ToolCallPart
 from allm.providers.adapter import Script
-from allm.providers.fake import Fake, log_of
+from allm.providers.fake import Fake
+from allm.providers.fake_log import log_of
 from allm.requests import Request
 from allm.testing import Fake as FakeEngine
 from tests.wire.chat import checked, response

@@ -186,6 +186,34 @@ def test_arguments_may_be_missing(given: str) -> None:
     assert made(chunk(part), STOP) == [("call_req_b1.1", "f", none)]
 
 
+@pytest.mark.parametrize(
+    "beside", [{"text": ""}, {"text": "", "thought": False}, {"text": "Let me see. "}, {"text": "Hm.", "thought": True}]
+)
+def test_a_part_may_be_a_text_and_a_call(beside: dict[str, Any]) -> None:
+    answer = response(streamed(chunk({**beside, **call("f", {"n": 1}, SIGNED)}), STOP))
+    assert answer.text + answer.reasoning_text == beside["text"]
+    assert [(each.name, each.arguments, each.signature) for each in answer.tool_calls] == [("f", {"n": 1}, SIGNED)]
+
+
+def test_a_part_may_be_a_text_and_anything_else() -> None:
+    picture = {"inlineData": {"mimeType": "image/png", "data": PNG64}}
+    code = {"executableCode": {"code": "1"}}
+    assert message(chunk({"text": "", **picture}), STOP) == (IMAGE,)
+    assert message(chunk({"text": "a", **picture, **call("f")}), STOP)[::2] == (TextPart("a"), IMAGE)
+    for text, before in (("", ()), ("a", (TextPart("a"),))):
+        assert message(chunk({"text": text, **code}), STOP) == (*before, ProviderPart("gemini", "executableCode", code))
+    assert message(chunk({"text": "", "new": 1}), STOP) == (ProviderPart("gemini", "new", {"new": 1}),)
+
+
+def test_a_call_that_was_cut_in_its_pieces_is_no_whole_object_and_one_that_came_whole_is() -> None:
+    pieces = call("f", willContinue=True, partialArgs=[piece("$.city", "Os", True)])
+    for end, raw in (("MAX_TOKENS", '{"city":"Os"'), ("STOP", '{"city":"Os"}')):
+        (only,) = response(streamed(chunk(pieces), chunk(finish=end))).tool_calls
+        assert only.raw_arguments == raw
+    (only,) = response(streamed(chunk(call("f"), finish="MAX_TOKENS"))).tool_calls
+    assert (only.arguments, only.raw_arguments) == ({}, "{}")
+
+
 def test_a_call_without_a_name_is_none() -> None:
     answer = response(streamed(chunk(call(None, {"a": 1}), call(None)), STOP))
     assert (answer.tool_calls, answer.finish_reason) == ((), "stop")
@@ -250,7 +278,7 @@ def test_pieces_that_contradict_each_other_do_no_harm() -> None:
     arguments.add([piece("$.list[999999999]", 1), piece("$.list[1]", 2), piece("$.list[1][0]", 3)])
     told = json.loads(arguments.text())
     assert told["a"] == {"c": 4}
-    assert (len(told["list"]), told["list"][1]) == (10_001, [3])
+    assert (len(told["list"]), told["list"][1]) == (9_999, [3])  # with the two of $.a, 10,000 places were left out
 
 
 def test_the_tool_that_carries_the_answer_is_its_text() -> None:
@@ -367,7 +395,7 @@ def test_the_last_usage_counts_and_thoughts_are_output() -> None:
         }
     }  # fmt: skip
     expected = Usage(
-        input_tokens=40, output_tokens=12, cached_input_tokens=30, reasoning_tokens=7, total_tokens=152,
+        input_tokens=140, output_tokens=12, cached_input_tokens=30, reasoning_tokens=7, total_tokens=152,
         extra={"toolUsePromptTokenCount": 100, "serviceTier": "standard"},
     )  # fmt: skip
     assert response(streamed(frame(first), frame(last))).usage == expected
@@ -416,9 +444,10 @@ FAILED = {"error": {"code": 503, "message": "The model is overloaded.", "status"
 def test_an_error_ends_the_stream_wherever_it_stands() -> None:
     pretty = json.dumps(FAILED, indent=2).encode().replace(b"\n", b"\r\n")
     for told in (frame(FAILED), pretty, pretty + b"\r\n\r\n", json.dumps(FAILED).encode(), json.dumps([FAILED]).encode() + b"\n"):
-        events = streamed(chunk("First "), chunk("Second ", finish="STOP"), told)
+        events = streamed(chunk("First "), chunk("Second "), told)
         assert [event.delta for event in events if isinstance(event, TextDelta)] == ["First ", "Second "]
         assert failure(events) == ("overloaded", "The model is overloaded.")
+        assert response(streamed(chunk("All"), chunk(finish="STOP"), told)).text == "All"  # behind a finished answer it fails nothing
 
 
 def test_an_error_between_the_events_is_told_at_once() -> None:
@@ -476,6 +505,21 @@ def test_a_careless_chunk_is_read_as_it_is_meant() -> None:
     half = b'{"candidates": [{"index": "0", "content": {"parts": [{"text": "a\\ud83d"}]}, "finishReason": "STOP"}]}'
     assert response(streamed(frame(half))).text == "a\ufffd"
     assert response(whole(b"[" + half + b"]")).text == "a\ufffd"
+
+
+def test_fields_of_another_type_fail_nothing() -> None:
+    words: dict[str, Any] = {"text": "a", "thought": "no", "thoughtSignature": {}, "inlineData": []}
+    content: dict[str, Any] = {"role": 1, "parts": [None, words, call("f", {}, id=7)]}
+    candidate = {"index": "first", "finishReason": "STOP", "finishMessage": {}, "safetyRatings": 5, "content": content}
+    answer = response(streamed(frame({"candidates": [candidate], "modelVersion": 3, "responseId": 9, "usageMetadata": []})))
+    assert (answer.text, [each.id for each in answer.tool_calls], answer.id, answer.model) == ("a", ["7"], "9", None)
+    raw = b'{"candidates": [{"content": {"parts": [{"text": "\xff"}]}}]}'
+    assert response(streamed(frame(raw), STOP)).text == "\ufffd"
+
+
+def test_nonsense_behind_a_finished_answer_does_not_fail_it() -> None:
+    for behind in (frame(b"{"), frame(b"nonsense")):
+        assert response(streamed(chunk("a", finish="STOP"), behind)).text == "a"
 
 
 def test_an_event_without_its_blank_line_counts_if_it_is_whole() -> None:

@@ -10,8 +10,9 @@ import pytest
 import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
+from allm.providers.adapter import EITHER
 from allm.providers.gemini import Gemini
-from allm.providers.gemini_contents import MAX_INLINE
+from allm.providers.gemini_contents import MAX_INLINE, NO_MESSAGE
 from allm.providers.gemini_request import ANSWER_TOOL, gemini_path, generation
 from tests.wire.gemini import ORIGIN, OTHER, SIGNED, UNCHECKED, body_of
 from tests.wire.judging import GEMINI, Judge, judged
@@ -117,13 +118,18 @@ SHAPES = [
         [user("Hi"), model("Ho"), user("Hi")],
     ),
     Case("an instruction alone is a question", said(allm.system("Say hello.")), contents=[user("Say hello.")]),
-    Case("a question of nothing", said(allm.user("")), contents=[user("")]),
-    Case("the model began", said(allm.assistant("Hello."), *HI), contents=[user(""), model("Hello."), user("Hi")]),
+    Case("a question of nothing", said(allm.user("")), contents=[user(NO_MESSAGE)]),
+    Case("the model began", said(allm.assistant("Hello."), *HI), contents=[user(NO_MESSAGE), model("Hello."), user("Hi")]),
     Case("two questions in a row are one turn", said(*HI, allm.user("Well?")), contents=[user("Hi", "Well?")]),
     Case(
         "an empty answer is left out",
         said(*HI, allm.assistant(""), allm.user("Well?"), allm.assistant("a"), allm.assistant("b")),
         contents=[user("Hi", "Well?"), model("a", "b")],
+    ),
+    Case(
+        "a thought that nobody signed, and a blank answer beside it, are no turn",
+        said(*HI, Message("assistant", (ReasoningPart("Hm"), TextPart(""))), allm.user("Well?")),
+        contents=[user("Hi", "Well?")],
     ),
     Case("names have no place", said(Message("user", "Hi", name="ann"))),
 ]
@@ -174,7 +180,7 @@ TOOLS = [
             allm.tool_result("3", '{"n": NaN}'),
         ),
         contents=[
-            user(""),
+            user(NO_MESSAGE),
             model(call("f"), call("f"), call("f")),
             user(
                 result("f", {"n": 12345678901234567890.10}),
@@ -479,7 +485,7 @@ def test_more_words_to_stop_at_than_the_wire_takes_are_refused() -> None:
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
     engine = Engine("gemini:gemini-2.5-flash")
     for stream, accept, verb in (
-        (True, "text/event-stream", "streamGenerateContent?alt=sse"),
+        (True, EITHER, "streamGenerateContent?alt=sse"),
         (False, "application/json", "generateContent"),
     ):
         request = Gemini().request(engine, asked(), ORIGIN, stream)

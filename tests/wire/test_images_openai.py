@@ -292,9 +292,9 @@ def test_images_come_by_their_address_with_the_prompts_as_they_were_rewritten() 
     assert got.metadata["revised_prompts"] == ("A red fox", None)
 
 
-@pytest.mark.parametrize(("form", "mime"), [("webp", "image/webp"), ("jpeg", "image/jpeg"), (None, "image/png"), ("new", "image/png")])
-def test_the_media_type_is_the_one_told_or_read_from_the_bytes(form: str | None, mime: str) -> None:
-    assert read({"data": [{"b64_json": TEXT}], **({"output_format": form} if form else {})}).images[0].mime == mime
+@pytest.mark.parametrize("form", ["webp", "jpeg", None, "new"])
+def test_the_media_type_is_what_the_bytes_say_whatever_is_told(form: str | None) -> None:
+    assert read({"data": [{"b64_json": TEXT}], **({"output_format": form} if form else {})}).images[0].mime == "image/png"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The adapter `openai`: which wire a model goes to, and answers that are read in whichever wire they come."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -188,3 +189,26 @@ def test_a_call_over_http(wire: str) -> None:
         events = list(allm.stream_generate(engine, "Hi", wire="json"))
         assert not any(isinstance(event, ErrorOccurred) for event in events)
         assert [seen.wire for seen in sim.requests] == [wire, wire]
+
+
+def test_nothing_is_held_of_what_comes_before_the_first_event_with_data() -> None:
+    made = decoder()
+    comments = (b": " + b"x" * 1000 + b"\n\n\n") * 64
+    tracemalloc.start()
+    try:
+        for _ in range(200):  # 13 MB, cut where no line ends
+            assert made.feed(comments[:999]) == made.feed(comments[999:]) == []
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    (*_, last) = made.feed(CHAT) + made.end()
+    assert isinstance(last, MessageCompleted)
+
+
+@pytest.mark.parametrize("data", [CHAT, RESPONSES], ids=["chat", "responses"])
+@pytest.mark.parametrize("before", [b": ping\n\n", b"data:\n\n", b"\xef\xbb\xbf", b"event: x\n\n"])
+def test_the_wire_is_chosen_by_the_first_event_however_it_is_cut(data: bytes, before: bytes) -> None:
+    made = decoder()
+    events = [event for byte in before + data for event in made.feed(bytes([byte]))] + made.end()
+    whole_ = decoder()
+    assert response(events) == response(whole_.feed(before + data) + whole_.end())

@@ -29,7 +29,7 @@ from allm.providers.openai_responses import OpenAIResponses
 from allm.providers.openai_responses_decoder import ResponsesDecoder
 from allm.sse import MAX_FRAME
 from allm.usage import Usage
-from tests.wire.chat import cut, failure, frame, joined, response
+from tests.wire.chat import checked, cut, failure, frame, joined, response
 from tests.wire.responses import (
     CREATED,
     PNG,
@@ -124,8 +124,9 @@ def test_a_message_that_never_ends_is_ended_by_the_next_one() -> None:
     assert parts(streamed(CREATED, text("one"), text("two", 1, item="msg_2"), completed())) == (TextPart("one"), TextPart("two"))
 
 
-def test_several_pieces_of_one_message_are_one_text() -> None:
-    assert parts(streamed(CREATED, text("a"), text("b", part=1), done(message("a", "b")), completed())) == (TextPart("ab"),)
+def test_several_pieces_of_one_message_are_texts_of_their_own() -> None:
+    events = streamed(CREATED, text("a"), text("b", part=1), text("c"), text("d", part=1), done(message("ac", "bd")), completed())
+    assert parts(events) == (TextPart("ac"), TextPart("bd"))
 
 
 def test_what_a_message_has_beside_its_text_stands_behind_it() -> None:
@@ -158,7 +159,7 @@ def test_items_that_only_the_terminal_event_tells_are_told_then() -> None:
 
 
 def test_a_terminal_event_whose_list_is_another_one_tells_nothing_twice() -> None:
-    for output in ((), (call(),), (message("a"),)):
+    for output in ((), (message("a"),), (message("a", id="msg_9"),)):
         assert parts(streamed(CREATED, text("a"), done(message("a")), completed(*output))) == (TextPart("a"),)
 
 
@@ -235,7 +236,145 @@ def test_what_was_never_begun_begins_with_its_first_word() -> None:
     assert isinstance(events[0], MessageStarted)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        (done(message("Hello")), completed(message("Hello"))),
+        (done(message("Hello")), done(message("Hello")), completed(message("Hello"))),
+        (done(message("Hello"), 3), completed(thought(), message("Hello"))),
+        (completed(thought(), {"type": "web_search_call", "id": "ws_1"}, message("Hello")),),
+        (done(message("Hello", id="msg_7"), 3), completed(thought(), message("Hello", id="msg_8"))),
+        (completed(thought(), message("Hello", id="msg_9")),),
+        (told("response.output_text.done", output_index=0, item_id="msg_1", text="Hello"), completed(message("Hello"))),
+        (
+            told("response.content_part.done", output_index=0, item_id="msg_1", part={"type": "output_text", "text": "Hello"}),
+            done(message("Hello")), text("lo"), completed(message("Hello")),
+        ),
+        (told("response.done", response={"output": [message("Hello")]}),),
+        (told("response.completed", response={**body(message("Hello")), "status": "in_progress"}),),
+    ],
+    ids=[
+        "as it should be", "its end twice", "its end at another index", "items before it that nobody announced", "under new ids",
+        "only the list, under a new id", "repeated as a text", "repeated as a part, and late deltas", "the end by another name",
+        "an end that says it goes on",
+    ],
+)  # fmt: skip
+def test_what_a_message_says_is_told_once(more: tuple[bytes, ...]) -> None:
+    events = streamed(CREATED, added({**message(), "content": []}), text("Hel"), text("lo"), *more)
+    assert response(events).text == "Hello"
+    assert response(events).finish_reason == "stop"
+
+
+OSLO, ROME = '{"city":"Oslo"}', '{"city":"Rome"}'
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (done(call(OSLO)), done(call(OSLO)), completed(call(OSLO))),
+        (done(call(OSLO), 2), completed(thought(), call(OSLO))),
+        (done(call(OSLO, id="fc_9"), 3), completed(call(OSLO, id="fc_8"))),
+        (done(call(OSLO, id="fc_9", call_id="call_9")), completed(thought(), call(OSLO, id="fc_8", call_id="call_8"))),
+        (completed(call(OSLO, id="fc_8", call_id="call_8"),),),
+        (
+            told("response.function_call_arguments.done", output_index=0, item_id="fc_1", arguments=OSLO),
+            done(call(OSLO)), added(call()), more_of_call(OSLO), completed(),
+        ),
+    ],
+    ids=["its end twice", "at other indexes", "under other ids", "under other call ids", "only in the list", "all of it again"],
+)  # fmt: skip
+def test_a_call_is_made_once(more: tuple[bytes, ...]) -> None:
+    made = response(streamed(CREATED, added(call()), more_of_call(OSLO), *more)).tool_calls
+    assert [(each.id, each.arguments) for each in made] == [("call_1", {"city": "Oslo"})]
+
+
+def test_calls_that_share_an_index_are_told_apart_by_their_ids() -> None:
+    other = {"id": "fc_2", "call_id": "call_2"}
+    events = streamed(
+        CREATED, added(call()), added(call(**other)), more_of_call(OSLO[:5]), more_of_call(ROME[:5], 0, "fc_2"), more_of_call(OSLO[5:]),
+        more_of_call(ROME[5:], 0, "fc_2"), done(call(OSLO)), done(call(ROME, **other)), completed(call(OSLO), call(ROME, **other)),
+    )  # fmt: skip
+    assert [(each.id, each.raw_arguments) for each in response(events).tool_calls] == [("call_1", OSLO), ("call_2", ROME)]
+
+
+def test_calls_of_the_same_tool_with_the_same_arguments_are_all_made() -> None:
+    other = {"id": "fc_2", "call_id": "call_2"}
+    for stream in (
+        (done(call(OSLO)), done(call(OSLO, **other), 1), completed(call(OSLO), call(OSLO, **other))),
+        (done(call(OSLO)), completed(call(OSLO), call(OSLO, **other))),
+        (completed(call(OSLO, **other), call(OSLO)),),
+    ):
+        assert sorted(each.id for each in response(streamed(CREATED, *stream)).tool_calls) == ["call_1", "call_2"]
+
+
+def test_texts_that_interleave_stay_apart() -> None:
+    events = streamed(
+        CREATED, added(message()), added(message(id="msg_2"), 1), text("a"), text("x", 1, item="msg_2"), added(call(), 2), text("b"),
+        more_of_call(OSLO, 2), text("y", 1, item="msg_2"), done(message("ab")), done(message("xy", id="msg_2"), 1), completed(),
+    )  # fmt: skip
+    assert parts(events) == (TextPart("ab"), TextPart("xy"), ToolCallPart("call_1", "f", {"city": "Oslo"}, OSLO))
+
+
+def test_what_is_told_at_the_end_of_a_part_only_is_told() -> None:
+    place = {"output_index": 0, "item_id": "x"}
+    assert response(streamed(CREATED, told("response.output_text.done", **place, text="a"), completed())).text == "a"
+    part = {"type": "reasoning_text", "text": "hm"}
+    assert parts(streamed(CREATED, told("response.content_part.done", **place, part=part), completed())) == (ReasoningPart("hm"),)
+    summed = told("response.reasoning_summary_text.done", **place, summary_index=0, text="hm")
+    assert parts(streamed(CREATED, summed, completed())) == (ReasoningPart("hm"),)
+    assert response(streamed(CREATED, told("response.refusal.done", **place, refusal="No."), completed())).refusal == "No."
+    given = told("response.function_call_arguments.done", output_index=0, item_id="fc_1", arguments=OSLO)
+    assert response(streamed(CREATED, added(call()), given, completed())).tool_calls == (
+        ToolCallPart("call_1", "f", {"city": "Oslo"}, OSLO),
+    )
+
+
+def test_an_event_may_have_its_type_in_its_name_alone() -> None:
+    delta = frame({"delta": "hi", "output_index": 0}, "response.output_text.delta")
+    end = frame({"response": body(message("hi"))}, "response.completed")
+    assert response(streamed(delta, end)).text == "hi"
+
+
+def test_fields_of_another_type_fail_nothing() -> None:
+    odd = frame({"type": "response.output_text.delta", "output_index": "0", "item_id": 5, "content_index": [], "delta": "hi", "x": {}})
+    events = streamed(CREATED, odd, frame({"type": "response.output_text.delta", "output_index": {"a": 1}, "delta": "!"}), completed())
+    assert response(events).text == "hi!"
+    assert response(streamed(CREATED, text("a\ud800"), completed())).text == "a\ufffd"
+    raw = text("Z").replace(b'"Z"', b'"\xff"')
+    assert response(streamed(CREATED, raw, completed())).text == "\ufffd"
+    arguments = done({**call(), "arguments": {"city": "Oslo"}})
+    assert response(streamed(CREATED, arguments, completed())).tool_calls[0].arguments == {"city": "Oslo"}
+
+
+def test_the_same_reasoning_as_text_and_as_summary_is_told_once_and_another_one_beside_it() -> None:
+    def more(piece: str) -> bytes:
+        return told("response.reasoning_text.delta", output_index=0, item_id="rs_1", content_index=0, delta=piece)
+
+    assert parts(streamed(CREATED, more("Th"), summary("Th"), more("ink"), summary("ink"), completed())) == (ReasoningPart("Think"),)
+    ended = done({**thought("Think", sealed=None), "content": [{"type": "reasoning_text", "text": "Think"}]})
+    assert parts(streamed(CREATED, summary("Think"), ended, completed())) == (ReasoningPart("Think"),)
+    assert parts(streamed(CREATED, more("Think"), summary("Sum"), text("a", 1), completed())) == (
+        ReasoningPart("Think\n\nSum"),
+        TextPart("a"),
+    )
+    assert parts(streamed(CREATED, more("Think"), summary("Think more"), completed())) == (ReasoningPart("Think more"),)
+
+
 # Tool calls
+
+
+def test_a_call_that_was_cut_before_its_first_argument_has_none_and_one_that_is_complete_has_an_empty_object() -> None:
+    cut_off = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    whole_call, cut_call = call(status="completed"), call(id="fc_2", call_id="call_2", status="incomplete")
+    events = streamed(CREATED, done(whole_call), done(cut_call, 1), completed(whole_call, cut_call, **cut_off))
+    assert response(events).finish_reason == "length"
+    assert [each.raw_arguments for each in response(events).tool_calls] == ["{}", None]
+
+
+def test_a_tool_with_a_dotted_name_is_called_by_it() -> None:
+    made = ResponsesDecoder(CallContext(request_id="req", tools=("a.b", "c")))
+    events = checked(made.feed(CREATED + done(call("{}", name="a_b")) + completed()))
+    assert [each.name for each in response(events).tool_calls] == ["a.b"]
 
 
 def test_a_call_is_told_as_it_is_written() -> None:
@@ -281,7 +420,10 @@ def test_a_custom_tool_is_called_with_text() -> None:
     item = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "sql", "input": ""}
     more = told("response.custom_tool_call_input.delta", output_index=0, item_id="ctc_1", delta="SELECT 1")
     events = streamed(CREATED, added(item), more, done({**item, "input": "SELECT 1"}), completed())
-    assert parts(events) == (ToolCallPart("call_1", "sql", {}, "SELECT 1"),)
+    assert parts(events) == (
+        ToolCallPart("call_1", "sql", {}, "SELECT 1"),
+        ProviderPart("openai", "custom_tool_call", {"call_id": "call_1"}),
+    )
 
 
 def test_what_a_call_has_beside_its_arguments_stands_behind_it() -> None:
@@ -500,11 +642,10 @@ def test_a_body_that_is_no_answer_is_an_error(data: Any, reason: str) -> None:
     [
         frame(b'{"type": "response.output_text.delta", "del'),
         frame(b"[1]"),
-        frame({"type": "response.output_text.delta", "output_index": {"a": 1}}),
         b"data: " + b"x" * (MAX_FRAME + 1),
         frame(b"[" * 100_000),
     ],
-    ids=["no JSON", "no object", "another wire's", "too large", "too deep"],
+    ids=["no JSON", "no object", "too large", "too deep"],
 )
 def test_nonsense_in_a_stream_fails_it(piece: bytes) -> None:
     assert failure(streamed(CREATED, text("a"), piece, completed()))[0] == "malformed_response"
@@ -521,7 +662,8 @@ def test_what_came_so_far_can_be_taken_at_any_moment() -> None:
     made.feed(CREATED + text("a") + added(call(), 1) + more_of_call("{", 1))
     assert (made.has_content, made.block_ids()) == (True, ("b1.1", "b1.2"))
     events, so_far = made.partial("cancelled", None)
-    assert (events, so_far.text, so_far.finish_reason, so_far.tool_calls, so_far.id) == ([], "a", "cancelled", (), "resp_1")
+    assert [type(event) for event in events] == [TextCompleted]
+    assert (so_far.text, so_far.finish_reason, so_far.tool_calls, so_far.id) == ("a", "cancelled", (), "resp_1")
 
 
 # Progress

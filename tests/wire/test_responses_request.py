@@ -11,7 +11,8 @@ import pytest
 import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
-from allm.providers.ids import wire_id
+from allm.providers.adapter import EITHER
+from allm.providers.ids import wire_id, wire_names
 from allm.providers.openai_responses import OpenAIResponses
 from allm.providers.openai_responses_input import MAX_BYTES, NO_RESULT
 from allm.providers.openai_responses_request import reasons
@@ -49,8 +50,8 @@ def asked(**fields: Any) -> Request:
     return Request(HI, **fields)
 
 
-def said(*messages: Message) -> Request:
-    return Request(messages)
+def said(*messages: Message, **fields: Any) -> Request:
+    return Request(messages, **fields)
 
 
 def parts(*given: Any) -> Request:
@@ -86,6 +87,7 @@ def unanswered(id: str = "c1") -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": id, "output": NO_RESULT}
 
 
+DOTTED = wire_names(["a_b", "a.b"])["a.b"]
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 CALLED = ToolCallPart("c1", "weather", {"city": "Oslo"})
 AGAIN = wire_id("c1 again")
@@ -126,10 +128,48 @@ CASES = [
         ],
     ),
     Case(
-        "arguments go back as the model wrote them",
+        "arguments go back as the model wrote them, and what is no object as an empty one",
         answered(ToolCallPart("c1", "weather", {"city": "Oslo"}, '{ "city" :\t"Oslo" }'), ToolCallPart("c2", "weather", {}, '{"a":')),
-        input=[call('{ "city" :\t"Oslo" }'), call('{"a":', id="c2"), unanswered(), unanswered("c2"), *SAID],
+        input=[call('{ "city" :\t"Oslo" }'), call("{}", id="c2"), unanswered(), unanswered("c2"), *SAID],
     ),
+    Case(
+        "a custom tool's call and its result are of their own kind, wherever its left-over stands",
+        said(
+            Message(
+                "assistant",
+                (ToolCallPart("c1", "sql", {}, "SELECT 1"), ToolCallPart("c2", "weather"), own("custom_tool_call", call_id="c1")),
+            ),
+            allm.tool_result("c1", "1"),
+        ),
+        input=[
+            {"type": "custom_tool_call", "call_id": "c1", "name": "sql", "input": "SELECT 1"}, call(id="c2"),
+            unanswered("c2"),
+            {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+        ],
+    ),
+    Case(
+        "a shell's call that nobody answered is left out, and the reasoning before it",
+        said(Message("assistant", (THOUGHT, own("shell_call", call_id="sh_1", id="sh_i", action={"commands": ["ls"]}))), *HI),
+    ),
+    Case(
+        "a tool whose name the wire does not allow is declared, chosen and called by the same one",
+        said(
+            Message("assistant", (ToolCallPart("c1", "a.b"),)), allm.tool_result("c1", "r"), tools=(ToolSpec("a_b"), ToolSpec("a.b")),
+            tool_choice="a.b",
+        ),
+        {
+            "tools": [function("a_b", NO_PARAMETERS), function(DOTTED, NO_PARAMETERS)],
+            "tool_choice": {"type": "function", "name": DOTTED},
+        },
+        input=[call(name=DOTTED), {**RESULT, "output": "r"}],
+    ),
+    Case(
+        "a tool's schema has no alternatives at its top",
+        asked(tools=(ToolSpec("f", schema={"type": "object", "oneOf": [{"properties": {"a": {"type": "string"}}, "required": ["a"]}]}),)),
+        {"tools": [function("f", {"type": "object", "properties": {"a": {"type": "string"}}})]},
+    ),
+    Case("an answer that says nothing is left out", said(*HI, Message("assistant", (ReasoningPart("Hm"), TextPart(""))), allm.user("?")),
+         input=[{"role": "user", "content": "Hi"}, {"role": "user", "content": "?"}]),
     Case("no arguments are an empty object", answered(ToolCallPart("c1", "weather", {}, "")), input=[call(), unanswered(), *SAID]),
     Case(
         "an id of another maker is made fit, in the call and in its result",
@@ -231,9 +271,9 @@ CASES = [
         ],
     ),
     Case(
-        "an image of its own goes back as it was made",
+        "an image of its own goes back without what is told of its making, which the wire does not take",
         answered(ImagePart(Image.from_binary(PNG)), own("image_generation_call", id="ig_1", **MADE), TextPart("A cat.")),
-        input=[{"type": "image_generation_call", "id": "ig_1", **MADE, "result": b64(PNG)}, spoken("A cat."), *SAID],
+        input=[{"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": b64(PNG)}, spoken("A cat."), *SAID],
     ),
     Case(
         "an image of another maker is shown by the user",
@@ -385,7 +425,7 @@ def test_a_neutral_request_has_the_body_that_says_the_same(case: Case) -> None:
 
 
 def test_the_request_names_its_address_and_the_place_of_the_key_but_no_key() -> None:
-    for stream, accept in ((True, "text/event-stream"), (False, "application/json")):
+    for stream, accept in ((True, EITHER), (False, "application/json")):
         request = OpenAIResponses().request(engine(), asked(), "http://localhost:8080/v1", stream)
         assert (request.method, request.url) == ("POST", "http://localhost:8080/v1/responses")
         assert dict(request.headers) == {"content-type": "application/json", "accept": accept}

@@ -158,6 +158,6 @@ def test_what_came_goes_back_in_meaning() -> None:
     back = body_of(Request((came, allm.tool_result("call_1", "x"))))["input"]
     assert [item["type"] for item in back] == [*(item["type"] for item in items), "function_call_output"]
     for was, now in zip(items, back, strict=False):
-        kept = {key: value for key, value in was.items() if key not in ("id", "content", "status", "annotations")}
+        kept = {key: value for key, value in was.items() if key not in ("id", "content", "status", "annotations", "output_format")}
         assert {key: now.get(key) for key in kept} == kept
     assert (back[1]["content"], back[6]["content"]) == ("I look.", "Rain.")

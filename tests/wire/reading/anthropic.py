@@ -217,4 +217,6 @@ def _normal_block(block: Json, number: Any) -> Json:
             made[name] = number(made[name])
     if made["type"] == "tool_result":
         made["content"] = [_normal_block(piece, number) for piece in text_blocks(made.get("content"))]
+    if made["type"] == "image" and str(made["source"].get("data", "")).startswith("/9j/"):
+        made["source"] = {**made["source"], "media_type": "image/jpeg"}  # one was recorded as image/png: its bytes say what it is
     return made

@@ -14,8 +14,11 @@
     image_url as text            as an object: the older form
     the name of a tool message   absent: it repeats the name in the call
     ids                          numbers in the order of use
+    an assistant of no words     absent: some hosts refuse it
+    arguments that are no object  `{}`: servers that parse them refuse anything else
 """
 
+import json
 from typing import Any
 
 from allm import FilePart, Image, ImagePart, JsonSchema, Message, Request, TextPart, ToolCallPart, ToolSpec
@@ -179,7 +182,8 @@ def normal(body: Json) -> Json:
         made["tools"] = [_normal_tool(tool) for tool in made["tools"]]
     call_ids = [call["id"] for item in body["messages"] for call in item.get("tool_calls") or ()]
     number = numbered(call_ids)
-    made["messages"] = [_normal_message(item, number) for item in body["messages"]]
+    said = [item for item in body["messages"] if item["role"] != "assistant" or item.get("content") or item.get("tool_calls")]
+    made["messages"] = [_normal_message(item, number) for item in said]
     return made
 
 
@@ -202,8 +206,18 @@ def _normal_message(item: Json, number: Any) -> Json:
     if role == "tool":
         made["tool_call_id"] = number(item["tool_call_id"])
     if item.get("tool_calls"):
-        made["tool_calls"] = [{**call, "type": "function", "id": number(call["id"])} for call in item["tool_calls"]]
+        made["tool_calls"] = [
+            {"type": "function", "id": number(call["id"]), "function": _normal_function(call["function"])} for call in item["tool_calls"]
+        ]
     return made
+
+
+def _normal_function(function: Json) -> Json:
+    try:
+        fine = is_object(json.loads(function["arguments"]))
+    except ValueError:
+        fine = False
+    return function if fine else {**function, "arguments": "{}"}
 
 
 def _normal_block(block: Json) -> Json:

@@ -253,6 +253,8 @@ def _normal_item(item: Json, number: Any) -> Json:
     if kind not in ("function_call", "function_call_output"):
         return {name: value for name, value in item.items() if not (kind == "reasoning" and value == [] and name == "content")}
     made = {**item, "call_id": number(item["call_id"])}
+    if kind == "function_call" and not arguments_of(item["arguments"]):
+        made["arguments"] = "{}"  # what is no object goes back as an empty one
     if "output" in made:
         made["output"] = [_normal_block(block) for block in text_blocks(made["output"], "input_text")]
     return {name: value for name, value in made.items() if name not in ("id", "status")}

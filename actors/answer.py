@@ -1,0 +1,118 @@
+"""An answer as it comes in: its headers, its body's bytes within their bound, and which form it has."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from allm.actors.unpacking import PackedError, coding_of, unpacked
+from allm.framing import Form, form_of
+from allm.limits import limits
+from allm.wire_json import too_crowded
+
+__all__ = ["Body", "UnfitAnswer", "drain", "headers_of", "read_error"]
+
+_ERROR_TIME = 10.0
+"""Seconds that an error answer may take: its status is known, only its text is missing."""
+_DRAIN_TIME = 1.0
+"""Seconds after the terminal event for the end of the body, so that the connection can be used again."""
+_DRAIN_BYTES: Final = 1 << 20
+_STREAMS: Final = ("event-stream", "ndjson", "jsonl")
+"""Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
+
+
+class UnfitAnswer(Exception):
+    """An answer of which no more is read. Its text quotes nothing of it. The same request would bring the like: no further attempt."""
+
+
+def headers_of(answer: Any) -> dict[str, str]:
+    """By lower-case name."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+
+
+class Body:
+    """An answer's body. `most` bytes of it are read, unpacked ones where a host compresses though we ask it not to."""
+
+    def __init__(self, answer: Any, headers: Mapping[str, str], most: int) -> None:
+        self.raw: AsyncIterator[bytes] = answer.stream.__aiter__()
+        self.most = most
+        self._kind = headers.get("content-type", "").lower()
+        try:
+            coding = coding_of(headers.get("content-encoding", ""))
+        except PackedError as error:
+            raise UnfitAnswer(str(error)) from None
+        self.chunks = self.raw if coding is None else unpacked(self.raw, coding)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it says that it is JSON."""
+        return "json" in self._kind
+
+    async def begin(self) -> tuple[Form, list[bytes]]:
+        """(form, what was read to know it). Some hosts call a stream JSON, or nothing at all: its first bytes that are no blanks tell."""
+        if any(word in self._kind for word in _STREAMS):
+            return "events", []
+        read: list[bytes] = []
+        beginning, size = b"", 0  # without the blanks before it
+        async for chunk in self.chunks:
+            read.append(chunk)
+            size += len(chunk)
+            self.check(size)
+            beginning = beginning + chunk if beginning else chunk.lstrip()
+            if (form := form_of(beginning)) is not None:
+                return form, read
+        return "other" if beginning else "json", read
+
+    async def whole(self, read: list[bytes]) -> bytes:
+        """All of it, from what was read on. Raises UnfitAnswer also for JSON that would take much more room than it has bytes."""
+        size = sum(map(len, read))
+        async for chunk in self.chunks:
+            read.append(chunk)
+            size += len(chunk)
+            self.check(size)
+        data = read[0] if len(read) == 1 else b"".join(read)
+        read.clear()
+        if too_crowded(data, max(2 * self.most, 4 * limits().answer)):
+            raise UnfitAnswer("the body is JSON of more values than an answer has")
+        return data
+
+    def check(self, size: int) -> None:
+        """Raises UnfitAnswer for more bytes than are read."""
+        if size > self.most:
+            raise UnfitAnswer(f"the answer is larger than {_told(self.most)}")
+
+
+async def read_error(answer: Any, headers: Mapping[str, str], most: int) -> tuple[bytes, str | None]:
+    """(what is read of an error answer, why no more of it can be). It is an ordinary body, also for a request that wanted a stream."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_ERROR_TIME):
+            async for chunk in Body(answer, headers, most).chunks:
+                chunks.append(chunk[: most - size])
+                size += len(chunk)
+                if size >= most:
+                    break
+    except asyncio.CancelledError:
+        raise
+    except (UnfitAnswer, PackedError) as error:
+        return b"".join(chunks), str(error)
+    except Exception:
+        pass  # what was read says enough: the status is known
+    return b"".join(chunks), None
+
+
+async def drain(body: Body) -> None:
+    """Read and drop the rest of the body (at most 1 s and 1 MiB) so that the connection can be reused; else it is closed."""
+    size = 0
+    try:
+        async with asyncio.timeout(_DRAIN_TIME):
+            async for chunk in body.raw:
+                size += len(chunk)
+                if size > _DRAIN_BYTES:
+                    return
+    except TimeoutError:
+        pass
+
+
+def _told(count: int) -> str:
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count} bytes"

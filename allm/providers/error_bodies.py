@@ -1,0 +1,105 @@
+"""Where an error stands in what a host says: the one place that knows, for all wires.
+
+Hosts put an error under `error`, `errors`, `error_code`, `base_resp` or `detail`, or make the whole object one (`object: "error"`,
+`type: "error"`, a `message` with a code). It may be the body of an answer whose status is 200, an event of a stream, and on the Chat wire
+a choice or a delta. The same fields, empty, tell that all went well: `error: {}`, `error: false`, `error_code: 0`.
+
+An answer may itself have a `message`, a `detail` or a `status`: these count only where there is nothing of an answer beside them.
+"""
+
+from typing import Any, Final
+
+from allm.providers.loose import decode_answer
+from allm.wire_json import MalformedJson, is_array, is_object
+
+__all__ = ["error_in_json", "error_told", "says_something"]
+
+_ANSWERS: Final = frozenset({"choices", "candidates", "output", "content", "delta", "item", "response", "content_block", "usage", "data"})
+"""Fields of an answer, or of an event that is a piece of one."""
+
+_WORDS: Final = ("error", "exception", "fail")
+
+
+def error_told(told: Any) -> Any:
+    """The error that this says, with its text under `message`, as `error_of` reads it; None if it says none.
+
+    `told` is decoded JSON: a body, an event, a choice or a delta.
+    """
+    if is_array(told):
+        return error_told(told[0]) if len(told) == 1 else None
+    if not is_object(told):
+        return None
+    for name in ("error", "errors"):
+        if says_something(value := told.get(name)):
+            return _named(value, told)
+    if says_something(code := told.get("error_code")) and code not in ("0", "success"):
+        return {**told, "code": code, "message": _text(told, "message", "error_msg", "error_message", "text", "msg")}
+    base = told.get("base_resp")
+    if is_object(base) and says_something(base.get("status_code")):
+        return {"code": base["status_code"], "message": _text(base, "status_msg")}
+    if told.get("object") == "error" or told.get("type") == "error":
+        return _with_status({**told, "message": _text(told, "message", "detail", "msg")})
+    return _whole(told) if all(told.get(name) is None for name in _ANSWERS) else None
+
+
+def error_in_json(data: bytes) -> Any:
+    """The same of a document of JSON; None for what is none."""
+    try:
+        return error_told(decode_answer(data))
+    except MalformedJson:
+        return None
+
+
+def says_something(value: Any) -> bool:
+    """Whether an `error` field tells of one: many hosts send it empty, false or full of nulls with each answer."""
+    if is_object(value):
+        return any(value.values())
+    return any(value) if is_array(value) else bool(value)
+
+
+def _named(value: Any, told: dict[str, Any]) -> Any:
+    """What stands under `error` or `errors`."""
+    if is_array(value):
+        value = next(each for each in value if each)
+    if is_object(value):
+        return _with_status(value)
+    beside = {name: told[name] for name in ("code", "type", "status", "status_code", "param") if says_something(told.get(name))}
+    if isinstance(value, int) and not isinstance(value, bool):
+        beside.setdefault("code", value)
+    text = _text(told, "message", "detail", "error_description", "msg")
+    if isinstance(value, str):
+        # {"error": "rate_limit_exceeded", "message": "..."}: the first is the word, the second the text.
+        beside, text = ({"type": value, **beside}, text) if text else (beside, value)
+    return _with_status({**beside, "message": text})
+
+
+def _whole(told: dict[str, Any]) -> Any:
+    """An object that is an error as a whole, as its names say."""
+    if says_something(told.get("detail")):
+        return _with_status({**told, "message": _text(told, "detail")})
+    message = _text(told, "message", "msg", "error_message", "error_msg", "Message", "errorMessage")
+    if not message:
+        return None
+    kind = next((told[name] for name in ("type", "__type", "status") if isinstance(told.get(name), str)), "").lower()
+    marked = any(says_something(told.get(name)) for name in ("code", "status_code", "statusCode", "error_type", "param"))
+    failed = told.get("success") is False or any(word in kind for word in _WORDS)
+    numbered = isinstance(told.get("status"), int) and told["status"] >= 400
+    alone = not (told.keys() - {"message", "msg", "Message", "request_id", "requestId", "timestamp", "path"})
+    return _with_status({**told, "message": message}) if marked or failed or numbered or alone else None
+
+
+def _with_status(error: dict[str, Any]) -> dict[str, Any]:
+    """A status that is written as a text, or under another name, as a number under `status_code`."""
+    if isinstance(error.get("status_code"), int):
+        return error
+    for name in ("status_code", "code", "statusCode", "http_status", "status"):
+        value = error.get(name)
+        number = int(value) if isinstance(value, str) and len(value) == 3 and value.isdecimal() else value
+        if isinstance(number, int) and not isinstance(number, bool) and 400 <= number < 600:
+            return {**error, "status_code": number}
+    return error
+
+
+def _text(told: dict[str, Any], *names: str) -> Any:
+    """The first of these that says something: a text, or what `error_of` writes as one."""
+    return next((told[name] for name in names if says_something(told.get(name)) and not isinstance(told[name], bool)), None)

@@ -1,0 +1,144 @@
+"""OpenAI Chat Completions: the typed chunk of an answer, and its usage in our terms.
+
+Only what is read is typed. What one host in a hundred sends stays `Any`, and is looked at where it stands.
+"""
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from allm.providers.decoding import within_limits
+from allm.usage import Usage
+from allm.wire_json import is_object
+
+__all__ = ["Call", "Choice", "Chunk", "Delta", "Function", "counts", "decode_chunk", "usage_of"]
+
+_LIMIT: Final = 1 << 63
+
+
+class Function(msgspec.Struct, gc=False):
+    """The function that a call names. Some hosts send the arguments as an object in place of a text."""
+
+    name: str | None = None
+    arguments: Any = None
+
+
+class _Custom(msgspec.Struct, gc=False):
+    name: str | None = None
+    input: str | None = None
+
+
+class Call(msgspec.Struct):
+    """A tool call, or a piece of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+    custom: _Custom | None = None
+    extra_content: Any = None
+
+
+class Delta(msgspec.Struct):
+    """What a chunk adds to the message, or (in one body) the message."""
+
+    content: str | list[Any] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Call] | None = None
+    function_call: Function | None = None
+    reasoning_details: Any = None
+    images: Any = None
+    annotations: Any = None
+    audio: Any = None
+    error: Any = None
+
+
+_Word: TypeAlias = str | msgspec.UnsetType | None
+
+
+class Choice(msgspec.Struct):
+    """One of the answers; only the first is read."""
+
+    index: int | None = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    finish_reason: _Word = msgspec.UNSET
+    error: Any = None
+    usage: dict[str, Any] | None = None
+
+
+class Chunk(msgspec.Struct):
+    """An event of a stream, or a whole body."""
+
+    id: Any = None
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    service_tier: Any = None
+    system_fingerprint: Any = None
+    citations: Any = None
+    search_results: Any = None
+    x_groq: Any = None
+
+
+decode_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if is_object(value) else {}
+
+
+def counts(told: dict[str, Any]) -> bool:
+    """Whether anything was counted: some hosts end with a chunk of zeros."""
+    return bool(told) and bool(told.get("total_tokens") or told.get("completion_tokens") or told.get("prompt_tokens"))
+
+
+def usage_of(told: dict[str, Any]) -> Usage:
+    """Usage in the library's terms; what has no place there goes to `extra`. Costs as OpenRouter and Perplexity report them."""
+    if not told:
+        return Usage()
+    prompt, completion = _dict(told.get("prompt_tokens_details")), _dict(told.get("completion_tokens_details"))
+    given, output, total = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens")), _count(told.get("total_tokens"))
+    thought = _count(completion.get("reasoning_tokens", told.get("reasoning_tokens")))
+    if thought and given is not None and output is not None and total == given + output + thought:
+        output += thought  # xAI counts reasoning beside `completion_tokens`: its total tells
+    cached = _count(prompt.get("cached_tokens"))
+    if cached is None:
+        cached = _count(told.get("cached_tokens", told.get("prompt_cache_hit_tokens")))
+    cost = told.get("cost")
+    costs = _dict(cost)
+    return Usage(
+        input_tokens=given,
+        output_tokens=output,
+        cached_input_tokens=cached,
+        cache_write_input_tokens=_count(prompt.get("cache_write_tokens")),
+        reasoning_tokens=thought,
+        total_tokens=total,
+        input_cost=_cost(costs.get("input_tokens_cost")),
+        output_cost=_cost(costs.get("output_tokens_cost")),
+        total_cost=_cost(costs.get("total_cost") if costs else cost),
+        extra=within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
+    )
+
+
+_KNOWN_USAGE = frozenset({
+    "prompt_tokens", "completion_tokens", "total_tokens", "cost", "prompt_tokens_details", "completion_tokens_details",
+    "cached_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "reasoning_tokens",
+})  # fmt: skip
+_KNOWN_PROMPT = frozenset({"cached_tokens", "cache_write_tokens"})
+_KNOWN_COMPLETION = frozenset({"reasoning_tokens"})
+
+
+def _rest(told: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """What was counted and has no field of its own."""
+    return {name: value for name, value in told.items() if value and name not in known}

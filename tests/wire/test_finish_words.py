@@ -1,0 +1,59 @@
+"""The words for why an answer ended: one table, whichever wire brings them."""
+
+from collections.abc import Callable
+
+import pytest
+
+from allm.events import ErrorOccurred, Event, MessageCompleted
+from allm.providers.finish_words import FINISH_WORDS, finish_of
+from tests.wire import anthropic, chat, gemini
+
+Ended = Callable[[str], list[Event]]
+
+
+def on_chat(word: str) -> list[Event]:
+    return chat.streamed(chat.chunk({"content": "half"}), chat.chunk(finish=word), chat.DONE)
+
+
+def on_anthropic(word: str) -> list[Event]:
+    return anthropic.answered(anthropic.text(0, "half"), reason=word)
+
+
+def on_gemini(word: str) -> list[Event]:
+    return gemini.streamed(gemini.chunk("half"), gemini.chunk(finish=word))
+
+
+WIRES = pytest.mark.parametrize("ended", [on_chat, on_anthropic, on_gemini])
+
+
+@WIRES
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        ("stop", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("end_turn", "stop"), ("STOP", "stop"),
+        ("length", "length"), ("max_tokens", "length"), ("model_length", "length"), ("model_context_window_exceeded", "length"),
+        ("content_filter", "content_filter"), ("sensitive", "content_filter"), ("content-filter", "content_filter"),
+        ("SAFETY", "content_filter"), ("tool_use", "tool_calls"), ("function_call", "tool_calls"), ("unheard_of", "other"),
+    ],
+)  # fmt: skip
+def test_a_word_means_the_same_on_every_wire(ended: Ended, word: str, meaning: str) -> None:
+    last = ended(word)[-1]
+    assert isinstance(last, MessageCompleted), last
+    assert (last.response.finish_reason, last.response.raw_finish_reason, last.response.text) == (meaning, word, "half")
+
+
+@WIRES
+@pytest.mark.parametrize("word", ["error", "network_error", "insufficient_system_resource", "abort", "ERROR"])
+def test_a_word_for_a_failure_fails_the_attempt_on_every_wire(ended: Ended, word: str) -> None:
+    last = ended(word)[-1]
+    assert isinstance(last, ErrorOccurred), last
+    assert word in last.error.message
+    assert last.error.reason != "invalid_request"  # it is worth another try
+
+
+def test_no_word_at_all_is_a_good_end() -> None:
+    assert finish_of(None) == finish_of("") == "stop"
+
+
+def test_the_table_knows_no_word_twice() -> None:
+    assert len(FINISH_WORDS) == len({word.lower().replace("-", "_") for word in FINISH_WORDS})
