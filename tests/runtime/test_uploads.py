@@ -8,7 +8,7 @@ import pytest
 import allm
 from tests.runtime.support import RawServer, Respond, Visit, chat_stream, http
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LARGE = "word " * (12 << 20 >> 2)
 """More than the buffers of both ends hold: the client cannot send all of it before the server reads."""
