@@ -50,7 +50,7 @@ class ChatDecoder(SseWireDecoder):
         self._refusal: list[str] = []
         self._whole = False
         self._told_back = tells_back(host_of(context.base_url))
-        self._calls = ChatCalls(self.build)
+        self._calls = ChatCalls(self.build, context.answer_tool)
         self._kept = Kept()
         self._chosen = False
         self._may_finish = False
