@@ -88,7 +88,7 @@ class ChatDecoder(SseWireDecoder):
                 return
             if event == b"error":
                 self._error_event(data)
-            elif event and event == BARE:
+            elif event == BARE:
                 self._bare(data)
             elif data == b"[DONE]":
                 self._done()
