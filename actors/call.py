@@ -127,6 +127,7 @@ class Plan:
         return more
 
     def _ask_so(self) -> None:
+        """The engine with the way of the moment named, as adapters read it."""
         if self.asking is not None and (self.asking.way, self.engine.structured) != ("schema", "auto"):
             self.engine = replace(self.engine, structured=self.asking.way)
 

@@ -309,7 +309,7 @@ class MessageBuilder:
             metadata = {**metadata, "response_type": context.response_type}
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
-    def _with_place(self, answer: _Block, metadata: dict[str, Any]) -> dict[str, Any]:
+    def _with_place(self, answer: _Block | _Call, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata with the place of the answer among the parts, where there is other text."""
         parts = [block for block in self._blocks if block.part() is not None]
         texts = [block for block in parts if isinstance(block.part(), TextPart)]

@@ -9,7 +9,7 @@ import pytest
 
 import allm
 from allm.actors.asking import KnownWays
-from tests.runtime.support import FAST, RawServer, Visit, chat_event, http
+from tests.runtime.support import FAST, RawServer, Visit, answers, chat_event, http
 
 Serve = Callable[[Callable[[Visit], object]], RawServer]
 SCHEMA, JSON, TOOL = WAYS = "schema", "json", "tool"
@@ -223,7 +223,7 @@ def test_a_loop_that_ends_with_a_structured_answer_asks_for_it_in_the_way_that_w
 
 def test_a_call_whose_tools_take_the_name_is_not_asked_by_the_tool(serve: Serve, runtime: allm.Runtime) -> None:
     tool = allm.ToolSpec("allm_answer", "Mine.", {"type": "object", "properties": {}})
-    server = serve(lambda visit: [visit.send(refusal(LLAMA)) for _ in iter(visit.read, None)])
+    server = serve(answers(refusal(LLAMA)))
     with pytest.raises(allm.AdapterError, match="validation error"):
         allm.generate(engine_at(server), "How many?", tools=[tool], response_format=Count, runtime=runtime)
     assert len(server.bodies) == 2
@@ -233,7 +233,7 @@ def test_a_call_whose_tools_take_the_name_is_not_asked_by_the_tool(serve: Serve,
 
 def test_the_end_of_a_stream_in_the_midst_of_the_answers_tool_keeps_what_came(serve: Serve, runtime: allm.Runtime) -> None:
     told = chunk(call_delta("allm_answer", '{"n": ')) + chunk(call_delta(None, "7"))
-    server = serve(lambda visit: visit.read() and visit.send(http(told)))
+    server = serve(answers(http(told)))
     with allm.stream(engine_at(server, structured="tool"), "How many?", response_format=Count, runtime=runtime) as stream:
         events = list(stream)
     response = stream.response().final_response

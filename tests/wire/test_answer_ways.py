@@ -39,7 +39,8 @@ def sent(name: str, way: Way, request: allm.Request | None = None, stream: bool 
 
 
 def test_an_engine_knows_four_words_for_it() -> None:
-    for way in ("auto", *WAYS):
+    words: tuple[Literal["auto", "schema", "json", "tool"], ...] = ("auto", *WAYS)
+    for way in words:
         engine = allm.Engine("openai.chat:m", structured=way)
         assert allm.from_json(allm.to_json(engine), allm.Engine).structured == way
         assert ("structured" in repr(engine)) is (way != "auto")
@@ -145,11 +146,12 @@ def test_the_schema_is_told_behind_the_instructions_whatever_follows() -> None:
 
 
 def decoded(*deltas: dict[str, Any], finish: str = "tool_calls", cuts: tuple[int, ...] = ()) -> allm.Response:
-    chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    chunks: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     chunks.append({"index": 0, "delta": {}, "finish_reason": finish})
     data = b"".join(b"data: " + json.dumps({"id": "c", "choices": [chunk]}).encode() + b"\n\n" for chunk in chunks)
     decoder = ChatDecoder(CallContext(request_id="r", answer_tool="allm_answer", base_url="http://host.example"))
-    events, at = [], 0
+    events: list[allm.Event] = []
+    at = 0
     for cut in (*sorted(cut % len(data) for cut in cuts), len(data)):
         events += decoder.feed(data[at:cut])
         at = cut
