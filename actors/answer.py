@@ -62,13 +62,17 @@ class Body:
                 return form, read
         return "other" if beginning else "json", read
 
-    async def whole(self, read: list[bytes]) -> bytes:
-        """All of it, from what was read on. Raises UnfitAnswer also for JSON that would take much more room than it has bytes."""
+    async def rest(self, read: list[bytes]) -> int:
+        """Read on to its end, and add that to what was read; how many bytes it has."""
         size = sum(map(len, read))
         async for chunk in self.chunks:
             read.append(chunk)
             size += len(chunk)
             self.check(size)
+        return size
+
+    def joined(self, read: list[bytes]) -> bytes:
+        """All that was read, as one. Raises UnfitAnswer for JSON that would take much more room than it has bytes. Any thread."""
         data = read[0] if len(read) == 1 else b"".join(read)
         read.clear()
         if too_crowded(data, max(2 * self.most, 4 * limits().answer)):

@@ -230,6 +230,8 @@ class Crews:
         """For `halt_when`, `on_tool_error`, `instructions` and `history`."""
         self.plans = Crew("allm-pool-plans", self.patience, _PLANNERS)
         """For our own work on the next call of a turn, which waits for no function of anybody's."""
+        self.readers = Crew("allm-pool-readers", self.patience, _PLANNERS)
+        """For our own work on large answers."""
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts by kind."""
@@ -239,5 +241,5 @@ class Crews:
 
     def close(self) -> None:
         """Keep no idle worker from now on."""
-        for crew in (self.listeners, self.keys, self.functions, self.plans):
+        for crew in (self.listeners, self.keys, self.functions, self.plans, self.readers):
             crew.pool.close()

@@ -111,7 +111,7 @@ class Runtime:
 
     def _specs(self) -> list[ChildSpec]:
         # It keeps its mailbox: an attempt that is handed to it in its last moment is made by the next one.
-        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop)), mailbox="keep")]
+        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop, self.crews.readers)), mailbox="keep")]
         return [
             ChildSpec("core", (Supervisor, (core,), {"strategy": "rest_for_one"})),
             ChildSpec("engines", (Engines, (self._directory,))),
