@@ -89,6 +89,15 @@ class Exchange:
         """It stands."""
         self._tell(Connected())
 
+    def sending(self) -> None:
+        """A large request goes out: `first_event` is for the provider's time, not for the line's."""
+        self._tell(Resolving())
+
+    def sent(self) -> None:
+        """All of it is out."""
+        if not self.answered:  # some refuse it before they have read it
+            self._tell(Connected())
+
     # what the stream actor tells
 
     def leave(self, normal: bool) -> None:

@@ -4,7 +4,7 @@ It sends requests over the transports that `actors/transports.py` makes, and has
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -36,6 +36,9 @@ _urls: dict[str, httpx.URL] = {}
 _made_headers: dict[Any, httpx.Headers] = {}
 _AGENT = f"allm/{__version__}"
 _NO_TIMEOUTS: dict[str, Any] = {"connect": None, "read": None, "write": None, "pool": None}
+_LARGE = 256 << 10
+"""Bytes of a request from which on its upload has no clock but `total`."""
+_PIECE = 64 << 10
 
 
 class _Request(httpx.Request):
@@ -48,6 +51,29 @@ class _Request(httpx.Request):
         self.extensions = extensions
         self.stream = httpx.ByteStream(body)
         self._content = body
+
+
+class _Upload(httpx.AsyncByteStream):
+    """A large body in pieces, which tells its exchange when the first goes out and when the last has."""
+
+    def __init__(self, body: bytes, exchange: Exchange) -> None:
+        self._body = body
+        self._exchange = exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._exchange.sending()
+        for start in range(0, len(self._body), _PIECE):
+            yield self._body[start : start + _PIECE]
+        self._exchange.sent()
+
+
+class _LargeRequest(_Request):
+    """A request whose body is read from its stream: httpx-aiohttp sends `content` whole where there is one."""
+
+    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, upload: _Upload, extensions: dict[str, Any]) -> None:
+        super().__init__(method, url, headers, b"", extensions)
+        self.stream = upload
+        del self._content
 
 
 class IoActor(Actor):
@@ -100,6 +126,9 @@ class IoActor(Actor):
         headers["content-length"] = str(len(request.body))
         if key is not None and request.key_header is not None:
             headers[request.key_header] = request.key_prefix + key
+        if len(request.body) > _LARGE:
+            upload = _Upload(request.body, exchange)
+            return await transport.handle_async_request(_LargeRequest(request.method, url, headers, upload, extensions))
         return await transport.handle_async_request(_Request(request.method, url, headers, request.body, extensions))
 
     def explain(self, error: BaseException) -> ErrorInfo:

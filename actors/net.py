@@ -77,7 +77,8 @@ class Net:
         waiting += [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
         seen, self._seen = self._seen, {}
         for call in waiting:
-            since = self._seen[call.id] = seen.get(call.id, now)
+            since: float = seen.get(call.id, now)
+            self._seen[call.id] = since
             if now - since < _PATIENCE:
                 continue
             if not call.handed:

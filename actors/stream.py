@@ -50,7 +50,7 @@ class Connected(NamedTuple):
 
 
 class Resolving(NamedTuple):
-    """The key is asked for (user code), or an image is fetched: no provider can be blamed for either."""
+    """The key is asked for (user code), an image is fetched, or a large request goes out: no provider can be blamed for these."""
 
 
 class Read(NamedTuple):

@@ -151,6 +151,8 @@ def text(events: Iterable[Event]) -> str:
         elif isinstance(event, TextCompleted):
             blocks[event.id] = event.text
             pieces.pop(event.id, None)
+        elif isinstance(event, TextStarted):  # blocks may interleave: the message has them in the order of their starts
+            blocks.setdefault(event.id, "")
         elif isinstance(event, StreamRestarted):
             for name in event.discarded:
                 blocks.pop(name, None)

@@ -43,10 +43,7 @@ def failure(event: str, raised: BaseException, **values: Any) -> None:
 def enabled(level: Level = "error") -> bool:
     """Whether anybody hears lines of this level."""
     # A program that never imported a log has not configured it; importing one here would block a loop.
-    structlog: Any = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
-        return True
-    return _heard(level)
+    return _structured() or _heard(level)
 
 
 def write(level: Level, event: str, values: dict[str, Any], context: Context | None = None) -> None:
@@ -55,12 +52,17 @@ def write(level: Level, event: str, values: dict[str, Any], context: Context | N
         return
     own = copy_context() if context is None else context.copy()
     if not own.get(writing):
-        _writer.put(Line(level, event, values, own))
+        _writer.put(Line(level, event, values, own, _structured()))
 
 
 def flush(timeout: float = 1.0) -> bool:
     """Wait until the lines that were logged before are written; False if they were not within `timeout` seconds."""
     return _writer.flush(timeout)
+
+
+def _structured() -> bool:
+    structlog: Any = sys.modules.get("structlog")
+    return structlog is not None and bool(structlog.is_configured())
 
 
 def _heard(level: str) -> bool:
@@ -75,9 +77,8 @@ def _heard(level: str) -> bool:
 
 def _written(line: Line) -> None:
     """Write a line. On the writer's thread."""
-    structlog: Any = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
-        given = getattr(_bound(structlog), line.level)(line.event, **line.values)
+    if line.structured and _structured():
+        given = getattr(_bound(sys.modules["structlog"]), line.level)(line.event, **line.values)
         if hasattr(given, "__await__"):
             _on_a_loop(given)
     elif _heard(line.level):

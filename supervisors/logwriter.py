@@ -29,12 +29,13 @@ writing: Final[ContextVar[bool]] = ContextVar("allm_writing_log", default=False)
 
 
 class Line(NamedTuple):
-    """What is to be written, and in which context."""
+    """What is to be written, and in which context. `structured`: for structlog, as the program had configured it when this was said."""
 
     level: str
     event: str
     values: dict[str, Any]
     context: Context
+    structured: bool = False
 
 
 class LogWriter:
@@ -121,7 +122,7 @@ class LogWriter:
             self._safely(line)
             if self._dropped and not exiting:
                 count, self._dropped = self._dropped, 0
-                self._safely(Line("warning", "log_lines_dropped", {"count": count}, Context()))
+                self._safely(Line("warning", "log_lines_dropped", {"count": count}, Context(), line.structured))
         else:
             line.release()
         return True

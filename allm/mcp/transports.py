@@ -66,8 +66,6 @@ class HttpClient(httpx2.AsyncClient):
 
     refused: int | None = None
     """The status of the last answer that was an error."""
-    most: int = 64 << 20
-    """Bytes of an answer that is no stream of events."""
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **kwargs: Any) -> httpx2.Response:
         request.headers["accept-encoding"] = "identity"
@@ -78,7 +76,7 @@ class HttpClient(httpx2.AsyncClient):
         except httpx2.TransportError:
             return _failure(request, LOST)
         try:
-            bound_body(response, self.most)
+            bound_body(response, limits().frame)
             if response.status_code >= 400:
                 self.refused = response.status_code
                 if request.method == "POST" and MCP_SESSION_ID in request.headers:
@@ -177,8 +175,7 @@ class _Watched:
 async def open_transport(server: Server, http: HttpClient | None, ended: Callable[[], object]) -> AsyncGenerator[Any]:
     """The streams to and from the server; `ended()` is called when there will be no more messages."""
     if http is not None:
-        http.most = most = limits().frame  # bytes of one message: a result is refused by its characters later
-        async with http, streamable_http_client(server.url, http_client=http, max_sse_event_size=most) as (read, write):
+        async with http, streamable_http_client(server.url, http_client=http, max_sse_event_size=limits().frame) as (read, write):
             yield _Watched(read, ended), write
         return
     parameters = StdioServerParameters(

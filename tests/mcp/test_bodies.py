@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+import allm
+from allm.limits import limits, set_limits
 from allm.mcp.transports import HttpClient
 from tests.runtime.support import RawServer, answers, chunked, http
 
@@ -21,12 +23,19 @@ def memory() -> Iterator[None]:
     tracemalloc.stop()
 
 
-def posted(answer: bytes, most: int = MIB, stream: bool = False) -> tuple[int, bytes]:
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    before = limits()
+    set_limits(allm.Limits(frame=MIB))
+    yield
+    set_limits(before)
+
+
+def posted(answer: bytes, stream: bool = False) -> tuple[int, bytes]:
     """(status, body) of what comes back."""
 
     async def go() -> tuple[int, bytes]:
         async with HttpClient() as client:
-            client.most = most
             if not stream:
                 response = await client.post(server.url)
                 return response.status_code, response.content

@@ -80,7 +80,7 @@ class Visit:
         self.number = number
         self._server = server
         self._sock = sock
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def read(self) -> str | None:
         """The head of the next request, whose body is read too; None when the client is gone."""
@@ -93,7 +93,8 @@ class Visit:
         while len(self._buffer) < length:
             if not self._more():
                 return None
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        body = bytes(self._buffer[:length])
+        del self._buffer[:length]
         self._server.arrived(text, body)
         return text
 

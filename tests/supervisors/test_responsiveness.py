@@ -174,6 +174,8 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
     ref = supervise([spec(journal, "a")])
     raised(running(ref, "a"), "crash")
     which_children(ref)
+    running(ref, "a")  # it is up again, and that is told
+    assert log.flush(WAIT)
     structlog.configure(processors=[keep])
     try:
         raised(running(ref, "a"), "crash")

@@ -21,6 +21,7 @@ import re
 from typing import Any
 
 from allm import FilePart, Image, ImagePart, JsonSchema, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
+from allm.arrays import with_items
 from allm.messages import Part
 from tests.wire.reading.common import Fields, Inexpressible, Json, Reading, is_array, is_object
 
@@ -257,6 +258,8 @@ def _normal_config(config: Json) -> Json:
     made = {name: value for name, value in config.items() if name != "responseSchema"}
     if "responseSchema" in config:
         made["responseJsonSchema"] = _schema(config["responseSchema"])
+    if "responseJsonSchema" in made:
+        made["responseJsonSchema"] = with_items(made["responseJsonSchema"])  # what an array that does not say so may hold
     if isinstance(level := made.get("thinkingConfig", {}).get("thinkingLevel"), str):
         made["thinkingConfig"] = {**made["thinkingConfig"], "thinkingLevel": level.lower()}
     return made
@@ -282,5 +285,5 @@ def _normal_tool(tool: Json) -> Json:
     for told in tool["functionDeclarations"]:
         schema = told.get("parametersJsonSchema") or _schema(told.get("parameters"))
         rest = {name: value for name, value in told.items() if name not in ("parameters", "parametersJsonSchema") and value}
-        declared.append({**rest, **({"parametersJsonSchema": schema} if schema else {})})
+        declared.append({**rest, **({"parametersJsonSchema": with_items(schema)} if schema else {})})
     return {**tool, "functionDeclarations": declared}
