@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from allm.actors.unpacking import PackedError, coding_of, unpacked
 from allm.framing import Form, form_of
-from allm.limits import limits
 from allm.wire_json import too_crowded
 
 __all__ = ["Body", "UnfitAnswer", "drain", "headers_of", "read_error"]
@@ -75,7 +74,7 @@ class Body:
         """All that was read, as one. Raises UnfitAnswer for JSON that would take much more room than it has bytes. Any thread."""
         data = read[0] if len(read) == 1 else b"".join(read)
         read.clear()
-        if too_crowded(data, max(2 * self.most, 4 * limits().answer)):
+        if too_crowded(data, 2 * self.most):
             raise UnfitAnswer("the body is JSON of more values than an answer has")
         return data
 

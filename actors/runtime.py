@@ -224,7 +224,7 @@ class Runtime:
         """Calls a function of the user on a thread, in the context of the task. Raises EngineError(reason) for whatever it raises, and
         AdapterError("timeout") if it does not come back within `limit` seconds; a task that is cancelled gives it up."""
         name = _CODE.get(reason, reason)
-        crew = self.crews.keys if reason == "resolver_failed" else self.crews.functions
+        crew = self.crews.keys if reason == "resolver_failed" else self.crews.history
         try:
             return await crew.run(name, partial(function, *args), limit)
         except Failed as failed:
