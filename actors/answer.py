@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from allm.actors.unpacking import PackedError, coding_of, unpacked
 from allm.framing import Form, form_of
-from allm.limits import limits
 from allm.wire_json import too_crowded
 
 __all__ = ["Body", "UnfitAnswer", "drain", "headers_of", "read_error"]
@@ -62,16 +61,20 @@ class Body:
                 return form, read
         return "other" if beginning else "json", read
 
-    async def whole(self, read: list[bytes]) -> bytes:
-        """All of it, from what was read on. Raises UnfitAnswer also for JSON that would take much more room than it has bytes."""
+    async def rest(self, read: list[bytes]) -> int:
+        """Read on to its end, and add that to what was read; how many bytes it has."""
         size = sum(map(len, read))
         async for chunk in self.chunks:
             read.append(chunk)
             size += len(chunk)
             self.check(size)
+        return size
+
+    def joined(self, read: list[bytes]) -> bytes:
+        """All that was read, as one. Raises UnfitAnswer for JSON that would take much more room than it has bytes. Any thread."""
         data = read[0] if len(read) == 1 else b"".join(read)
         read.clear()
-        if too_crowded(data, max(2 * self.most, 4 * limits().answer)):
+        if too_crowded(data, 2 * self.most):
             raise UnfitAnswer("the body is JSON of more values than an answer has")
         return data
 

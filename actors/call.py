@@ -6,6 +6,7 @@ Touched on the loop's thread only, but for `cancel_asked` (a flag) and what the 
 import contextvars
 import random as randomness
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from allm.actors.addresses import PLACEHOLDER, addresses_of, with_images
 from allm.actors.asking import Asking, KnownWays, asking
 from allm.actors.listener import Listening
 from allm.actors.pipe import Pipe
+from allm.actors.reading import Reading
 from allm.actors.vault import KeyHandle
 from allm.blocks import CallContext
 from allm.engine import Engine
@@ -180,6 +182,8 @@ class Call:
         self.cancel_asked = False
         self.decoder: Decoder | None = None
         self.exchange: Any = None
+        self.reading: Reading | None = None
+        """What a thread reads of its answer just now: the thread has the decoder."""
         self._listening = listening
         self._since = clock.now()
         self._order = OrderChecker()
@@ -274,11 +278,11 @@ class Call:
             self.emit([StreamRestarted(options.request_id, self.attempt, error, decoder.block_ids())])
         else:
             self.emit([RetryScheduled(options.request_id, self.attempt, delay, error)])
-        self.decoder = None
+        self.decoder = self.reading = None
 
     def fail(self, error: ErrorInfo) -> None:
         """No further attempt. Before content the error is raised, after it the partial is kept."""
-        if self.ended:
+        if self.ended or self._read_first(partial(self.fail, error)):
             return
         if self.plan.asking is not None:
             error = self.plan.asking.told(error)
@@ -298,7 +302,7 @@ class Call:
 
     def cancelled(self) -> None:
         """Ended by its caller: what came so far is the answer."""
-        if self.ended:
+        if self.ended or self._read_first(self.cancelled):
             return
         decoder, options = self.decoder, self.plan.options
         empty = Response(request_id=options.request_id, model=self.plan.model, finish_reason="cancelled")
@@ -309,6 +313,23 @@ class Call:
             self._end(empty, None)
         else:
             self._end(response, None)
+
+    def _read_first(self, end: Callable[[], None]) -> bool:
+        """True if a thread has the decoder: it is let alone, and `end` is called after. What it gave is handed on before the end; True,
+        too, if that was the whole answer."""
+        reading = self.reading
+        if reading is None:
+            return False
+        if not reading.over:
+            reading.then(end)
+            return True
+        self.reading = None
+        events = reading.rest()
+        last = events[-1] if events else None
+        self.emit(events[:-1] if isinstance(last, ErrorOccurred) else events)
+        if isinstance(last, MessageCompleted):
+            self.complete(last.response)
+        return self.ended
 
     def _end(self, response: Response | None, error: AllmError | None) -> None:
         """The caller gets the end once its `on_event` has seen all of it."""

@@ -226,18 +226,32 @@ class Crews:
         """For `on_event`."""
         self.keys = Crew("allm-keys", self.patience)
         """For key resolvers."""
-        self.functions = Crew("allm-pool-functions", self.patience)
-        """For `halt_when`, `on_tool_error`, `instructions` and `history`."""
+        self.halt_when = Crew("allm-pool-halt", self.patience)
+        self.on_tool_error = Crew("allm-pool-errors", self.patience)
+        self.instructions = Crew("allm-pool-instructions", self.patience)
+        self.history = Crew("allm-pool-history", self.patience)
+        self.checks = Crew("allm-pool-checks", self.patience)
+        """For checks of what the model said, which may run the constructors of answers' types."""
         self.plans = Crew("allm-pool-plans", self.patience, _PLANNERS)
         """For our own work on the next call of a turn, which waits for no function of anybody's."""
+        self.readers = Crew("allm-pool-readers", self.patience, _PLANNERS)
+        """For our own work on large answers."""
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Counts by kind."""
-        return {
-            name: crew.count.data() for name, crew in (("on_event", self.listeners), ("keys", self.keys), ("functions", self.functions))
-        }
+        return {name: crew.count.data() for name, crew in self._of_users().items()}
 
     def close(self) -> None:
         """Keep no idle worker from now on."""
-        for crew in (self.listeners, self.keys, self.functions, self.plans):
+        for crew in self.all():
             crew.pool.close()
+
+    def all(self) -> list[Crew]:
+        """Those of our own work, too."""
+        return [*self._of_users().values(), self.plans, self.readers]
+
+    def _of_users(self) -> dict[str, Crew]:
+        return {
+            "on_event": self.listeners, "keys": self.keys, "halt_when": self.halt_when, "on_tool_error": self.on_tool_error,
+            "instructions": self.instructions, "history": self.history, "checks": self.checks,
+        }  # fmt: skip

@@ -7,18 +7,21 @@ transport raises is told by `Ways.explain`, so that nothing of the HTTP stack le
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from allm.actors.answer import Body, UnfitAnswer, drain, headers_of, read_error
 from allm.actors.call import Call, Plan
+from allm.actors.crews import Crew
+from allm.actors.reading import LARGE, SLICE, Reading, aside
 from allm.actors.refusals import refusal_of
 from allm.actors.scrubbing import scrubbed
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
 from allm.actors.unpacking import PackedError
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
-from allm.errors import AllmError, EngineError, ErrorInfo
+from allm.errors import AdapterError, AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.images import Image
 from allm.limits import limits
@@ -29,12 +32,16 @@ from allm.supervisors.here import call_soon
 __all__ = ["Exchange", "Ways"]
 
 _T = TypeVar("_T")
+_TEXT: Final = 8 << 10
+"""Bytes of an error answer that the loop reads itself."""
 
 
 class Ways(Protocol):
     """What an exchange needs of the I/O actor."""
 
     vault: Vault
+    readers: Crew
+    """The workers that read what is large."""
     off_loop: Callable[..., Awaitable[Any]]
     """Calls a function of the user on a thread: (the reason if it raises, seconds after which it is given up, function, arguments)."""
 
@@ -150,7 +157,8 @@ class Exchange:
     async def _fetch(self, plan: Plan) -> None:
         """Has the images that the wire takes by their bytes only. Once a call: its further attempts have them."""
         self._tell(Resolving())
-        plan.fetched(await self._ways.fetch(plan.addresses, plan.engine.http))
+        found = await self._ways.fetch(plan.addresses, plan.engine.http)
+        await aside(self._ways.readers, partial(plan.fetched, found))
         self._tell(Connected())
 
     async def _http(self, request: HttpRequest) -> None:
@@ -162,7 +170,7 @@ class Exchange:
         headers = headers_of(answer)
         if not 200 <= answer.status_code < 300:  # a redirect, too: following one would send the key elsewhere
             text, problem = await read_error(answer, headers, limits().error_body)
-            self._tell_end(refusal_of(self._call.plan.adapter, answer.status_code, headers, text, problem, request.url, self._secret()))
+            await self._refused(text, partial(refusal_of, self._call.plan.adapter, answer.status_code, headers, text, problem, request.url))
             return
         self._began_well = True
         _read(decoder.headers, headers)
@@ -180,26 +188,67 @@ class Exchange:
         size, most = 0, body.most
         for chunk in read:
             size += len(chunk)
-            if self._deliver(_read(decoder.feed, chunk), decoder, len(chunk)):
+            if await self._fed(decoder, chunk):
                 return None if self._failed else await drain(body)
         pipe = self._call.pipe
         async for chunk in body.chunks:
             size += len(chunk)
             if size > most:
                 body.check(size)
-            if self._deliver(_read(decoder.feed, chunk), decoder, len(chunk)):
+            if self._unhanded + len(chunk) > LARGE:
+                over = await self._fed(decoder, chunk)
+            else:
+                over = self._deliver(_read(decoder.feed, chunk), decoder, len(chunk))
+            if over:
                 return None if self._failed else await drain(body)
             if pipe.full:
                 await self._room()
         self._finish(decoder)
         return None
 
+    async def _fed(self, decoder: Decoder, chunk: bytes) -> bool:
+        """Has a chunk of a stream decoded, on a thread if it may complete something large; True after a terminal event."""
+        if self._unhanded + len(chunk) <= LARGE:
+            return self._deliver(_read(decoder.feed, chunk), decoder, len(chunk))
+        return await self._read_aside(partial(_read, decoder.feed, chunk), decoder, len(chunk))
+
     async def _whole(self, decoder: Decoder, body: Body, read: list[bytes]) -> None:
-        data = await body.whole(read)
-        if not data.strip():
-            self._end(ErrorInfo("adapter", "truncated", "the answer has no body"))
-        elif not self._deliver(_read(decoder.body, data), decoder, len(data)):
+        size = await body.rest(read)
+        if size <= LARGE:
+            over = self._deliver(_whole(decoder, body, read), decoder, size)
+        else:
+            over = await self._read_aside(partial(_whole, decoder, body, read), decoder, size)
+        if not over:
             self._finish(decoder)
+
+    async def _read_aside(self, read: Callable[[], list[Event]], decoder: Decoder, size: int) -> bool:
+        """Have a thread read, and deliver what comes of it in slices: there may be a million events."""
+        call = self._call
+        reading = call.reading = Reading(read)
+        try:
+            events = await reading.begin(self._ways.readers)
+        except Exception:
+            call.reading = None
+            raise
+        while len(events) - reading.taken > SLICE:
+            begun, reading.taken = reading.taken, reading.taken + SLICE
+            self._deliver(events[begun : reading.taken], decoder, size)
+            size = 0
+            await asyncio.sleep(0)
+            await self._room()
+        call.reading = None
+        return self._deliver(events[reading.taken :] if reading.taken else events, decoder, size)
+
+    async def _refused(self, text: bytes, refusal: Callable[[str | None], ErrorInfo]) -> None:
+        """Report an error answer, which a thread reads if it is no short one."""
+        read = partial(self._told, refusal, self._secret())
+        error = await aside(self._ways.readers, read) if len(text) > _TEXT else read()
+        if not self._told_end:
+            self._told_end = True
+            self._tell(Ended(error, False))
+
+    def _told(self, refusal: Callable[[str | None], ErrorInfo], secret: str | None) -> ErrorInfo:
+        return scrubbed(self._named(refusal(secret)), secret)
 
     async def _key(self, request: HttpRequest) -> str | None:
         """Taken at the moment of sending, anew at each attempt."""
@@ -341,6 +390,14 @@ def _read(read: Callable[..., _T], *told: Any) -> _T:
         raise  # it says what is wrong
     except Exception as error:
         raise _Unreadable(type(error).__name__) from None
+
+
+def _whole(decoder: Decoder, body: Body, read: list[bytes]) -> list[Event]:
+    """The events of a body that has come in whole."""
+    data = body.joined(read)
+    if not data.strip():
+        raise AdapterError("truncated", "the answer has no body")
+    return _read(decoder.body, data)
 
 
 def _open(room: "asyncio.Future[None]") -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import httpx
 
 from allm.actors.call import Call
+from allm.actors.crews import Crew
 from allm.actors.directory import Directory
 from allm.actors.exchange import Exchange
 from allm.actors.explain import explain
@@ -78,10 +79,11 @@ class _LargeRequest(_Request):
 class IoActor(Actor):
     """Owns the transports and the exchanges that run. Its end cuts every exchange off; the supervisor makes a new one."""
 
-    def __init__(self, directory: Directory, off_loop: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, directory: Directory, off_loop: Callable[..., Awaitable[Any]], readers: Crew) -> None:
         super().__init__()
         self.vault = directory.vault
         self.off_loop = off_loop
+        self.readers = readers
         self._directory = directory
         self._transports = Transports()
         self._tasks: dict[asyncio.Task[None], Exchange] = {}

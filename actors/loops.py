@@ -75,6 +75,7 @@ class LoopThread:
         self.loop = new_loop()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._failure: BaseException | None = None
+        self._leaving = False
 
     def start(self) -> None:
         """Return when the loop runs. Raises EngineError("not_started") if it does not, as soon as that is known."""
@@ -94,14 +95,22 @@ class LoopThread:
                 raise not_started(TimeoutError(f"its loop did not run within {_START:g} seconds"))
 
     def end(self, timeout: float) -> bool:
-        """Stop the loop, cancel what runs on it, and close it; False if its thread did not end in time."""
+        """Stop the loop, cancel what runs on it, and close it; False if its thread did not end in time. May be interrupted, and called
+        again."""
+        self._leaving = True
         call_soon(self.loop, self.loop.stop)
         if self.thread.ident is not None:
             self.thread.join(timeout)
         if self.thread.is_alive():
             return False
-        self.loop.close()
+        self._close()
         return True
+
+    def _close(self) -> None:
+        try:
+            self.loop.close()
+        except (RuntimeError, ValueError, OSError):
+            pass  # its thread is just starting, and closes it at its end; or an interrupted call has closed half of it
 
     def _run(self) -> None:
         try:
@@ -110,6 +119,9 @@ class LoopThread:
         except BaseException as error:
             self._failure = error
             log.failure("loop_ended", error)
+        finally:
+            if self._leaving:
+                self._close()
 
 
 async def cancel_all() -> None:

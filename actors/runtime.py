@@ -113,7 +113,7 @@ class Runtime:
 
     def _specs(self) -> list[ChildSpec]:
         # It keeps its mailbox: an attempt that is handed to it in its last moment is made by the next one.
-        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop)), mailbox="keep")]
+        core = [ChildSpec("io", (io.IoActor, (self._directory, self._off_loop, self.crews.readers)), mailbox="keep")]
         return [
             ChildSpec("core", (Supervisor, (core,), {"strategy": "rest_for_one"})),
             ChildSpec("engines", (Engines, (self._directory,))),
@@ -228,7 +228,7 @@ class Runtime:
         """Calls a function of the user on a thread, in the context of the task. Raises EngineError(reason) for whatever it raises, and
         AdapterError("timeout") if it does not come back within `limit` seconds; a task that is cancelled gives it up."""
         name = _CODE.get(reason, reason)
-        crew = self.crews.keys if reason == "resolver_failed" else self.crews.functions
+        crew = self.crews.keys if reason == "resolver_failed" else self.crews.history
         try:
             return await crew.run(name, partial(function, *args), limit)
         except Failed as failed:

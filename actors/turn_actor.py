@@ -128,6 +128,7 @@ class TurnActor(Actor):
         self._turn.emit(events)
 
     def _carry_out(self, effect: Effect) -> None:
+        crews, plan = self._turn.runtime.crews, self._turn.plan
         match effect:
             case CallModel():
                 self._call_model(effect)
@@ -140,9 +141,9 @@ class TurnActor(Actor):
             case CancelTools(ids):
                 self._cancel_tools(ids)
             case Judge():
-                self._ask("on_tool_error", partial(_judge, self._turn.plan, effect), partial(_not_judged, effect))
+                self._ask(crews.on_tool_error, "on_tool_error", partial(_judge, plan, effect), partial(_not_judged, effect))
             case Check(made):
-                self._ask("halt_when", partial(_check, self._turn.plan, made), _not_checked)
+                self._ask(crews.halt_when, "halt_when", partial(_check, plan, made), _not_checked)
             case Done(result):
                 self._turn.finish(result, None)
             case Fail(error):
@@ -159,9 +160,11 @@ class TurnActor(Actor):
         else:
             crews, plan = self._turn.runtime.crews, self._turn.plan
             # Our own work waits behind no function of anybody's.
-            crew, limited = (crews.functions, True) if asks_functions(plan.engine) else (crews.plans, False)
             asked = "instructions or history", partial(_planned, plan, effect), partial(_not_planned, effect.number)
-            self._ask(*asked, crew=crew, limited=limited)
+            if asks_functions(plan.engine):
+                self._ask(crews.history if isinstance(plan.engine.instructions, str | None) else crews.instructions, *asked)
+            else:
+                self._ask(crews.plans, *asked, limited=False)
 
     def _submit(self, planned: Planned) -> None:
         if self._state.phase != "model" or planned.number != self._state.calls:
@@ -192,7 +195,8 @@ class TurnActor(Actor):
             self._looked(self._state.calls, found)
             return
         number = self._state.calls
-        self._ask("the check of what the model said", partial(_look, effect, number), partial(_not_looked, effect, number))
+        checks = self._turn.runtime.crews.checks
+        self._ask(checks, "the check of what the model said", partial(_look, effect, number), partial(_not_looked, effect, number))
 
     def _looked(self, number: int, input: Input) -> None:
         """Feed the outcome of a check, unless the turn has left that check behind."""
@@ -240,19 +244,13 @@ class TurnActor(Actor):
     # functions of the user
 
     def _ask(
-        self,
-        name: str,
-        function: Callable[[], Any],
-        failed: Callable[[BaseException], Any],
-        crew: Crew | None = None,
-        limited: bool = True,
+        self, crew: Crew, name: str, function: Callable[[], Any], failed: Callable[[BaseException], Any], limited: bool = True
     ) -> None:
         """Runs `function` off the loop; what it gives (or `failed` makes of its error) comes as a message. One that does not come back
         within `Timeouts.callback` has failed."""
         plan = self._turn.plan
         limit = plan.options.timeouts.callback if limited else None
-        chosen = crew or self._turn.runtime.crews.functions
-        errand = self._errand = chosen.start(name, partial(_attempt, name, function, failed), limit, plan.contextvars)
+        errand = self._errand = crew.start(name, partial(_attempt, name, function, failed), limit, plan.contextvars)
         errand.reply.add_done_callback(partial(_answered, self.actor_ref, errand, failed))
 
 

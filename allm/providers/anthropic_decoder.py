@@ -24,7 +24,7 @@ from allm.messages import ProviderPart
 from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
-from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
+from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
 from allm.providers.error_bodies import error_told
 from allm.providers.finish_words import finish_of
 from allm.providers.ids import real_names
@@ -196,7 +196,7 @@ class AnthropicDecoder(SseWireDecoder):
         self._usage.update({name: count for name, count in obj(usage).items() if count is not None})
 
     def _note(self, told: dict[str, Any], names: Iterable[str]) -> None:
-        self._metadata.update(within_limits({name: told[name] for name in names if told.get(name) is not None}))
+        self._metadata.update(noted({name: told[name] for name in names if told.get(name) is not None}))
 
     # blocks
 

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from allm.providers.decoding import within_limits
+from allm.providers.decoding import noted
 from allm.providers.openai_chat_hosts import host_of
 from allm.usage import Usage
 from allm.wire_json import is_object
@@ -81,5 +81,5 @@ def usage_of(told: dict[str, Any]) -> Usage:
         cache_write_input_tokens=written,
         reasoning_tokens=_tokens(details.get("thinking_tokens")),
         total_tokens=None if whole is None or output is None else whole + output,
-        extra=within_limits(extra),
+        extra=noted(extra),
     )

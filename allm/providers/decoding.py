@@ -1,7 +1,7 @@
 """What the decoders of all wires share: the message being built, the frames of an event stream, the headers that are kept."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -15,9 +15,12 @@ from allm.providers.failures import error_of
 from allm.providers.loose import decode_answer
 from allm.responses import FinishReason, Response
 from allm.sse import Frame, FrameTooLarge, SseDecoder
-from allm.wire_json import MalformedJson, decode, is_object
+from allm.wire_json import MalformedJson, decode, is_array, is_object
 
-__all__ = ["BaseDecoder", "SseWireDecoder", "is_whole", "storable", "within_limits"]
+__all__ = ["BaseDecoder", "SseWireDecoder", "is_whole", "noted", "storable", "within_limits"]
+
+_NOTES: Final = 10_000
+"""Values that are kept of what stands beside an answer: counts, sources. Keeping one takes some microseconds."""
 
 
 class BaseDecoder:
@@ -204,3 +207,27 @@ def within_limits(told: dict[str, Any]) -> dict[str, Any]:
         except ValidationError:
             continue
     return kept
+
+
+def noted(told: dict[str, Any]) -> dict[str, Any]:
+    """The same for what nobody needs to read the answer: of such notes so many values are kept, in all."""
+    kept: dict[str, Any] = {}
+    left = _NOTES
+    for name, value in told.items():
+        left -= 1 + _values(value, left)
+        if left < 0:
+            break
+        kept[name] = value
+    return within_limits(kept)
+
+
+def _values(value: Any, most: int) -> int:
+    """How many values there are in this one; some number beyond `most` if it has more."""
+    count, waiting = 0, [value]
+    while waiting and count <= most:
+        each = waiting.pop()
+        if is_object(each) or is_array(each):
+            count += len(each)
+            if count <= most:
+                waiting.extend(each.values() if is_object(each) else each)
+    return count

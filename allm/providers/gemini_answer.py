@@ -12,7 +12,7 @@ import msgspec
 from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
-from allm.providers.decoding import storable
+from allm.providers.decoding import noted
 from allm.providers.loose import decode_answer
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -202,7 +202,7 @@ def block_word(told: Any) -> str | None:
 def usage_of(data: msgspec.Raw | None) -> Usage:
     """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, what its own tools gave the model to read
     beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero."""
-    told = storable(data) if data is not None else None
+    told = _read(data)
     if not is_object(told):
         return Usage()
     answer, thoughts = _count(told.get("candidatesTokenCount")), _count(told.get("thoughtsTokenCount"))
@@ -213,7 +213,7 @@ def usage_of(data: msgspec.Raw | None) -> Usage:
         cached_input_tokens=_count(told.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
         total_tokens=_count(told.get("totalTokenCount")),
-        extra={name: value for name, value in told.items() if value and name not in _KNOWN},
+        extra=noted({name: value for name, value in told.items() if value and name not in _KNOWN}),
     )
 
 
@@ -226,8 +226,15 @@ def _count(value: Any) -> int | None:
 
 def within_limits(told: dict[str, msgspec.Raw]) -> dict[str, Any]:
     """What the provider said beside its answer, without what says nothing and what no value of ours may hold."""
-    read = {name: storable(data) for name, data in told.items()}
-    return {name: value for name, value in read.items() if value or value == 0}
+    read = {name: _read(data) for name, data in told.items()}
+    return noted({name: value for name, value in read.items() if value or value == 0})
+
+
+def _read(data: msgspec.Raw | None) -> Any:
+    try:
+        return decode_answer(bytes(data)) if data is not None else None
+    except MalformedJson:
+        return None
 
 
 def media_of(part: Part) -> ImagePart | FilePart | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from allm.providers.decoding import within_limits
+from allm.providers.decoding import noted
 from allm.usage import Usage
 from allm.wire_json import is_object
 
@@ -127,7 +127,7 @@ def usage_of(told: dict[str, Any]) -> Usage:
         input_cost=_cost(costs.get("input_tokens_cost")),
         output_cost=_cost(costs.get("output_tokens_cost")),
         total_cost=_cost(costs.get("total_cost") if costs else cost),
-        extra=within_limits(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
+        extra=noted(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
     )
 
 

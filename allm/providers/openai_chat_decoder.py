@@ -18,7 +18,7 @@ import msgspec
 from allm.blocks import CallContext
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
-from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
+from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
 from allm.providers.finish_words import finish_of
 from allm.providers.loose import decode_answer, read_loosely
@@ -238,7 +238,7 @@ class ChatDecoder(SseWireDecoder):
     def _extras(self, chunk: Chunk) -> None:
         for name in _BESIDE:
             if (value := getattr(chunk, name)) is not None:
-                self._metadata.update(within_limits({name: value}))
+                self._metadata.update(noted({name: value}))
         if is_object(chunk.x_groq) and not self._usage and is_object(usage := chunk.x_groq.get("usage")):
             self._usage = usage
 

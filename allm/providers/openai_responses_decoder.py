@@ -18,7 +18,7 @@ import msgspec
 
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
-from allm.providers.decoding import is_whole, storable, within_limits
+from allm.providers.decoding import is_whole, noted, storable
 from allm.providers.error_bodies import error_told
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_responses_items import (
@@ -243,7 +243,7 @@ class ResponsesDecoder(ItemTeller):
         self.build.model = self.build.model or text_of(response.get("model")) or None
         self._output(objects(response.get("output")))
         self.ended = True
-        self._metadata |= within_limits({name: response[name] for name in _BESIDE if response.get(name)})
+        self._metadata |= noted({name: response[name] for name in _BESIDE if response.get(name)})
         finish, word = finish_told(response)
         if self.failed(finish, word):
             return

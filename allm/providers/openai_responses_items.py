@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from allm.errors import ErrorInfo, ValidationError
 from allm.images import Image
 from allm.messages import ImagePart, ProviderPart
-from allm.providers.decoding import within_limits
+from allm.providers.decoding import noted
 from allm.providers.failures import error_of
 from allm.providers.finish_words import finish_of
 from allm.responses import FinishReason
@@ -151,7 +151,7 @@ def usage_of(told: Any) -> Usage:
         cache_write_input_tokens=_count(read.pop("cache_write_tokens", None)),
         reasoning_tokens=_count(written.pop("reasoning_tokens", None)),
         total_tokens=_count(told.get("total_tokens")),
-        extra=within_limits({name: value for name, value in {**read, **written, **told}.items() if value and name not in _COUNTED}),
+        extra=noted({name: value for name, value in {**read, **written, **told}.items() if value and name not in _COUNTED}),
     )
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def stuck() -> Iterator[Callable[..., Any]]:
 
 def fill(runtime: allm.Runtime) -> None:
     """One worker for each kind."""
-    for crew in (runtime.crews.listeners, runtime.crews.keys, runtime.crews.functions, runtime.crews.plans):
+    for crew in runtime.crews.all():
         crew.pool.size = 1
 
 
@@ -210,11 +211,61 @@ def test_a_chat_with_tools_waits_behind_nobodys_functions(sim: Simulator, fast: 
         thread.join(WAIT)
 
 
+@pytest.mark.parametrize("hanging", ["on_event", "keys", "halt_when", "on_tool_error", "instructions", "history"])
+def test_a_kind_of_functions_that_hangs_holds_up_no_other_kind(
+    hanging: str, sim: Simulator, fast: Make, runtime: allm.Runtime, stuck: Any
+) -> None:
+    def fails() -> str:
+        raise ValueError("no")
+
+    def later(asked: list[object], given: Any, value: Any, hangs: bool) -> Any:
+        asked.append(given)
+        if hangs and len(asked) == 2:
+            stuck()
+        return value
+
+    def call(kind: str, hangs: bool) -> Any:
+        tool = allm.tool(fails)
+        sim.reply(Reply(tool_calls=(("fails", {}),)), Reply(text="done"))
+        asked: list[object] = []
+        function = stuck if hangs else None
+        return {
+            "on_event": lambda: allm.chat(fast(tools=(tool,)), "x", on_event=function or str, runtime=runtime),
+            "keys": lambda: allm.chat(fast(tools=(tool,), keys=function or resolve), "x", runtime=runtime),
+            "halt_when": lambda: allm.chat(fast(tools=(tool,)), "x", halt_when=function or (lambda _: False), runtime=runtime),
+            "on_tool_error": lambda: allm.chat(
+                fast(tools=(tool,)), "x", on_tool_error=function or (lambda *_: "continue"), runtime=runtime
+            ),
+            "instructions": lambda: allm.chat(
+                fast(tools=(tool,), instructions=lambda given: later(asked, given, "brief", hangs)), "x", runtime=runtime
+            ),
+            "history": lambda: allm.chat(
+                fast(tools=(tool,), history=lambda given: later(asked, given, given.messages, hangs)), "x", runtime=runtime
+            ),
+        }[kind]
+
+    fill(runtime)
+    hung = call(hanging, True)
+
+    def hang() -> None:
+        with suppress(allm.AllmError):  # of the runtime that is stopped
+            hung()
+
+    thread = in_thread(hang)
+    eventually(lambda: stuck.inside, "it hangs")
+    for kind in ("on_event", "keys", "halt_when", "on_tool_error", "instructions", "history"):
+        if kind != hanging:
+            assert call(kind, False)().text == "done", kind
+    assert thread.is_alive() or hanging == "on_event"
+    runtime.stop(0)
+    thread.join(WAIT)
+
+
 def test_functions_that_come_back_are_counted_and_nothing_is_left(sim: Simulator, fast: Make, runtime: allm.Runtime) -> None:
     two_steps(sim)
     assert allm.chat(fast(tools=(look,)), "x", halt_when=lambda _: False, on_event=str, runtime=runtime).text == "done"
     functions = runtime.stats()["functions"]
-    assert functions["functions"] == {"done": 1, "failed": 0, "late": 0, "given_up": 0, "stuck": 0}
+    assert functions["halt_when"] == {"done": 1, "failed": 0, "late": 0, "given_up": 0, "stuck": 0}
     assert functions["on_event"]["late"] == 0
 
 
