@@ -77,7 +77,7 @@ class Net:
         waiting += [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
         seen, self._seen = self._seen, {}
         for call in waiting:
-            since: float = seen.get(call.id, now)
+            since = seen[call.id] if call.id in seen else now
             self._seen[call.id] = since
             if now - since < _PATIENCE:
                 continue

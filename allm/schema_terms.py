@@ -85,7 +85,7 @@ class _Cleaner:
         made: dict[str, Any] = {}
         for word, value in terms.items():
             clean = _WORDS.get(word) if isinstance(word, str) else None
-            if clean is not None and (kept := clean(self, value, depth + 1)) is not None:
+            if clean is not None and ((kept := clean(self, value, depth + 1)) is not None or (word == "const" and value is None)):
                 made[word] = kept
         if isinstance(terms.get("items"), list | tuple):  # as drafts before 2020-12 have it
             made["prefixItems"] = [self.schema(item, depth + 1) for item in terms["items"]] or [True]
