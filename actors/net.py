@@ -72,12 +72,12 @@ class Net:
     def _look(self) -> None:
         if self._dropped:
             self._withdraw_all()
-        now = clock.now()
+        now: float = clock.now()
         waiting: list[Call | Turn] = [call for call in self._directory.calls.values() if not call.supervised and not call.ended]
         waiting += [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
         seen, self._seen = self._seen, {}
         for call in waiting:
-            since = seen[call.id] if call.id in seen else now
+            since = seen.get(call.id, now)
             self._seen[call.id] = since
             if now - since < _PATIENCE:
                 continue
