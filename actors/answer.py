@@ -16,6 +16,8 @@ _DRAIN_TIME = 1.0
 """Seconds after the terminal event for the end of the body, so that the connection can be used again."""
 _DRAIN_BYTES: Final = 1 << 20
 _TURNS: Final = 64
+_PIECES: Final = 1000
+"""Pieces of under 1 KiB that are held: one of two bytes takes forty."""
 _STREAMS: Final = ("event-stream", "ndjson", "jsonl")
 """Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
 
@@ -74,11 +76,16 @@ class Body:
     async def rest(self, read: list[bytes]) -> int:
         """Read on to its end, and add that to what was read; how many bytes it has."""
         size = sum(map(len, read))
+        packed, before = len(read), size
         async for chunk in self.chunks:
             read.append(chunk)
             size += len(chunk)
             self.check(size)
             await self.breathe()
+            if len(read) - packed >= _PIECES:
+                if size - before < _PIECES << 10:
+                    read[packed:] = [b"".join(read[packed:])]
+                packed, before = len(read), size
         return size
 
     def joined(self, read: list[bytes]) -> bytes:
