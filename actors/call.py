@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from allm.actors.addresses import PLACEHOLDER, addresses_of, with_images
+from allm.actors.asking import Asking, KnownWays, asking
 from allm.actors.listener import Listening
 from allm.actors.pipe import Pipe
 from allm.actors.reading import Reading
@@ -32,6 +34,7 @@ from allm.events import (
 from allm.images import Image
 from allm.order import OrderChecker
 from allm.providers.adapter import Adapter, Decoder, HttpRequest, Script
+from allm.providers.answer_ways import ANSWER_TOOL, by_a_tool
 from allm.requests import Request
 from allm.responses import Response
 from allm.retry import Decision, GiveUp, Retry
@@ -66,7 +69,7 @@ class Plan:
     """
 
     __slots__ = (
-        "adapter", "addresses", "base_url", "contextvars", "engine", "http", "key", "left_out", "lends_key", "model", "on_event",
+        "adapter", "addresses", "asking", "base_url", "contextvars", "engine", "http", "key", "left_out", "lends_key", "model", "on_event",
         "options", "outgoing", "paid_once", "request", "service", "tight",
     )  # fmt: skip
 
@@ -98,6 +101,8 @@ class Plan:
         """Makes the request anew, with less of the thread if that is asked for."""
         self.tight = False
         """Whether the provider found the thread too long, and less of it is sent."""
+        self.asking: Asking | None = None
+        """The ways to ask for an answer by a schema, where the host may refuse one."""
         self.http: HttpRequest | Script | None = None
         self.addresses: tuple[str, ...] = ()
         self.service = False
@@ -108,6 +113,24 @@ class Plan:
     def prepare(self, runtime: Any) -> Any:
         """The slot of the call."""
         return runtime.prepare(self)
+
+    def ask(self, known: KnownWays) -> None:
+        """Takes the way to ask for an answer by a schema that is known to work at this host. Before `encode`."""
+        if self.asking is None and self.request.response_format is not None:
+            self.asking = asking(self.engine, self.adapter, self.request, self.base_url, known)
+            self._ask_so()
+
+    def ask_otherwise(self, error: ErrorInfo) -> bool | None:
+        """As `Asking.refused` says; if there is another way, the request is made anew in it."""
+        more = self.asking.refused(error) if self.asking is not None else None
+        if more:
+            self._ask_so()
+            self.http = None
+        return more
+
+    def _ask_so(self) -> None:
+        if self.asking is not None and (self.asking.way, self.engine.structured) != ("schema", "auto"):
+            self.engine = replace(self.engine, structured=self.asking.way)
 
     def encode(self) -> None:
         """Makes the request as the wire has it; once a call, in the caller's thread. What is wrong with it is found here, also where an
@@ -188,6 +211,7 @@ class Call:
                 left_out=self.plan.left_out,
                 base_url=self.plan.base_url,
                 tools=tuple([tool.name for tool in self.plan.request.tools]),
+                answer_tool=ANSWER_TOOL if by_a_tool(self.plan.request, self.plan.engine.structured) else None,
             ),
         )
         self.emit([RequestStarted(options.request_id, self.plan.model, self.plan.engine.adapter, self.attempt)])
@@ -209,6 +233,8 @@ class Call:
 
     def complete(self, response: Response) -> None:
         """The terminal event was handed on."""
+        if self.plan.asking is not None:
+            self.plan.asking.worked()
         self._end(response, None)
 
     def decide(self, error: ErrorInfo, content: bool) -> Decision:
@@ -235,6 +261,15 @@ class Call:
         plan.tight, plan.http = True, None
         return True
 
+    def ask_otherwise(self, error: ErrorInfo, content: bool) -> bool | None:
+        """True if the host refused the way in which an answer by a schema was asked for, and the call is made in another one at once, which
+        is no attempt; False if it refused them all; None for an error about something else."""
+        if content or self.cancel_asked or self.ended:
+            return None
+        again = self.plan.ask_otherwise(error)
+        self._resending = again is True
+        return again
+
     def restarting(self, error: ErrorInfo, delay: float) -> None:
         """The attempt failed and another follows."""
         decoder, options = self.decoder, self.plan.options
@@ -248,6 +283,8 @@ class Call:
         """No further attempt. Before content the error is raised, after it the partial is kept."""
         if self.ended or self._read_first(partial(self.fail, error)):
             return
+        if self.plan.asking is not None:
+            error = self.plan.asking.told(error)
         decoder = self.decoder
         if decoder is None or not decoder.has_content:
             if self._listening is not None:

@@ -79,6 +79,8 @@ class CallPolicy:
             return Restart(0.0)
         if self._call.tighten(error, content):
             return Restart(0.0)
+        if (otherwise := self._call.ask_otherwise(error, content)) is not None:
+            return Restart(0.0) if otherwise else GiveUp()
         decision = self._call.decide(error, content)
         return Restart(decision.delay) if isinstance(decision, RestartAfter) else GiveUp()
 

@@ -118,8 +118,11 @@ class Exchange:
         """From the request to the last byte. Never raises but when cancelled."""
         plan = self._call.plan
         try:
-            if plan.tight and plan.http is None:
-                await self._ways.off_loop("history_failed", plan.options.timeouts.callback, plan.shrink)
+            if plan.http is None and not plan.addresses:  # it is made anew: with less of the thread, or asking in another way
+                if plan.tight:
+                    await self._ways.off_loop("history_failed", plan.options.timeouts.callback, plan.shrink)
+                else:
+                    plan.encode()
             if plan.addresses:
                 await self._fetch(plan)
             if isinstance(plan.http, Script):

@@ -20,6 +20,7 @@ from typing import Any
 from pykka import ActorDeadError, ActorRef
 
 from allm.actors import io, lifetime
+from allm.actors.asking import KnownWays
 from allm.actors.call import Call, Plan
 from allm.actors.crews import Crews, Failed, Late
 from allm.actors.directory import Directory
@@ -86,6 +87,7 @@ class Runtime:
         self._stopped = False
         self._lock = threading.Lock()
         self._engine_keys = EngineKeys()
+        self._known_ways = KnownWays()
         try:
             self._home = LoopThread("allm-loop")
         except OSError as error:  # no descriptors are left
@@ -135,6 +137,7 @@ class Runtime:
         """The slot of a call: imports, TLS context and the request's bytes are made here, in the caller's thread."""
         try:
             self._check()
+            plan.ask(self._known_ways)
             plan.encode()
             io.prepare(plan.engine.http)
             if plan.addresses:
@@ -155,6 +158,7 @@ class Runtime:
         """The slot of a turn: its first call is made ready here, in the caller's thread."""
         try:
             self._check()
+            plan.ways = self._known_ways
             _, effects = step(plan.state, Begin())
             first = plan.call(next(effect for effect in effects if isinstance(effect, CallModel)))
             io.prepare(plan.engine.http)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from allm.actors.asking import KnownWays
 from allm.actors.call import Options, Plan
 from allm.actors.outgoing import outgoing
 from allm.actors.vault import KeyHandle
@@ -37,7 +38,7 @@ class TurnPlan:
 
     __slots__ = (
         "adapter", "base_url", "checked", "context", "contextvars", "engine", "functions", "key", "loop", "model", "on_event", "options",
-        "state", "tools",
+        "state", "tools", "ways",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,8 @@ class TurnPlan:
         """Tools whose arguments the machine has checked by the tool's own schema."""
         self.key: KeyHandle | None = None
         self.contextvars = contextvars.copy_context()
+        self.ways: KnownWays | None = None
+        """What the runtime knows of the ways to ask for an answer by a schema."""
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where asynchronous handlers run; None for a loop of the tools' own."""
 
@@ -84,5 +87,7 @@ class TurnPlan:
         plan.outgoing = partial(outgoing, engine, effect.request, options.request_id, self.context)
         plan.request = self.contextvars.copy().run(plan.outgoing, False)
         plan.key, plan.lends_key = self.key, True
+        if self.ways is not None:
+            plan.ask(self.ways)
         plan.encode()
         return plan

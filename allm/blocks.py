@@ -36,7 +36,8 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a decoder must know of its call. `generation` counts the starts of the call, so that block ids are never reused in a
     stream; `block_prefix` tells the calls of one stream apart; `used_ids` are the tool call ids that the thread already has;
     `response_type` names the type that the answer is read as, `left_out` the parameters for which the wire has no place; `base_url` is
-    where the request goes: some of what a host says goes back to that host alone; `tools` are the names of the tools that it declares."""
+    where the request goes: some of what a host says goes back to that host alone; `tools` are the names of the tools that it declares;
+    `answer_tool` is the tool, none of these, whose arguments are the answer."""
 
     request_id: str
     generation: int = 1
@@ -47,6 +48,7 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     base_url: str = ""
     tools: tuple[str, ...] = ()
+    answer_tool: str | None = None
 
 
 class _Block:
@@ -76,9 +78,9 @@ class _Block:
 
 
 class _Call:
-    """A tool call. Its start is told once its name is known."""
+    """A tool call, or the answer as the arguments of one (`answers`), which is text. Its start is told once its name is known."""
 
-    __slots__ = ("call_id", "id", "name", "part_", "pieces", "signature", "started")
+    __slots__ = ("answers", "call_id", "delta", "id", "name", "part_", "pieces", "signature", "started")
 
     def __init__(self, name: str) -> None:
         self.id = name
@@ -87,9 +89,13 @@ class _Call:
         self.pieces: list[str] = []
         self.signature: str | None = None
         self.started = False
-        self.part_: ToolCallPart | None = None
+        self.answers = False
+        self.delta: type[ToolCallDelta] | type[TextDelta] = ToolCallDelta
+        self.part_: ToolCallPart | TextPart | None = None
 
     def part(self) -> Part | None:
+        if self.answers:
+            return TextPart("".join(self.pieces)) if self.pieces else None
         return self.part_
 
 
@@ -114,6 +120,7 @@ class MessageBuilder:
 
     __slots__ = (
         "_answer",
+        "_answer_tool",
         "_blocks",
         "_called",
         "_calls",
@@ -145,7 +152,8 @@ class MessageBuilder:
         self._current: _Block | None = None
         self._key: Any = None
         self._open_blocks: dict[Any, _Block] = {}
-        self._answer: _Block | None = None
+        self._answer: _Block | _Call | None = None
+        self._answer_tool = context.answer_tool
         self._count = 0
         self._called = 0
         self._most_calls = limits().calls
@@ -222,7 +230,7 @@ class MessageBuilder:
         if arguments:
             call.pieces.append(arguments)
             if call.started:
-                self.events.append(ToolCallDelta(call.id, arguments))
+                self.events.append(call.delta(call.id, arguments))
 
     def sign(self, signature: str | None = None, *, data: str | None = None, provider: str | None = None, reasoning: bool = False) -> None:
         """The current block (one of `reasoning`, or of text, is begun if it is not open) has this proof of origin, or is opaque data."""
@@ -245,11 +253,11 @@ class MessageBuilder:
 
     def end_call(self, key: Any, *, whole: bool = False) -> str | None:
         """The tool call `key` is complete; without a word of it, it is when the message is. `whole`: the provider says that nothing was
-        cut from it, so that no arguments at all are `{}`. Gives the id that the call has, None if it never got a name."""
+        cut from it, so that no arguments at all are `{}`. Gives the id that the call has, None if it never got a name or is the answer."""
         call = self._calls.pop(key, None)
         if call is not None:
             self._end_call(call, whole)
-        return call.call_id if call is not None and call.part_ is not None else None
+        return call.call_id if call is not None and isinstance(call.part_, ToolCallPart) else None
 
     def last_call(self) -> Any:
         """The key of the newest call, None if there is none: where a host's deltas name no call, they belong to it."""
@@ -271,7 +279,9 @@ class MessageBuilder:
         self.close_blocks()
         for call in self._calls_in_order():
             self._end_call(call)
-        if finish == "stop" and any(call.part_ is not None for call in self._calls_in_order()):
+        if finish == "tool_calls" and self._answer is not None:
+            finish = "stop"  # the call was the answer, if there is no other
+        if finish == "stop" and any(isinstance(call.part_, ToolCallPart) for call in self._calls_in_order()):
             finish = "tool_calls"
         self.events.append(
             MessageCompleted(
@@ -302,12 +312,15 @@ class MessageBuilder:
     def _with_place(self, answer: _Block, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata with the place of the answer among the parts, where there is other text."""
         parts = [block for block in self._blocks if block.part() is not None]
-        texts = [block for block in parts if isinstance(block, _Block) and not block.reasoning]
+        texts = [block for block in parts if isinstance(block.part(), TextPart)]
         return {**metadata, "answer_part": parts.index(answer)} if answer in texts and len(texts) > 1 else metadata
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None, usage: Usage | None = None) -> Response:
         """The response so far, for an attempt that ends here; closes the open blocks. Half a tool call is no tool call."""
         self.close_blocks()
+        for call in self._calls.values():
+            if call.answers:
+                self._end_call(call)
         return Response(
             id=self.id,
             request_id=self._context.request_id,
@@ -357,9 +370,13 @@ class MessageBuilder:
     def _start_call(self, call: _Call) -> None:
         call.started = True
         self._blocks.append(call)  # the message has its parts in the order in which their starts were told
-        self.events.append(ToolCallStarted(call.id, call.name))
+        if call.name == self._answer_tool:
+            call.answers, call.delta, self._answer = True, TextDelta, call
+            self.events.append(TextStarted(call.id))
+        else:
+            self.events.append(ToolCallStarted(call.id, call.name))
         if call.pieces:
-            self.events.append(ToolCallDelta(call.id, "".join(call.pieces)))
+            self.events.append(call.delta(call.id, "".join(call.pieces)))
 
     def _calls_in_order(self) -> list[_Call]:
         return [block for block in self._blocks if isinstance(block, _Call)]
@@ -367,12 +384,23 @@ class MessageBuilder:
     def _end_call(self, call: _Call, whole: bool = False) -> None:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
+        if call.answers:
+            self._end_answer(call, whole)
+            return
         if not call.call_id or call.call_id in self._ids:
             call.call_id = self._new_call_id(call)
         self._ids.add(call.call_id)
         raw, arguments = read_arguments("".join(call.pieces) or ("{}" if whole else ""))
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
+
+    def _end_answer(self, call: _Call, whole: bool) -> None:
+        """The answer is complete, or cut: its text is what came of the arguments."""
+        if whole and not call.pieces:
+            call.pieces.append("{}")
+            self.events.append(TextDelta(call.id, "{}"))
+        part = call.part_ = TextPart("".join(call.pieces))
+        self.events.append(TextCompleted(call.id, part.text))
 
     def _new_call_id(self, call: _Call) -> str:
         """An id that the thread does not have: several calls may have been made under one request id."""

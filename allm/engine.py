@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from msgspec import convert, to_builtins
 from msgspec.structs import asdict, force_setattr, replace
@@ -33,6 +33,8 @@ _CALLABLES = ("instructions", *_NAMED)
 _ADAPTERS = ("image_adapter", "embed_adapter", "moderation_adapter")
 _FUNCTIONS = ("halt_when", "on_tool_error")
 _POLICIES = ("continue", "halt")
+_STRUCTURED = ("auto", "schema", "tool", "json")
+_UNSAID = ("structured", "auto")
 
 
 def split_model(text: str) -> tuple[str, str]:
@@ -102,6 +104,12 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     JSON when its callables are importable; with keys in `keys`, or credentials in `http`, it refuses to be serialised, and `repr` shows
     `***`. A pickle is for trusted processes: whoever can write one runs code in whoever reads it. `msgspec.json.encode` and its like
     know nothing of all this; they refuse the mapping in `keys`, and show the headers of `http`.
+
+    `structured` is the way to ask for an answer by a schema (`response_format`): `schema`, the wire's own (`json_schema` on OpenAI's);
+    `json`, JSON mode with the schema told in a system message; `tool`, a tool that the model must call and whose arguments are the
+    answer, shown as text and never as a call. `auto` is the wire's own way; a host other than api.openai.com that speaks an OpenAI wire
+    and refuses it is asked again at once in JSON mode, then by the tool, and the way that worked is taken from then on for this adapter,
+    address and model by the runtime. If all are refused, the first refusal is the error.
     """
 
     adapter: str
@@ -124,6 +132,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     adapter_opts: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     id: str | None = None
+    structured: str = "auto"
 
     if TYPE_CHECKING:  # what `_Named` makes of it
 
@@ -151,6 +160,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             adapter_opts: Mapping[str, Any] = ...,
             metadata: Mapping[str, Any] = ...,
             id: str | None = None,
+            structured: Literal["auto", "schema", "tool", "json"] = "auto",
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -164,6 +174,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         address: Any = self.base_url
         if address is not None and (not isinstance(address, str) or not address.strip()):
             raise ValidationError.at("engine.base_url", f"expected an address, got {address!r}")
+        if self.structured not in _STRUCTURED:
+            raise ValidationError.at("engine.structured", f"expected {', '.join(_STRUCTURED[:-1])} or json, got {self.structured!r}")
         names = [tool.name for tool in self.tools]
         if len(set(names)) < len(names):
             raise ValidationError.at("engine.tools", f"two tools have one name: {sorted(names)}")
@@ -322,7 +334,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         shown = {
             name: MASK if name == "keys" else value
             for name, value in asdict(self).items()
-            if value is not None and (name == "keys" or value not in ((), {}, Retry(), Timeouts(), Http()))
+            if value is not None and (name == "keys" or value not in ((), {}, Retry(), Timeouts(), Http())) and (name, value) != _UNSAID
         }
         if "base_url" in shown:
             shown["base_url"] = masked_address(shown["base_url"])

@@ -1,6 +1,8 @@
 """Addresses that people set: what is wrong with one, which host it means, and what of it may be shown."""
 
+import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -9,6 +11,7 @@ __all__ = ["HTTP", "host_of", "problem_of", "shown", "target_of"]
 HTTP: Final = ("http", "https")
 
 _PORTS: Final = {"http": 80, "https": 443}
+_UNPRINTED: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 def problem_of(url: str, schemes: Iterable[str] | None = HTTP, user: bool = False) -> str | None:
@@ -24,9 +27,9 @@ def problem_of(url: str, schemes: Iterable[str] | None = HTTP, user: bool = Fals
         return "quotes stand round it"
     if "\\" in url:
         return "a backslash stands in it"
-    if any(c <= " " or c == "\x7f" for c in url):
+    if _UNPRINTED.search(url):
         return "a blank or a control character stands in it"
-    if any(mark in url for mark in ("?#" if user else "?#@")):
+    if "?" in url or "#" in url or ("@" in url and not user):
         return "an address without user name, query or fragment is expected"
     return None if schemes is None else _problem_of_parts(url, tuple(schemes))
 
@@ -48,6 +51,7 @@ def _problem_of_parts(url: str, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
+@lru_cache(256)
 def host_of(url: str) -> str | None:
     """`scheme://host:port` in lower case, as an HTTP client reads it; None for what no client should be given."""
     if problem_of(url, user=True) is not None:

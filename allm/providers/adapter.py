@@ -95,7 +95,9 @@ class Adapter(Protocol):
 
     It may have `fetches(url: str) -> bool`: whether an image at this address must go out by its bytes, as the wire takes no such
     address. The runtime fetches it then, and `request` is given the bytes. And `left_out(engine, request, base_url) -> tuple[str, ...]`:
-    the parameters of the request for which the wire has no place; the response tells of them in `metadata["left_out"]`.
+    the parameters of the request for which the wire has no place; the response tells of them in `metadata["left_out"]`. And
+    `ways(engine, request, base_url) -> tuple[str, ...]`: values of `Engine.structured`, the wire's own way first. Where a host refuses one
+    of them, the same call is made in the next: `request` is given the engine with `structured` set.
     """
 
     name: ClassVar[str]

@@ -21,7 +21,7 @@ from allm.blocks import CallContext
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
-from allm.providers.anthropic_request import ANSWER_TOOL
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 from allm.engine import Engine
 from allm.errors import ValidationError
+from allm.providers.answer_ways import ANSWER_TOOL, recast
 from allm.providers.anthropic_terms import maker_at
 from allm.providers.anthropic_thread import MOST_NAME, Block, Turns
 from allm.providers.ids import wire_names
@@ -26,10 +27,7 @@ from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Request, ToolSpec
 from allm.wire_json import is_object
 
-__all__ = ["ANSWER_TOOL", "messages_body"]
-
-ANSWER_TOOL: Final = "allm_answer"
-"""The tool whose arguments are the answer, where the model knows no native way to answer by a schema."""
+__all__ = ["messages_body"]
 
 MAX_TOKENS: Final = 4096
 LEAST_BUDGET: Final = 1024
@@ -45,6 +43,8 @@ Version = tuple[int, int]
 
 def messages_body(engine: Engine, request: Request, base_url: str, stream: bool) -> dict[str, Any]:
     """The body of a message. Raises ValidationError for what the wire cannot carry. There is no seed on this wire."""
+    by_tool = engine.structured == "tool"  # the older models' way
+    request = request if by_tool else recast(request, engine.structured)
     model = request.model or engine.model
     version = _version(engine, model)
     names = wire_names((tool.name for tool in request.tools), MOST_NAME)
@@ -63,7 +63,7 @@ def messages_body(engine: Engine, request: Request, base_url: str, stream: bool)
     _think(body, request, version)
     _tools(body, request, list(turns.tools), names)
     if request.response_format not in (None, "text"):
-        _format(body, request, version)
+        _format(body, request, _OLDEST if by_tool else version)
     if request.prompt_cache is not None:
         _cache(body, request.prompt_cache)
     _simplify(body)

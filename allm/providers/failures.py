@@ -55,6 +55,8 @@ _WAIT = re.compile(
 _NUMBER = re.compile(r"\s*(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+|\+?inf(?:inity)?)\s*", re.I)
 _LONGEST = 1e9
 """Seconds that stand for any longer wait: a provider that says so is not waited for, and an infinite number is no JSON."""
+_MOST_RELAYED = 2_000
+"""Characters of what the host behind a router said that are kept."""
 _TRUSTED = frozenset({401, 403, 404})  # these mean what they say
 _ANY_WORD = frozenset({200})  # an error inside an answer that began well
 _CLASS_WORDS = {
@@ -102,6 +104,8 @@ def error_of(provider: str, error: Any, status: int | None = None) -> ErrorInfo:
 def _info(provider: str, status: int | None, details: dict[str, Any], message: str, headers: Mapping[str, str]) -> ErrorInfo:
     reason = _reason(status, details, message)
     kept = {name: details[name] for name in ("type", "code", "param", "status", "failed_generation") if details.get(name) is not None}
+    if relayed := _relayed(details):
+        kept["relayed"] = relayed[:_MOST_RELAYED]
     wait = _retry_after(headers, details, message) if reason not in ("quota_exceeded", "context_length_exceeded") else None
     request_id = headers.get("x-request-id") or headers.get("request-id")
     if request_id:

@@ -18,6 +18,7 @@ from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.adapter import EITHER, HttpRequest
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.decoding import SseWireDecoder, storable
 from allm.providers.error_bodies import error_in_json, says_something
 from allm.providers.finish_words import finish_of
@@ -40,7 +41,7 @@ from allm.providers.gemini_answer import (
 from allm.providers.gemini_arguments import StreamedArguments
 from allm.providers.gemini_contents import SIGNATURE
 from allm.providers.gemini_failures import gemini_error_of, gemini_failure
-from allm.providers.gemini_request import ANSWER_TOOL, gemini_body, gemini_path
+from allm.providers.gemini_request import gemini_body, gemini_path
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame

@@ -9,14 +9,12 @@ from urllib.parse import quote
 
 from allm.engine import Engine
 from allm.errors import ValidationError
+from allm.providers.answer_ways import ANSWER_TOOL, recast
 from allm.providers.gemini_contents import contents_of
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 from allm.wire_json import is_object
 
-__all__ = ["ANSWER_TOOL", "gemini_body", "gemini_path", "generation"]
-
-ANSWER_TOOL: Final = "allm_answer"
-"""The tool by which a model that takes no schema beside tools gives its answer: the arguments are the text of the message."""
+__all__ = ["gemini_body", "gemini_path", "generation"]
 
 RECENT: Final = 99.0
 _MOST_STOPS = 5
@@ -46,14 +44,16 @@ def gemini_path(model: str, base_url: str, stream: bool) -> str:
 
 def gemini_body(engine: Engine, request: Request) -> dict[str, Any]:
     """The body. Raises ValidationError for what the wire cannot carry. `prompt_cache` needs nothing: this provider caches by itself."""
+    by_tool = engine.structured == "tool"  # a way of this wire's own
+    request = request if by_tool else recast(request, engine.structured)
     model = request.model or engine.model
     age = generation(model)
     system, contents = contents_of(request.messages, model, age)
     body: dict[str, Any] = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
-    answer = _answer_tool(request, age)
-    if request.tools:
+    answer = _answer_tool(request, age, by_tool)
+    if request.tools or answer:
         body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in (*request.tools, *answer)]}]
         if choice := _tool_choice(request, bool(answer)):
             body["toolConfig"] = {"functionCallingConfig": choice}
@@ -117,15 +117,17 @@ def _tool_choice(request: Request, answers: bool) -> dict[str, Any] | None:
         case "none":
             return {"mode": "ANY", "allowedFunctionNames": [ANSWER_TOOL]} if answers else {"mode": "NONE"}
         case "required":
-            return {"mode": "ANY", "allowedFunctionNames": names} if answers else {"mode": "ANY"}
+            return {"mode": "ANY", "allowedFunctionNames": names or [ANSWER_TOOL]} if answers else {"mode": "ANY"}
         case _:
             return {"mode": "ANY", "allowedFunctionNames": [choice]}
 
 
-def _answer_tool(request: Request, age: float) -> tuple[ToolSpec, ...]:
+def _answer_tool(request: Request, age: float, by_tool: bool) -> tuple[ToolSpec, ...]:
     """Older models refuse a schema for the answer while there are tools."""
     form = request.response_format
-    if not isinstance(form, JsonSchema) or not request.tools or age >= _NO_SCHEMA_BESIDE_TOOLS_BEFORE:
+    if not isinstance(form, JsonSchema):
+        return ()
+    if not by_tool and (not request.tools or age >= _NO_SCHEMA_BESIDE_TOOLS_BEFORE):
         return ()
     return (ToolSpec(ANSWER_TOOL, f"Gives the final answer ({form.name}). Call it once, when no other tool is needed.", form.schema),)
 

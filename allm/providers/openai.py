@@ -19,6 +19,7 @@ from allm.engine import Engine
 from allm.errors import ErrorInfo, ValidationError
 from allm.events import Event
 from allm.providers.adapter import HttpRequest
+from allm.providers.answer_ways import ways_at
 from allm.providers.decoding import SseWireDecoder, is_whole
 from allm.providers.openai_chat import OpenAIChat
 from allm.providers.openai_chat_hosts import host_of, is_vendor
@@ -69,6 +70,10 @@ class OpenAI:
     def left_out(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
         """What the wire of the model has no place for: Chat has one for everything."""
         return self._responses.left_out(engine, request, base_url) if _wire(engine, request, base_url) == "responses" else ()
+
+    def ways(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """The ways to ask for an answer by a schema that are tried at this address, one after another."""
+        return ways_at(base_url)
 
     def decoder(self, engine: Engine, context: CallContext) -> "RoutedDecoder":
         """A decoder for one attempt."""

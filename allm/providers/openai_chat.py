@@ -9,6 +9,7 @@ from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
 from allm.providers.adapter import EITHER, HttpRequest
+from allm.providers.answer_ways import ways_at
 from allm.providers.failures import failure
 from allm.providers.openai_chat_decoder import ChatDecoder
 from allm.providers.openai_chat_request import chat_body
@@ -36,6 +37,10 @@ class OpenAIChat:
             key_header="authorization",
             key_prefix="Bearer ",
         )
+
+    def ways(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """The ways to ask for an answer by a schema that are tried at this address, one after another."""
+        return ways_at(base_url)
 
     def decoder(self, engine: Engine, context: CallContext) -> ChatDecoder:
         """A decoder for one attempt."""

@@ -60,7 +60,7 @@ class _Known:
 class ChatCalls:
     """The calls of one answer. `chunk()` begins each chunk; `told`, `legacy` say what is in it; `end` gives the ids that they have."""
 
-    def __init__(self, build: MessageBuilder) -> None:
+    def __init__(self, build: MessageBuilder, answer_tool: str | None = None) -> None:
         self._build = build
         self._all: list[_Known] = []
         self._at: dict[int, _Known] = {}
@@ -68,6 +68,7 @@ class ChatCalls:
         self._legacy: _Known | None = None
         self._chunk = 0
         self._several = False
+        self._answer_tool = answer_tool
 
     def chunk(self) -> None:
         """Another chunk begins."""
@@ -101,7 +102,7 @@ class ChatCalls:
         return {name: extra for name, extra in ended if name is not None and extra is not None}
 
     def __bool__(self) -> bool:
-        return any(known.name for known in self._all)
+        return any(known.name and known.name != self._answer_tool for known in self._all)
 
     def _find(self, index: int | None, call_id: str | None, name: str | None) -> _Known | None:
         """The call that this piece may go on with."""

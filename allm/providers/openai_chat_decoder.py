@@ -50,7 +50,7 @@ class ChatDecoder(SseWireDecoder):
         self._refusal: list[str] = []
         self._whole = False
         self._told_back = tells_back(host_of(context.base_url))
-        self._calls = ChatCalls(self.build)
+        self._calls = ChatCalls(self.build, context.answer_tool)
         self._kept = Kept()
         self._chosen = False
         self._may_finish = False
@@ -88,7 +88,7 @@ class ChatDecoder(SseWireDecoder):
                 return
             if event == b"error":
                 self._error_event(data)
-            elif event and event == BARE:
+            elif event == BARE:
                 self._bare(data)
             elif data == b"[DONE]":
                 self._done()

@@ -6,6 +6,7 @@ system message that is not the first (Qwen, Mistral, Gemma); Mistral's models wa
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ NINE: Final = re.compile(r"[a-zA-Z0-9]{9}")
 _MISTRAL: Final = re.compile(r"(?:^|[/:.-])(?:\w*mistral|mixtral|ministral|magistral|codestral|devstral|pixtral|voxtral)", re.I)
 
 
+@lru_cache(256)
 def host_of(base_url: str) -> str:
     """The name of the host at this address, in small letters; empty where there is none."""
     try:
@@ -45,6 +47,7 @@ def tells_back(host: str) -> str | None:
     return None if not host or is_vendor(host) else f"openai.chat@{host}"
 
 
+@lru_cache(256)
 def wants_nine(host: str, model: str) -> bool:
     """Whether call ids must be as Mistral has them."""
     return host.endswith("mistral.ai") or _MISTRAL.search(model) is not None

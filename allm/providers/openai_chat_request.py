@@ -3,6 +3,7 @@
 from typing import Any
 
 from allm.engine import Engine
+from allm.providers.answer_ways import recast
 from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_chat_hosts import has_vendors_models, host_of, wants_nine
 from allm.providers.openai_chat_messages import Dialect, messages_of
@@ -15,6 +16,7 @@ _LOW, _MEDIUM = 2048, 8192  # tokens: where an effort of low, then of medium, en
 
 def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> dict[str, Any]:
     """The body of a chat completion. Raises ValidationError for what the wire cannot carry."""
+    request = recast(request, engine.structured)
     body: dict[str, Any] = {"model": request.model or engine.model}
     host = host_of(base_url)
     dialect = Dialect(host=host, nine=wants_nine(host, body["model"]), system_first=_system_first(engine, host))

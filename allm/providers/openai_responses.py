@@ -6,6 +6,7 @@ from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.errors import ErrorInfo
 from allm.providers.adapter import EITHER, HttpRequest
+from allm.providers.answer_ways import ways_at
 from allm.providers.failures import failure
 from allm.providers.openai_responses_decoder import ResponsesDecoder
 from allm.providers.openai_responses_items import MAKER
@@ -38,6 +39,10 @@ class OpenAIResponses:
     def left_out(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
         """This wire has no stop words and no seed."""
         return (*(("stop",) if request.stop else ()), *(("seed",) if request.seed is not None else ()))
+
+    def ways(self, engine: Engine, request: Request, base_url: str) -> tuple[str, ...]:
+        """The ways to ask for an answer by a schema that are tried at this address, one after another."""
+        return ways_at(base_url)
 
     def decoder(self, engine: Engine, context: CallContext) -> ResponsesDecoder:
         """A decoder for one attempt."""

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from allm.engine import Engine
+from allm.providers.answer_ways import recast
 from allm.providers.ids import wire_id, wire_name, wire_names
 from allm.providers.openai_responses_input import input_of
 from allm.providers.tool_schemas import plain_object
@@ -40,6 +41,7 @@ def reasons(model: str) -> bool:
 
 def responses_body(engine: Engine, request: Request, stream: bool) -> dict[str, Any]:
     """The body of a response. Raises ValidationError for what the wire cannot carry."""
+    request = recast(request, engine.structured)
     model = request.model or engine.model
     names = wire_names(tool.name for tool in request.tools)
     kept = any(request.options.get(name) for name in ("previous_response_id", "conversation", "prompt"))

@@ -25,9 +25,9 @@ from allm.events import (
     ToolCallStarted,
 )  # fmt: skip
 from allm.messages import ProviderPart, ReasoningPart, TextPart, ToolCallPart
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic import Anthropic
 from allm.providers.anthropic_decoder import AnthropicDecoder
-from allm.providers.anthropic_request import ANSWER_TOOL
 from allm.providers.ids import wire_names
 from allm.sse import MAX_FRAME
 from tests.wire.anthropic import (

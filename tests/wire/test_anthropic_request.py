@@ -11,8 +11,8 @@ import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
 from allm.providers.adapter import EITHER
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic import Anthropic
-from allm.providers.anthropic_request import ANSWER_TOOL
 from allm.providers.anthropic_thread import MAX_IMAGE, NO_MESSAGE, NO_RESULT
 from allm.providers.ids import wire_id, wire_names
 from tests.wire.judging import MESSAGES, Judge, judged

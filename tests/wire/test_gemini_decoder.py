@@ -28,9 +28,9 @@ from allm.events import (
 )
 from allm.freezing import freeze
 from allm.plain import MAX_DEPTH
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.gemini import Gemini, GeminiDecoder
 from allm.providers.gemini_arguments import StreamedArguments
-from allm.providers.gemini_request import ANSWER_TOOL
 from allm.sse import MAX_FRAME
 from allm.usage import Usage
 from tests.wire.chat import cut, failure, joined, response

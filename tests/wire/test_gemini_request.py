@@ -11,9 +11,10 @@ import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Unknown
 from allm.providers.adapter import EITHER
+from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.gemini import Gemini
 from allm.providers.gemini_contents import MAX_INLINE, NO_MESSAGE
-from allm.providers.gemini_request import ANSWER_TOOL, gemini_path, generation
+from allm.providers.gemini_request import gemini_path, generation
 from tests.wire.gemini import ORIGIN, OTHER, SIGNED, UNCHECKED, body_of
 from tests.wire.judging import GEMINI, Judge, judged
 
