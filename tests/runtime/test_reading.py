@@ -116,7 +116,9 @@ def test_a_body_of_very_many_blocks_is_handed_on_in_slices_and_whole(raw: Raw, r
     events = list(allm.stream_generate(engine, "x", wire="json", runtime=runtime))
     assert kinds(events).count("TextCompleted") == kinds(events).count("ReasoningCompleted") == 6_000
     assert isinstance(one_end(events), allm.MessageCompleted)
-    assert allm.fold(events).text == "a" * 6_000
+    response = allm.fold(events)
+    assert isinstance(response, allm.Response)
+    assert response.text == "a" * 6_000
 
 
 def test_while_a_thread_reads_other_calls_go_on(
