@@ -15,6 +15,9 @@ _ERROR_TIME = 10.0
 _DRAIN_TIME = 1.0
 """Seconds after the terminal event for the end of the body, so that the connection can be used again."""
 _DRAIN_BYTES: Final = 1 << 20
+_TURNS: Final = 64
+_PIECES: Final = 1000
+"""Pieces of under 1 KiB that are held: one of two bytes takes forty."""
 _STREAMS: Final = ("event-stream", "ndjson", "jsonl")
 """Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
 
@@ -40,6 +43,14 @@ class Body:
         except PackedError as error:
             raise UnfitAnswer(str(error)) from None
         self.chunks = self.raw if coding is None else unpacked(self.raw, coding)
+        self._turns = 0
+
+    async def breathe(self) -> None:
+        """Let others have the loop, each so many chunks: what has come in already is given without waiting, and may be in pieces of a
+        byte."""
+        self._turns += 1
+        if not self._turns % _TURNS:
+            await asyncio.sleep(0)
 
     @property
     def is_json(self) -> bool:
@@ -56,6 +67,7 @@ class Body:
             read.append(chunk)
             size += len(chunk)
             self.check(size)
+            await self.breathe()
             beginning = beginning + chunk if beginning else chunk.lstrip()
             if (form := form_of(beginning)) is not None:
                 return form, read
@@ -64,10 +76,16 @@ class Body:
     async def rest(self, read: list[bytes]) -> int:
         """Read on to its end, and add that to what was read; how many bytes it has."""
         size = sum(map(len, read))
+        packed, before = len(read), size
         async for chunk in self.chunks:
             read.append(chunk)
             size += len(chunk)
             self.check(size)
+            await self.breathe()
+            if len(read) - packed >= _PIECES:
+                if size - before < _PIECES << 10:
+                    read[packed:] = [b"".join(read[packed:])]
+                packed, before = len(read), size
         return size
 
     def joined(self, read: list[bytes]) -> bytes:
@@ -90,11 +108,13 @@ async def read_error(answer: Any, headers: Mapping[str, str], most: int) -> tupl
     size = 0
     try:
         async with asyncio.timeout(_ERROR_TIME):
-            async for chunk in Body(answer, headers, most).chunks:
+            body = Body(answer, headers, most)
+            async for chunk in body.chunks:
                 chunks.append(chunk[: most - size])
                 size += len(chunk)
                 if size >= most:
                     break
+                await body.breathe()
     except asyncio.CancelledError:
         raise
     except (UnfitAnswer, PackedError) as error:
@@ -113,6 +133,7 @@ async def drain(body: Body) -> None:
                 size += len(chunk)
                 if size > _DRAIN_BYTES:
                     return
+                await body.breathe()
     except TimeoutError:
         pass
 

@@ -34,6 +34,8 @@ __all__ = ["Exchange", "Ways"]
 _T = TypeVar("_T")
 _TEXT: Final = 8 << 10
 """Bytes of an error answer that the loop reads itself."""
+_TURNS: Final = 63
+"""Chunks, but one, after which others have the loop."""
 
 
 class Ways(Protocol):
@@ -191,10 +193,14 @@ class Exchange:
             if await self._fed(decoder, chunk):
                 return None if self._failed else await drain(body)
         pipe = self._call.pipe
+        turn = 0
         async for chunk in body.chunks:
             size += len(chunk)
             if size > most:
                 body.check(size)
+            turn += 1
+            if not turn & _TURNS:  # what has come in already is given without waiting
+                await asyncio.sleep(0)
             if self._unhanded + len(chunk) > LARGE:
                 over = await self._fed(decoder, chunk)
             else:

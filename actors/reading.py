@@ -47,7 +47,12 @@ class Reading:
         loop = asyncio.get_running_loop()
         self._future = loop.create_future()
         errand = crew.start("the reading of an answer", self._run, None)
-        errand.reply.add_done_callback(lambda _: call_soon(loop, self._finish) or self._finish())
+
+        def over(_: object) -> None:
+            if not call_soon(loop, self._finish):
+                self._finish()  # the loop is closed
+
+        errand.reply.add_done_callback(over)
         await self._future
         if self._error is not None:
             raise self._error

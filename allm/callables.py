@@ -52,10 +52,11 @@ def path_of(target: Any, field: str) -> str:
     module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
     if module and name and _lookup(sys.modules.get(module), name) is target:
         return f"{module}:{name}"
+    what = described(target)
+    del target  # it may hold a secret, and error reporters show the locals of each frame
     raise EngineError(
         "not_portable",
-        f"{field} holds {described(target)}, which cannot be imported by name; "
-        "use a module-level function, or allm.handoff between processes",
+        f"{field} holds {what}, which cannot be imported by name; use a module-level function, or allm.handoff between processes",
     )
 
 

@@ -89,6 +89,8 @@ _PARAMS = frozenset({
     "max_turns", "mode", "on_tool_error", "halt_when", "structured_finalize", "structured_finalize_nudge", "max_reasks", "wire",
 })  # fmt: skip
 _SECRETS = frozenset({"api_key", "key", "keys"})
+_ENCODED = ("__dataclass_fields__", "__struct_fields__", "__attrs_attrs__")
+"""What the classes have whose objects msgspec encodes."""
 
 
 def _known(params: Any) -> None:
@@ -166,6 +168,9 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
         force_setattr(self, "tools", tuple(as_tool(tool, f"engine.tools[{i}]") for i, tool in enumerate(self.tools)))
         self._settle_callables()
+        for name in ("adapter", "model", *_ADAPTERS):
+            if not isinstance(value := getattr(self, name), str) and (value is not None or name in ("adapter", "model")):
+                raise ValidationError.at(f"engine.{name}", f"expected text, got {type(value).__name__}")
         address: Any = self.base_url
         if address is not None and (not isinstance(address, str) or not address.strip()):
             raise ValidationError.at("engine.base_url", f"expected an address, got {address!r}")
@@ -203,6 +208,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         elif keys is not None and not (_PATH.fullmatch(keys) if isinstance(keys, str) else callable(keys)):
             kind = type(keys).__name__  # and never the thing itself: it may be a key
             raise ValidationError.at("engine.keys", f"expected a mapping, a callable or 'module:object', got {kind}")
+        elif any(hasattr(type(keys), fields) for fields in _ENCODED):
+            force_setattr(self, "keys", keys.__call__)  # msgspec would encode the object and its fields; it takes no method
 
     def _refuse_code(self) -> None:
         """Raises ValidationError where an untrusted document names code. Tools, `http` and an Importable ask for themselves."""
@@ -252,6 +259,8 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     def to_plain(self) -> dict[str, Any]:
         """The engine as data, callables by name. Raises EngineError("holds_keys") or ("not_portable")."""
         self._refuse_secrets()
+        if callable(self.keys):
+            path_of(self.keys, "engine.keys")  # before they stand in a frame
         fields = asdict(self)
         for name in _CALLABLES:
             value = fields[name]
@@ -282,13 +291,12 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
     def _refuse_secrets(self) -> None:
         """Raises EngineError("holds_keys") where something is, or may be, a secret. Nothing of it is quoted."""
         self.http.refuse_credentials()
-        keys = self.keys
-        if isinstance(keys, Mapping):
+        if isinstance(self.keys, Mapping):
             raise EngineError(
                 "holds_keys",
                 "this engine holds keys; give keys= a 'module:object' resolver, or use allm.keys, to send it away",
             )
-        if isinstance(keys, str) and not is_findable(keys):
+        if isinstance(self.keys, str) and not is_findable(self.keys):
             raise EngineError("holds_keys", "engine.keys names nothing that can be imported here, and may be a key; give 'module:object'")
 
     def _refuse_to_pickle(self) -> None:

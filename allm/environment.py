@@ -44,10 +44,12 @@ _KEY_VARIABLES = frozenset(origin.key_variable for origin in PROVIDERS.values())
 _PLACES = frozenset({"PWD", "SSH_AUTH_SOCK"})
 """Names that only sound like secrets."""
 _SECRET = re.compile(
-    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
+    r"(?:^|_)(?:KEYS?|PWD|PASS|AUTH|CREDS?|PAT|DSN)(?:_|$)|API_?KEY|TOKENS?(?:_|$)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTHORIZATION",
     re.IGNORECASE,
 )
 
+
+_WITH_PASSWORD = re.compile(r"[\w.+-]+://[^/?#\s]*:[^/?#\s]+@")
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -138,8 +140,9 @@ class Environment:
         return None
 
     def for_children(self) -> dict[str, str]:
-        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret."""
-        return {name: value for name, value in self._variables.items() if not _is_secret(name)}
+        """The variables that the process of a tool starts with: all but those whose names say that they hold a secret, and addresses
+        with a password (`DATABASE_URL`). Those of proxies stay: without them a tool may reach nothing."""
+        return {name: value for name, value in self._variables.items() if not _is_secret(name, value)}
 
     def named(self, patterns: Iterable[str]) -> dict[str, str]:
         """The variables whose names fit one of these patterns (`AWS_*`), secrets too."""
@@ -176,9 +179,11 @@ class Environment:
         return self._file[1]
 
 
-def _is_secret(name: str) -> bool:
-    """By the words of its name: `OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`."""
-    return name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None)
+def _is_secret(name: str, value: str) -> bool:
+    """By the words of its name (`OPENAI_API_KEY`, `GITHUB_TOKEN`, `PGPASSWORD`), or by its value: an address with a password."""
+    if name in _KEY_VARIABLES or (name not in _PLACES and _SECRET.search(name) is not None):
+        return True
+    return _WITH_PASSWORD.match(value) is not None and name not in _PROXY_VARIABLES
 
 
 def _read_config(path: Path) -> dict[str, str]:

@@ -85,7 +85,7 @@ class _Cleaner:
         made: dict[str, Any] = {}
         for word, value in terms.items():
             clean = _WORDS.get(word) if isinstance(word, str) else None
-            if clean is not None and ((kept := clean(self, value, depth + 1)) is not None or (word == "const" and value is None)):
+            if clean is not None and ((kept := clean(self, value, depth + 1)) is not None or word == "const"):
                 made[word] = kept
         if isinstance(terms.get("items"), list | tuple):  # as drafts before 2020-12 have it
             made["prefixItems"] = [self.schema(item, depth + 1) for item in terms["items"]] or [True]
@@ -217,4 +217,4 @@ _WORDS: Final[dict[str, Callable[[_Cleaner, Any, int], Any]]] = {
     "pattern": _pattern, "anyOf": _Cleaner.many, "oneOf": _Cleaner.many, "allOf": _Cleaner.many, "not": _Cleaner.one,
     "if": _Cleaner.one, "then": _Cleaner.one, "else": _Cleaner.one,
 }  # fmt: skip
-"""The keywords, each with what makes of its value one that the validator takes; None: it says nothing."""
+"""The keywords, each with what makes of its value one that the validator takes; None: it says nothing (but a `const` may be null)."""

@@ -25,6 +25,8 @@ BARE: Final = b"\n"
 
 _SMALL: Final = 64
 """Bytes that a held line costs beside its own."""
+_PIECES: Final = 1000
+"""Pieces of a line after which those of under 1 KiB are joined."""
 _LARGE: Final = 1 << 20
 """Bytes of an event from which on it is looked at whether its JSON would take many times as many."""
 
@@ -51,6 +53,7 @@ class SseDecoder:
         "_event",
         "_held",
         "_limit",
+        "_packed",
         "_rest",
         "_start",
         "_waited",
@@ -67,6 +70,7 @@ class SseDecoder:
         self._start = True
         self._waiting: list[bytes] = []
         self._waited = 0
+        self._packed = 0, 0  # (pieces, their bytes) that wait and stay as they are
         self._wants = bare
         self._bare: list[bytes] = []
         self._bare_size = 0
@@ -107,6 +111,11 @@ class SseDecoder:
         """More of a line that goes on: its pieces are joined once, or an image of some megabytes would be copied at each read."""
         self._waiting.append(chunk)
         self._waited += len(chunk)
+        packed, before = self._packed
+        if len(self._waiting) - packed >= _PIECES:  # pieces of two bytes would take forty each
+            if self._waited - before < _PIECES << 10:
+                self._waiting[packed:] = [b"".join(self._waiting[packed:])]
+            self._packed = len(self._waiting), self._waited
         if self._held + len(self._rest) + self._waited > self._limit:
             self._drop()
             raise FrameTooLarge
@@ -114,7 +123,7 @@ class SseDecoder:
 
     def _drop(self) -> None:
         """Forget the event that is too large: whoever goes on reading holds nothing of it."""
-        self._rest, self._event, self._held, self._waited = b"", b"", 0, 0
+        self._rest, self._event, self._held, self._waited, self._packed = b"", b"", 0, 0, (0, 0)
         self._waiting.clear()
         self._data.clear()
         self._forget()
@@ -123,6 +132,7 @@ class SseDecoder:
         self._rest = b"".join([self._rest, *self._waiting])
         self._waiting.clear()
         self._waited = 0
+        self._packed = 0, 0
 
     def _idle(self, chunk: bytes) -> bool:
         return not (self._rest or self._data or self._event or self._start or self._bare or b"\r" in chunk)

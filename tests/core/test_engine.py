@@ -273,3 +273,10 @@ def test_a_base_url_that_is_no_address_is_refused(address: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         make("openai.chat:m", base_url=address)
     assert caught.value.metadata == {"path": "engine.base_url"}
+
+
+@pytest.mark.parametrize("field", ["adapter", "model", "image_adapter", "embed_adapter", "moderation_adapter"])
+def test_names_of_adapters_and_models_are_text(field: str) -> None:
+    given: dict[str, Any] = {"adapter": "openai.chat", "model": "m", field: {"type": "importable", "path": "os:abort"}}
+    with pytest.raises(allm.ValidationError, match="expected text, got dict"):
+        Engine(**given)

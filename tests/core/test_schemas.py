@@ -363,3 +363,10 @@ def test_a_type_that_is_no_json_is_refused() -> None:
         schema_of(complex)
     with pytest.raises(ValidationError, match="more than one"):
         schema_of(Point | Node | Movie)
+
+
+@pytest.mark.parametrize("schema", [{"const": None}, {"type": ["object", "null"], "const": None}, {"properties": {"a": {"const": None}}}])
+def test_a_constant_may_be_null(schema: dict[str, Any]) -> None:
+    good, bad = ({"a": None}, {"a": 1}) if "properties" in schema else (None, {})
+    assert problem(good, schema) is None
+    assert "null" in (problem(bad, schema) or "")

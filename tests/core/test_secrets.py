@@ -3,7 +3,9 @@
 import copy
 import functools
 import gc
+import os
 import pickle
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -103,6 +105,30 @@ def test_what_stands_in_keys_is_not_carried_off_nor_quoted_in_the_refusal(kind: 
     else:  # a closure travels by handoff, between trusted processes, as it is said there
         again = allm.handoff.loads(allm.handoff.dumps(engine))
         assert again.keys("openai", None) == CANARY
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+def test_the_frames_of_a_refusal_to_send_hold_no_key(kind: str) -> None:
+    engine = allm.Engine("openai:m", keys=HOLDERS[kind])
+    for send in (to_json, pickle.dumps, msgspec.json.encode, msgspec.to_builtins):
+        try:
+            sent: Any = send(engine)
+        except Exception as error:
+            places = [clean(local) for local in locals_of_ours(error)]
+            assert places, "the error comes from the library"
+            assert all(places)
+        else:  # msgspec knows no refusal of ours, and text with a colon is the name of a resolver
+            assert clean(sent) or isinstance(engine.keys, str)
+
+
+def locals_of_ours(error: BaseException | None) -> Iterator[object]:
+    """What the frames of the library hold, along the chain of an error."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            yield "a frame"
+            if f"{os.sep}allm{os.sep}" in frame.f_code.co_filename:
+                yield from map(repr, frame.f_locals.values())
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize("encode", [msgspec.json.encode, msgspec.msgpack.encode, msgspec.to_builtins], ids=lambda one: one.__name__)

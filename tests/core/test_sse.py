@@ -206,3 +206,19 @@ def test_the_limit_is_that_of_the_process_where_none_is_given() -> None:
             SseDecoder().feed(b"data: " + b"x" * 20)
     finally:
         set_limits(before)
+
+
+def test_a_line_in_pieces_of_two_bytes_is_put_together_and_takes_no_more_room_than_it_has_bytes() -> None:
+    text = b"ab" * 300_000
+    decoder = SseDecoder()
+    decoder.feed(b"data: ")
+    tracemalloc.start()
+    try:
+        for start in range(0, len(text), 2):
+            assert decoder.feed(text[start : start + 2]) == []
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * len(text)
+    assert most < 4 * len(text)
+    assert decoder.feed(b"\n\n") == [Frame(b"", text)]

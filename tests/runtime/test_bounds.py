@@ -3,13 +3,15 @@
 What must stay small is measured in a process of its own, by the most memory that it ever had.
 """
 
+import asyncio
 import gzip
 import json
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 import allm
+from allm.actors.answer import Body, drain, read_error
 from allm.actors.unpacking import PackedError, Unpacker, coding_of
 from allm.providers.fake_images import ONE_PIXEL
 from allm.wire_json import too_crowded
@@ -283,6 +286,89 @@ def test_prose_and_numbers_are_not_taken_for_a_crowd() -> None:
     assert not too_crowded(b"[%b]" % (b"0.123456789," * (5 * MIB)), 256 * MIB)
     assert too_crowded(b"[]," * (3 * MIB), 256 * MIB)
     assert too_crowded(b"{}," * (3 * MIB), 256 * MIB)
+
+
+NOTES = {
+    "openai.chat": b'{"choices":[{"finish_reason":"stop","message":{"content":"Hello"}}],"usage":{"prompt_tokens":3,%b}}',
+    "openai.responses": b'{"id":"r","status":"completed","output":[{"type":"message","content":[{"type":"output_text","text":"Hello"}]}],'
+    b'"usage":{"input_tokens":3,%b}}',
+    "anthropic": b'{"type":"message","role":"assistant","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn",'
+    b'"usage":{"input_tokens":3,%b}}',
+    "gemini": b'{"candidates":[{"content":{"parts":[{"text":"Hello"}]},"finishReason":"STOP","groundingMetadata":{%b}}],'
+    b'"usageMetadata":{"promptTokenCount":3}}',
+}
+
+
+@pytest.mark.parametrize("adapter", NOTES)
+def test_of_what_stands_beside_an_answer_a_bounded_number_of_values_is_kept(adapter: str, serve: Serve, runtime: allm.Runtime) -> None:
+    def answer(count: int) -> allm.Response:
+        notes = b",".join(b'"n%d":{"a":[%d]}' % (n, n + 1) for n in range(count))
+        server = serve(answers(http(NOTES[adapter] % notes, "application/json")))
+        engine = allm.Engine(adapter=adapter, model="m", base_url=server.url, keys=lambda *_: "k")
+        return allm.generate(engine, "x", wire="json", runtime=runtime)
+
+    few, many = answer(100), answer(40_000)
+    assert few.text == many.text == "Hello"
+    assert few.usage.input_tokens == many.usage.input_tokens == 3
+    assert len(few.usage.extra or few.metadata["groundingMetadata"]) == 100
+    assert len(many.usage.extra or many.metadata.get("groundingMetadata", ())) <= 10_000
+
+
+# answers in very small pieces
+
+
+class Pieces:
+    """An answer that has come in already, in pieces of two bytes."""
+
+    def __init__(self, count: int) -> None:
+        self.stream = self
+        self._count = count
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for n in range(self._count):
+            yield b"%02d" % (n % 100)
+
+
+@pytest.mark.parametrize("way", ["whole", "error", "drain"])
+def test_an_answer_in_very_small_pieces_leaves_the_loop_to_others(way: str) -> None:
+    turns = [0]
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        task = asyncio.create_task(others())
+        body = Body(Pieces(10_000), {}, MIB)
+        if way == "whole":
+            read: list[bytes] = []
+            assert await body.rest(read) == 20_000
+            assert len(body.joined(read)) == 20_000
+        elif way == "error":
+            assert len((await read_error(Pieces(10_000), {}, MIB))[0]) == 20_000
+        else:
+            await drain(body)
+        task.cancel()
+
+    asyncio.run(main())
+    assert turns[0] > 100
+
+
+def test_small_pieces_of_a_body_take_no_more_room_than_it_has_bytes() -> None:
+    async def main() -> int:
+        read: list[bytes] = []
+        tracemalloc.start()
+        try:
+            size = await Body(Pieces(200_000), {}, MIB).rest(read)
+            held = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert b"".join(read)[:6] == b"000102"
+        assert size == 400_000
+        return held
+
+    assert asyncio.run(main()) < 800_000
 
 
 # slow consumers

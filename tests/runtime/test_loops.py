@@ -6,13 +6,17 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import allm
 from allm.actors import loops
+from allm.actors.loops import LoopThread
 from allm.testing import Fault, Simulator
 from tests.runtime.conftest import Make
+from tests.runtime.support import WAIT
 
 START = """
 import sys, threading, time
@@ -199,3 +203,33 @@ def test_ctrl_c_in_a_runtime_s_block_gives_calls_of_other_threads_a_second(sim: 
     thread.join(10)
     assert time.monotonic() - began < 7
     assert len(ended) == 1
+
+
+def test_a_loop_that_was_closed_by_half_is_ended_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's exception may fall into its closing; the next try finds sockets that are closed."""
+    home = LoopThread("tests-loop")
+    home.start()
+
+    def half_closed() -> None:
+        raise ValueError("Invalid file descriptor: -1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(home.loop, "close", half_closed)
+        assert home.end(WAIT)
+    home.loop.close()
+
+
+def test_a_loop_that_is_ended_while_its_thread_is_just_starting_is_closed_by_that_thread() -> None:
+    """A signal's exception may fall between the start of the thread and the first that is known of it."""
+    home = LoopThread("tests-loop")
+    running = threading.Event()
+    home.loop.call_soon(running.set)
+    thread = home.thread
+    thread.start()
+    assert running.wait(WAIT)
+    unknown: Any = SimpleNamespace(ident=None, is_alive=lambda: False)
+    home.thread = unknown
+    home.end(WAIT)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert home.loop.is_closed()

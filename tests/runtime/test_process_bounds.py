@@ -197,6 +197,8 @@ SECRETS = (
     "GITHUB_TOKEN",
     "PGPASSWORD",
     "db_password",
+    "GITHUB_PAT",
+    "SENTRY_DSN",
 )
 PUBLIC = ("PATH", "MY_SETTING", "TOKENIZERS_PARALLELISM", "KEYBOARD_LAYOUT")
 
@@ -216,6 +218,14 @@ def test_a_process_has_the_environment_without_what_sounds_secret(secrets: None,
     assert {*PUBLIC, "PWD"} & {*os.environ} <= {*found}
 
 
+@linux
+def test_a_process_has_no_address_with_a_password_but_a_proxys(monkeypatch: pytest.MonkeyPatch, bench: Processes) -> None:
+    for name in ("DATABASE_URL", "REDIS", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "postgres+ssl://me:sesame@127.0.0.1:1/db")
+    monkeypatch.setenv("SERVICE_URL", "http://me@127.0.0.1:1/a:b@c")
+    assert {"DATABASE_URL", "REDIS", "HTTPS_PROXY", "SERVICE_URL"} & {*bench.run(environment).result} == {"HTTPS_PROXY", "SERVICE_URL"}
+
+
 def test_a_tool_names_what_its_process_needs_and_its_neighbours_do_not_get_it(secrets: None, bench: Processes) -> None:
     def seen() -> list[str]:
         return [name for name in SECRETS if os.environ.get(name) == f"CANARY {name}"]
@@ -230,7 +240,7 @@ def test_the_names_are_part_of_the_tool_and_their_values_are_not(secrets: None) 
     engine = allm.Engine("fake:any", tools=[tool])
     written = allm.to_json(engine)
     assert b"CANARY" not in written
-    assert allm.from_json(written, allm.Engine).tools == (tool,)
+    assert allm.from_json(written, allm.Engine, trusted=True).tools == (tool,)
     wrong: Any = "GITHUB_TOKEN"
     with pytest.raises(allm.ValidationError, match="names of environment variables"):
         Tool(name="t", environment=wrong)
