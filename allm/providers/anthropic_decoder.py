@@ -25,7 +25,7 @@ from allm.providers.anthropic_request import ANSWER_TOOL
 from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, storable, within_limits
-from allm.providers.error_bodies import error_told
+from allm.providers.error_bodies import error_beside, error_in_json, error_told
 from allm.providers.finish_words import finish_of
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
@@ -130,8 +130,10 @@ class AnthropicDecoder(SseWireDecoder):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             odd = self._odd_event(data)
             if odd is None:
-                return
+                return None
             event = odd
+        if event.error is not None and (error := error_in_json(data)) is not None:
+            return self._refused(error)
         match event.type or name.decode("ascii", "replace"):
             case "content_block_delta":
                 if event.delta is not None:
@@ -148,8 +150,11 @@ class AnthropicDecoder(SseWireDecoder):
                 self._complete()
             case "error":
                 self._error_event(data)
+            case "ping":
+                pass
             case _:
-                self._unnamed(data)  # a ping, an event of a newer wire, or an error
+                self._unnamed(data)  # an event of a newer wire, or an error
+        return None
 
     def _odd_event(self, data: bytes) -> WireEvent | None:
         """An event that the typed decoder refused: read it loosely, pass over what is unknown, or fail the attempt."""
@@ -176,12 +181,18 @@ class AnthropicDecoder(SseWireDecoder):
         if not self.build.started:
             named, model = message.get("id"), message.get("model")
             self.build.start(named if isinstance(named, str) else None, model if isinstance(model, str) else None)
+        if (error := error_beside(message)) is not None:
+            return self._refused(error)
         self._count(message.get("usage"))
         self._note(message, ("container", "context_management"))
+        return None
 
     def _finish(self, told: dict[str, Any], event: WireEvent | None = None) -> None:
         """Why the message ends, in a body or a `message_delta`, and what it cost. Later words replace earlier ones."""
-        if isinstance(reason := told.get("stop_reason"), str):
+        if (error := error_beside(told)) is not None:
+            return self._refused(error)
+        reason = told.get("stop_reason")
+        if isinstance(reason, str) and (self._stop_reason is None or "error" not in (finish_of(reason), finish_of(self._stop_reason))):
             self._stop_reason = reason
         if self._stop_reason == "refusal":
             details = obj(told.get("stop_details"))
@@ -191,6 +202,7 @@ class AnthropicDecoder(SseWireDecoder):
         if event is not None:
             self._count(event.usage)
             self._note({"context_management": event.context_management}, ("context_management",))
+        return None
 
     def _count(self, usage: Any) -> None:
         self._usage.update({name: count for name, count in obj(usage).items() if count is not None})
@@ -217,6 +229,8 @@ class AnthropicDecoder(SseWireDecoder):
                     begun.citations.extend(data["citations"])
                 elif isinstance(signature := data.get("signature"), str) and signature:
                     self.build.sign(signature, provider="anthropic", reasoning=True)
+            case "error" if (error := error_told(data)) is not None:
+                self._refused(error)
             case "redacted_thinking" if isinstance(data.get("data"), str):
                 self._open[index] = _Open("thinking", data)
                 self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
@@ -252,7 +266,11 @@ class AnthropicDecoder(SseWireDecoder):
                 self.progress = True
                 self._open[index].citations.append(delta.citation)
             case _:
-                self._unknown_delta(index, obj(obj(decode(data)).get("delta")))
+                told = obj(obj(decode(data)).get("delta"))
+                if (error := error_beside(told)) is not None:
+                    return self._refused(error)
+                self._unknown_delta(index, told)
+        return None
 
     def _input(self, index: int, piece: str) -> None:
         """More of the JSON that a call, the answer as a tool, or a server tool is given."""

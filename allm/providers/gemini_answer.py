@@ -89,6 +89,7 @@ class Candidate(msgspec.Struct, gc=False):
     urlContextMetadata: msgspec.Raw = _NOTHING
     avgLogprobs: msgspec.Raw = _NOTHING
     logprobsResult: msgspec.Raw = _NOTHING
+    error: Any = None
 
     def says_no_more(self) -> bool:
         """Whether none of EXTRAS came: each is the one default then. Nearly every chunk is such a one."""
