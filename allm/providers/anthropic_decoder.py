@@ -90,9 +90,9 @@ class AnthropicDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         if (error := error_told(message)) is not None:
             self._refused(error)
-        elif is_object(message) and is_array(message.get("content")):
+        elif is_object(message) and (blocks := _blocks(message.get("content"))) is not None:
             self._message(message)
-            for index, block in enumerate(message["content"]):
+            for index, block in enumerate(blocks):
                 self._start(index, block)
                 self._stop(index)
             self._finish(message)
@@ -401,6 +401,13 @@ class AnthropicDecoder(SseWireDecoder):
             metadata=self._metadata,
             raw=raw,
         )
+
+
+def _blocks(content: Any) -> list[Any] | None:
+    """The blocks of a message; some hosts send a text in their place, or the only one. None for anything else."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [content] if is_object(content) and content else content if is_array(content) else None
 
 
 def _input_of(data: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ FINISH_WORDS: Final[dict[str, FinishReason]] = {word: ours for ours, words in _M
 """theirs -> ours."""
 
 _SEPARATOR: Final = re.compile(r"[\W_]+")
-_BARE: Final = {_SEPARATOR.sub("", word): ours for word, ours in FINISH_WORDS.items()}
+_BARE: Final[dict[str, FinishReason]] = {_SEPARATOR.sub("", word): ours for word, ours in FINISH_WORDS.items()}
 
 
 def finish_of(word: str | None) -> FinishReason:

@@ -154,7 +154,9 @@ class ChatDecoder(SseWireDecoder):
         return chunk
 
     def _choice(self, choice: Choice) -> None:
-        delta = choice.delta if choice.delta is not None and not self._whole else choice.message or choice.delta
+        delta = choice.delta
+        if delta is None or self._whole:
+            delta = choice.message or delta
         if choice.error is not None or (delta is not None and delta.error is not None):
             error = choice.error if says_something(choice.error) else delta.error if delta is not None else None
             if says_something(error):

@@ -61,7 +61,7 @@ def _system_first(engine: Engine, host: str) -> bool:
 
 
 def _tool(tool: ToolSpec, name: str) -> dict[str, Any]:
-    parameters = plain_object(tool.schema) if tool.schema else {"type": "object", "properties": {}}
+    parameters: dict[str, Any] = plain_object(tool.schema) if tool.schema else {"type": "object", "properties": {}}
     function: dict[str, Any] = {"name": name, "parameters": parameters}
     if tool.description:
         function["description"] = tool.description

@@ -206,3 +206,12 @@ def test_the_limit_is_that_of_the_process_where_none_is_given() -> None:
             SseDecoder().feed(b"data: " + b"x" * 20)
     finally:
         set_limits(before)
+
+
+def test_a_read_of_one_event_may_end_with_crlf() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: a\n\n") == [Frame(b"", b"a")]
+    for end in (b"\r\n\r\n", b"\r\r\n\n", b"\n\r\n\n"):
+        assert decoder.feed(b"data: a" + end) + decoder.feed(b"data: b\r\n\r\n") == [Frame(b"", b"a"), Frame(b"", b"b")], end
+    assert decoder.feed(b"event: x\r\n") + decoder.feed(b"data: c\r\n\r\n") == [Frame(b"x", b"c")]
+    assert decoder.feed(b"data: d\r\n") + decoder.feed(b"data: e\r\n\r\n") == [Frame(b"", b"d\ne")]

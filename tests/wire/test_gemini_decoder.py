@@ -613,3 +613,17 @@ def test_a_blocked_prompt_is_one_whatever_else_its_feedback_says(odd: Any) -> No
     last = (told_by.feed(frame(told)) + told_by.end())[-1]
     assert isinstance(last, MessageCompleted)
     assert last.response.finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"candidates": {"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}},
+        {"candidates": [{"content": {"parts": {"text": "hi"}}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": [{"parts": [{"text": "hi"}]}], "finishReason": "STOP"}]},
+    ],
+    ids=["candidates", "parts", "content"],
+)
+def test_one_object_stands_for_a_list_of_one_and_the_reverse(told: Any) -> None:
+    assert response(streamed(frame(told))).text == "hi"
+    assert response(whole(told)).text == "hi"
