@@ -312,9 +312,11 @@ class AnthropicDecoder(SseWireDecoder):
         if begun is None or kind in ("text", "thinking"):
             if self._maker is not None:
                 self.build.made_by(self._maker)
+            # Where another block has begun meanwhile, citations do not stand behind their text: they name it.
+            text = self.build.text_before_others() if begun is not None and begun.citations else None
             self.build.close_block()
             if begun is not None and begun.citations:
-                self._whole("citations", {"citations": begun.citations})
+                self._whole("citations", {"citations": begun.citations, **({"of": text} if text is not None else {})})
         elif kind == "call":
             self._stop_call(index, begun)
         elif kind == "answer":
