@@ -202,6 +202,11 @@ class MessageBuilder:
             self._key = key
             self._current = self._open_blocks.get(key)
 
+    def text_before_others(self) -> str | None:
+        """What the current block says, if another part began behind it; else None."""
+        block = self._current
+        return "".join(block.pieces) if block is not None and self._blocks[-1] is not block else None
+
     def close_block(self) -> None:
         """Ends the current block of text or reasoning, if it is open."""
         block = self._current

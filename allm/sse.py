@@ -10,7 +10,8 @@ Whether a document of several lines is whole can only be found by reading it. It
 that fails not before the document has doubled: all tries together read less than three times its length.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, cast
 
 from allm.limits import limits
 from allm.wire_json import MalformedJson, decode, too_crowded
@@ -36,6 +37,10 @@ class Frame(NamedTuple):
 
     event: bytes
     data: bytes
+
+
+_frame = cast("Callable[[type[Frame], tuple[bytes, bytes]], Frame]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
+"""A frame, of its class and its two fields: 0.16 us, and 0.36 by the constructor of a named tuple."""
 
 
 class FrameTooLarge(Exception):
@@ -79,8 +84,12 @@ class SseDecoder:
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes. Raises FrameTooLarge."""
         # In a paced stream nearly every read is one event of one line, whole: a third of the time of the general way.
-        if chunk[:6] == b"data: " and chunk[-2:] == b"\n\n" and chunk.find(b"\n") == len(chunk) - 2 and self._idle(chunk):
-            return [Frame(b"", chunk[6:-2])]
+        if chunk[:6] == b"data: ":
+            if chunk[-2:] == b"\n\n":
+                if chunk.find(b"\n") == len(chunk) - 2 and b"\r" not in chunk and self._idle():
+                    return [_frame(Frame, (b"", chunk[6:-2]))]
+            elif chunk[-4:] == b"\r\n\r\n" and chunk.find(b"\r") == len(chunk) - 4 and chunk.find(b"\n") > len(chunk) - 4 and self._idle():
+                return [_frame(Frame, (b"", chunk[6:-4]))]
         if self._rest and not self._start and b"\n" not in chunk and b"\r" not in chunk and not self._rest.endswith(b"\r"):
             return self._wait(chunk)
         if self._waiting:
@@ -134,8 +143,8 @@ class SseDecoder:
         self._waited = 0
         self._packed = 0, 0
 
-    def _idle(self, chunk: bytes) -> bool:
-        return not (self._rest or self._data or self._event or self._start or self._bare or b"\r" in chunk)
+    def _idle(self) -> bool:
+        return not (self._rest or self._data or self._event or self._start or self._bare)
 
     def close(self) -> list[Frame]:
         """The last frame, when the stream ended without its blank line."""
@@ -159,10 +168,13 @@ class SseDecoder:
                     if self._held > _LARGE and any(too_crowded(each, 4 * self._limit) for each in data):
                         self._drop()
                         raise FrameTooLarge
-                    frames.append(Frame(self._event, data[0] if len(data) == 1 else b"\n".join(data)))
+                    frames.append(_frame(Frame, (self._event, data[0] if len(data) == 1 else b"\n".join(data))))
                     data.clear()
                     self._held = 0
                 self._event = b""
+                continue
+            elif line[:7] == b"event: ":  # half of the lines of two wires
+                self._event = line[7:]
                 continue
             elif not self._field(line, frames):
                 continue

@@ -25,7 +25,7 @@ from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
-from allm.providers.error_bodies import error_told
+from allm.providers.error_bodies import error_beside, error_in_json, error_told
 from allm.providers.finish_words import finish_of
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
@@ -90,9 +90,9 @@ class AnthropicDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         if (error := error_told(message)) is not None:
             self._refused(error)
-        elif is_object(message) and is_array(message.get("content")):
+        elif is_object(message) and (blocks := _blocks(message.get("content"))) is not None:
             self._message(message)
-            for index, block in enumerate(message["content"]):
+            for index, block in enumerate(blocks):
                 self._start(index, block)
                 self._stop(index)
             self._finish(message)
@@ -130,8 +130,10 @@ class AnthropicDecoder(SseWireDecoder):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             odd = self._odd_event(data)
             if odd is None:
-                return
+                return None
             event = odd
+        if event.error is not None and (error := error_in_json(data)) is not None:
+            return self._refused(error)
         match event.type or name.decode("ascii", "replace"):
             case "content_block_delta":
                 if event.delta is not None:
@@ -148,8 +150,11 @@ class AnthropicDecoder(SseWireDecoder):
                 self._complete()
             case "error":
                 self._error_event(data)
+            case "ping":
+                pass
             case _:
-                self._unnamed(data)  # a ping, an event of a newer wire, or an error
+                self._unnamed(data)  # an event of a newer wire, or an error
+        return None
 
     def _odd_event(self, data: bytes) -> WireEvent | None:
         """An event that the typed decoder refused: read it loosely, pass over what is unknown, or fail the attempt."""
@@ -176,12 +181,18 @@ class AnthropicDecoder(SseWireDecoder):
         if not self.build.started:
             named, model = message.get("id"), message.get("model")
             self.build.start(named if isinstance(named, str) else None, model if isinstance(model, str) else None)
+        if (error := error_beside(message)) is not None:
+            return self._refused(error)
         self._count(message.get("usage"))
         self._note(message, ("container", "context_management"))
+        return None
 
     def _finish(self, told: dict[str, Any], event: WireEvent | None = None) -> None:
         """Why the message ends, in a body or a `message_delta`, and what it cost. Later words replace earlier ones."""
-        if isinstance(reason := told.get("stop_reason"), str):
+        if (error := error_beside(told)) is not None:
+            return self._refused(error)
+        reason = told.get("stop_reason")
+        if isinstance(reason, str) and (self._stop_reason is None or "error" not in (finish_of(reason), finish_of(self._stop_reason))):
             self._stop_reason = reason
         if self._stop_reason == "refusal":
             details = obj(told.get("stop_details"))
@@ -191,6 +202,7 @@ class AnthropicDecoder(SseWireDecoder):
         if event is not None:
             self._count(event.usage)
             self._note({"context_management": event.context_management}, ("context_management",))
+        return None
 
     def _count(self, usage: Any) -> None:
         self._usage.update({name: count for name, count in obj(usage).items() if count is not None})
@@ -217,6 +229,8 @@ class AnthropicDecoder(SseWireDecoder):
                     begun.citations.extend(data["citations"])
                 elif isinstance(signature := data.get("signature"), str) and signature:
                     self.build.sign(signature, provider="anthropic", reasoning=True)
+            case "error" if (error := error_told(data)) is not None:
+                self._refused(error)
             case "redacted_thinking" if isinstance(data.get("data"), str):
                 self._open[index] = _Open("thinking", data)
                 self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
@@ -252,7 +266,11 @@ class AnthropicDecoder(SseWireDecoder):
                 self.progress = True
                 self._open[index].citations.append(delta.citation)
             case _:
-                self._unknown_delta(index, obj(obj(decode(data)).get("delta")))
+                told = obj(obj(decode(data)).get("delta"))
+                if (error := error_beside(told)) is not None:
+                    return self._refused(error)
+                self._unknown_delta(index, told)
+        return None
 
     def _input(self, index: int, piece: str) -> None:
         """More of the JSON that a call, the answer as a tool, or a server tool is given."""
@@ -294,9 +312,11 @@ class AnthropicDecoder(SseWireDecoder):
         if begun is None or kind in ("text", "thinking"):
             if self._maker is not None:
                 self.build.made_by(self._maker)
+            # Where another block has begun meanwhile, citations do not stand behind their text: they name it.
+            text = self.build.text_before_others() if begun is not None and begun.citations else None
             self.build.close_block()
             if begun is not None and begun.citations:
-                self._whole("citations", {"citations": begun.citations})
+                self._whole("citations", {"citations": begun.citations, **({"of": text} if text is not None else {})})
         elif kind == "call":
             self._stop_call(index, begun)
         elif kind == "answer":
@@ -383,6 +403,13 @@ class AnthropicDecoder(SseWireDecoder):
             metadata=self._metadata,
             raw=raw,
         )
+
+
+def _blocks(content: Any) -> list[Any] | None:
+    """The blocks of a message; some hosts send a text in their place, or the only one. None for anything else."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [content] if is_object(content) and content else content if is_array(content) else None
 
 
 def _input_of(data: dict[str, Any]) -> str:

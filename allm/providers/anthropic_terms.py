@@ -34,6 +34,7 @@ class Delta(msgspec.Struct):
     stop_sequence: Any = None
     stop_details: Any = None
     container: Any = None
+    error: Any = None
 
 
 class WireEvent(msgspec.Struct):

@@ -239,8 +239,10 @@ def _append(blocks: list[Block], part: ProviderPart) -> None:
         return
     before = blocks[-1]["type"] if blocks else ""
     if part.type == "citations":
-        if before == "text":
-            blocks[-1]["citations"] = [_citation(item) for item in part.data.get("citations") or ()]
+        of = part.data.get("of")
+        texts = blocks[-1:] if of is None else [each for each in blocks if each.get("text") == of]
+        if texts and texts[-1]["type"] == "text":
+            texts[-1]["citations"] = [_citation(item) for item in part.data.get("citations") or ()]
     elif part.type == "tool_use":
         if before == "tool_use":
             blocks[-1].update({name: value for name, value in part.data.items() if name not in ("type", "id")})

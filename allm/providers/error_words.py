@@ -8,7 +8,7 @@ a limit, where the status is one of bad input. The texts of rate limits, which s
 import re
 from typing import Final
 
-__all__ = ["is_spent", "is_too_long"]
+__all__ = ["is_spent", "is_too_long", "meant"]
 
 _TOO_LONG: Final = (
     (r"maximum context length", "OpenAI, vLLM, OpenRouter, Mistral, DeepSeek"),
@@ -64,6 +64,14 @@ _OF_THE_ANSWER: Final = re.compile(
     r"\bmax_(?:completion_|output_|new_)?tokens\b|\bmaxOutputTokens\b|\b(?:output|completion) tokens\b", re.I
 )
 
+_MEANT: Final = (
+    ("rate_limited", re.compile(r"\brate[ _-]?limit|\btoo many requests\b|\bthrottl", re.I)),
+    ("overloaded", re.compile(r"\boverloaded\b|\bat (?:full )?capacity\b", re.I)),
+    ("authentication", re.compile(r"\b(?:invalid|incorrect|wrong|missing) api[ _-]?key\b|\bunauthori[sz]ed\b|\bnot authenticated\b", re.I)),
+    ("not_found", re.compile(r"\bmodel\b[^.\n]{0,80}\b(?:not found|does not exist)\b", re.I)),
+)
+"""What a text alone tells, where an error has neither a status nor a word."""
+
 _BAD_INPUT: Final = frozenset({None, 400, 413, 422})
 _OVERFLOWS: Final = _BAD_INPUT | {429}
 _NO_MONEY: Final = frozenset({None, 400, 401, 402, 403, 412, 429})
@@ -86,3 +94,9 @@ def is_too_long(status: int | None, message: str) -> bool:
 def is_spent(status: int | None, message: str) -> bool:
     """Whether a host says that there is no money left: no wait of minutes mends it."""
     return status in _NO_MONEY and _SAYS_SPENT.search(message[:_LONGEST]) is not None
+
+
+def meant(message: str) -> str | None:
+    """The reason that the text alone tells of an error without a status and a word; None if it tells none."""
+    text = message[:_LONGEST]
+    return next((reason for reason, said in _MEANT if said.search(text)), None)

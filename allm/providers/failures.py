@@ -16,7 +16,7 @@ import msgspec
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze
 from allm.providers.error_bodies import error_told
-from allm.providers.error_words import is_spent, is_too_long
+from allm.providers.error_words import is_spent, is_too_long, meant
 from allm.wire_json import MalformedJson, decode, is_array, is_object
 
 __all__ = ["error_of", "failure", "unframed"]
@@ -29,23 +29,40 @@ _BY_STATUS = {
 }  # fmt: skip
 
 _BY_WORD = {
-    "insufficient_quota": "quota_exceeded", "billing_hard_limit_reached": "quota_exceeded", "billing_error": "quota_exceeded",
+    "insufficient_quota": "quota_exceeded", "service_quota_exceeded": "quota_exceeded", "billing_hard_limit_reached": "quota_exceeded",
+    "billing_error": "quota_exceeded",
     "exceeded_current_quota_error": "quota_exceeded", "insufficient_balance": "quota_exceeded", "insufficient_credits": "quota_exceeded",
     "insufficient_user_quota": "quota_exceeded", "not_enough_balance": "quota_exceeded", "payment_required": "quota_exceeded",
     "arrearage": "quota_exceeded", "accountoverdueerror": "quota_exceeded",
     "context_length_exceeded": "context_length_exceeded", "too_many_prompt_tokens": "context_length_exceeded",
     "string_above_max_length": "context_length_exceeded", "tokens_limit_reached": "context_length_exceeded",
     "exceed_context_size_error": "context_length_exceeded", "context_window_exceeded": "context_length_exceeded",
-    "rate_limit_exceeded": "rate_limited", "rate_limit_error": "rate_limited", "tokens": "rate_limited", "requests": "rate_limited",
-    "overloaded_error": "overloaded", "overloaded": "overloaded", "engine_overloaded": "overloaded",
-    "invalid_api_key": "authentication", "api_key_invalid": "authentication", "authentication_error": "authentication",
-    "permission_error": "permission",
-    "model_not_found": "not_found", "not_found_error": "not_found", "deploymentnotfound": "not_found",
+    "rate_limit_exceeded": "rate_limited", "rate_limit": "rate_limited", "rate_limited": "rate_limited",
+    "too_many_requests": "rate_limited", "throttling": "rate_limited", "throttled": "rate_limited", "resource_exhausted": "rate_limited",
+    "tokens": "rate_limited", "requests": "rate_limited",
+    "overloaded": "overloaded", "engine_overloaded": "overloaded", "server_overloaded": "overloaded", "model_overloaded": "overloaded",
+    "invalid_api_key": "authentication", "api_key_invalid": "authentication", "authentication": "authentication",
+    "unauthorized": "authentication", "unauthenticated": "authentication", "unrecognized_client": "authentication",
+    "permission": "permission", "permission_denied": "permission", "access_denied": "permission", "forbidden": "permission",
+    "model_not_found": "not_found", "not_found": "not_found", "resource_not_found": "not_found", "deployment_not_found": "not_found",
     "content_filter": "content_filter", "content_policy_violation": "content_filter", "moderation_blocked": "content_filter",
-    "service_unavailable": "service_unavailable", "timeout": "timeout", "timeout_error": "timeout",
-    "server_error": "server_error", "api_error": "server_error", "internal_error": "server_error",
-    "invalid_request_error": "invalid_request",
+    "data_inspection_failed": "content_filter",
+    "service_unavailable": "service_unavailable", "timeout": "timeout", "deadline_exceeded": "timeout",
+    "server": "server_error", "api": "server_error", "internal": "server_error", "internal_server": "server_error",
+    "invalid_request": "invalid_request", "bad_request": "invalid_request", "invalid_argument": "invalid_request",
+    "invalid_parameter": "invalid_request", "validation": "invalid_request",
 }  # fmt: skip
+_SEPARATOR = re.compile(r"[^a-z0-9]+")
+_SORT = re.compile(r"(?:error|exception)$")
+"""How a class of errors is called beside its meaning: `rate_limit_error`, `RateLimitError`, `ThrottlingException`."""
+
+
+def _bare(word: str) -> str:
+    """A word as hosts have in common: they write it in one way each."""
+    return _SORT.sub("", _SEPARATOR.sub("", word.lower()))
+
+
+_MEANINGS = {_bare(word): reason for word, reason in _BY_WORD.items()}
 
 _WAIT = re.compile(
     r"(?:try again|retry)[^.0-9]{0,20}?(?:([0-9]{1,4})h)?(?:([0-9]{1,4})m(?!s))?([0-9]{1,8}(?:\.[0-9]{1,9})?)"
@@ -57,6 +74,7 @@ _LONGEST = 1e9
 """Seconds that stand for any longer wait: a provider that says so is not waited for, and an infinite number is no JSON."""
 _MOST_RELAYED = 2_000
 """Characters of what the host behind a router said that are kept."""
+_CERTAIN = ("quota_exceeded", "context_length_exceeded")  # whatever else is said
 _TRUSTED = frozenset({401, 403, 404})  # these mean what they say
 _ANY_WORD = frozenset({200})  # an error inside an answer that began well
 _CLASS_WORDS = {
@@ -124,21 +142,30 @@ def _details(data: Any) -> dict[str, Any]:
 
 
 def _reason(status: int | None, details: dict[str, Any], message: str) -> str:
-    words = [str(details[name]).lower() for name in ("code", "type", "status") if isinstance(details.get(name), str)]
-    words += [item["reason"].lower() for item in _inner(details) if isinstance(item.get("reason"), str)]
-    by_word = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
-    if by_word in ("quota_exceeded", "context_length_exceeded"):
-        return by_word
+    words = [details[name] for name in ("code", "type", "status") if isinstance(details.get(name), str)]
+    words += [item["reason"] for item in _inner(details) if isinstance(item.get("reason"), str)]
+    meanings = [_MEANINGS[bare] for word in words for bare in _parts(word) if bare in _MEANINGS]
+    if (certain := next((meaning for meaning in meanings if meaning in _CERTAIN), None)) is not None:
+        return certain
+    # Many hosts call each bad request one, and say behind that in which way.
+    by_word = next((meaning for meaning in meanings if meaning != "invalid_request"), meanings[0] if meanings else None)
     said = f"{message}\n{_relayed(details)}"
     if is_spent(status, said):
         return "quota_exceeded"
     if is_too_long(status, said):
         return "context_length_exceeded"
+    if by_word is None and status is None:
+        return meant(said) or "server_error"
     if by_word is None or status in _TRUSTED:
         return _by_status(status)
     if status is None or status in _ANY_WORD or by_word in _CLASS_WORDS.get(status // 100, ()):
         return by_word
     return _by_status(status)
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """A word, and where it has dots what stands before them: `Throttling.RateQuota`."""
+    return _bare(word), _bare(word.partition(".")[0])
 
 
 def _relayed(details: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from allm.messages import ProviderPart
 from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.decoding import SseWireDecoder, storable
-from allm.providers.error_bodies import error_in_json, says_something
+from allm.providers.error_bodies import error_in_json, error_told, says_something
 from allm.providers.finish_words import finish_of
 from allm.providers.gemini_answer import (
     EXTRAS,
@@ -42,6 +42,8 @@ from allm.providers.gemini_arguments import StreamedArguments
 from allm.providers.gemini_contents import SIGNATURE
 from allm.providers.gemini_failures import gemini_error_of, gemini_failure
 from allm.providers.gemini_request import gemini_body, gemini_path
+from allm.providers.ids import dotted_name, real_names
+from allm.providers.loose import decode_answer
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
@@ -102,6 +104,7 @@ class GeminiDecoder(SseWireDecoder):
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
+        self.build.names = real_names(context.tools, allowed=dotted_name)
         self._finish: str | None = None
         self._blocked: str | None = None
         self._refusal: str | None = None
@@ -193,7 +196,7 @@ class GeminiDecoder(SseWireDecoder):
             self._usage = chunk.usageMetadata
         if chunk.promptFeedback:
             self._extras["promptFeedback"] = chunk.promptFeedback
-            told = storable(chunk.promptFeedback)
+            told = decode_answer(bytes(chunk.promptFeedback))
             if is_object(told):
                 message = told.get("blockReasonMessage")
                 if isinstance(message, str) and message:
@@ -216,6 +219,8 @@ class GeminiDecoder(SseWireDecoder):
                     self._text(text, part)
                 else:
                     self._mixed(part, data, place, number)
+        if candidate.error is not None and (error := error_told({"error": candidate.error})) is not None:
+            return self._refused(error)
         if candidate.finishReason is not None:
             self._finish = finish_word(candidate.finishReason) or self._finish
         if candidate.finishMessage:
@@ -224,6 +229,7 @@ class GeminiDecoder(SseWireDecoder):
             for name in EXTRAS:
                 if (raw := getattr(candidate, name)) and bytes(raw) not in _EMPTY:
                     self._extras[name] = raw
+        return None
 
     def _mixed(self, part: Part, data: bytes, place: int, number: int) -> None:
         """A part that is no text alone: the text in it comes first, and its signature belongs to what stands beside the text."""

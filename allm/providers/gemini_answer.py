@@ -89,6 +89,7 @@ class Candidate(msgspec.Struct, gc=False):
     urlContextMetadata: msgspec.Raw = _NOTHING
     avgLogprobs: msgspec.Raw = _NOTHING
     logprobsResult: msgspec.Raw = _NOTHING
+    error: Any = None
 
     def says_no_more(self) -> bool:
         """Whether none of EXTRAS came: each is the one default then. Nearly every chunk is such a one."""
@@ -146,6 +147,8 @@ def _pruned(told: Any) -> Any:
     """A chunk that the typed decoder refused, without the fields that are of another type than this wire's. What a part says must be
     right all the same: half an answer is none."""
     chunk = _right(told, _CHUNK)
+    if is_object(chunk) and is_object(one := chunk.get("candidates")):
+        chunk["candidates"] = [one]
     if not is_object(chunk) or not is_array(chunk.get("candidates")):
         return chunk
     chunk["candidates"] = [_pruned_candidate(each) if is_object(each) else {} for each in chunk["candidates"]]
@@ -163,15 +166,19 @@ def _pruned_candidate(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _right(told: Any, fields: _Fields) -> Any:
-    """The object without those of `fields` that have another type; ids that are numbers as text."""
+    """The object without those of `fields` that have another type; ids that are numbers as text, one object for a list of one."""
     if not is_object(told):
         return told
     kept: dict[str, Any] = {}
     for name, value in told.items():
         kind = fields.get(name)
         if isinstance(kind, dict):
+            if is_array(value) and len(value) == 1:
+                value = value[0]
             if is_object(value):
                 kept[name] = _right(value, kind)
+        elif kind is list and is_object(value):
+            kept[name] = [value]
         elif kind is None or (isinstance(value, kind) and (kind is bool or kind == (bool, str, int) or not isinstance(value, bool))):
             kept[name] = str(value) if name in ("id", "responseId") and isinstance(value, int) else value
     return kept

@@ -7,6 +7,7 @@ provider made it the vendor's own word for "do not check". Instructions have one
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from allm.messages import (
     Unknown,
 )  # fmt: skip
 from allm.providers.file_types import by_name, mime_of_file
+from allm.providers.ids import dotted_name
 from allm.providers.unshown import unshown
 from allm.wire_json import is_array, is_object
 
@@ -50,9 +52,12 @@ _SIGNATURE = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _MADE_HERE = re.compile(r"call_.*_b[0-9]+\.[0-9]+", re.S)  # the ids that a call gets which came without one
 
 
-def contents_of(messages: tuple[Message, ...], model: str, generation: float) -> tuple[list[Any], list[Any]]:
-    """(parts of the system instruction, contents). Raises ValidationError for what the wire cannot carry."""
-    thread = _Thread(messages, model, generation)
+def contents_of(
+    messages: tuple[Message, ...], model: str, generation: float, names: Mapping[str, str] | None = None
+) -> tuple[list[Any], list[Any]]:
+    """(parts of the system instruction, contents). `names`: those of the tools that are declared -> their names on the wire. Raises
+    ValidationError for what the wire cannot carry."""
+    thread = _Thread(messages, model, generation, names or {})
     for number, message in enumerate(messages):
         thread.add(number, message)
     return thread.finished()
@@ -73,8 +78,9 @@ class _Call:
 class _Thread:
     """The contents so far."""
 
-    def __init__(self, messages: tuple[Message, ...], model: str, generation: float) -> None:
+    def __init__(self, messages: tuple[Message, ...], model: str, generation: float, names: Mapping[str, str]) -> None:
         self._messages = messages
+        self._names = names
         self._checks = generation >= _SIGNED_FROM
         self._checks_images = self._checks and "image" in model
         self._system: list[Any] = []
@@ -122,7 +128,7 @@ class _Thread:
         for i, part in enumerate(message.parts):
             if isinstance(part, ToolCallPart):
                 call = next(rest)
-                parts.append(_signed(_function_call(call), part.signature, self._checks and call is calls[0]))
+                parts.append(_signed(self._call(call), part.signature, self._checks and call is calls[0]))
             elif isinstance(part, ProviderPart) and part.type == SIGNATURE:
                 if part.provider == "gemini" and parts and (signature := _valid(part.data.get(SIGNATURE))):
                     parts[-1][SIGNATURE] = signature
@@ -152,12 +158,21 @@ class _Thread:
             case _:
                 return _said(part, path)
 
+    def _name(self, call: _Call) -> str:
+        return self._names.get(call.part.name) or dotted_name(call.part.name)
+
+    def _call(self, call: _Call) -> dict[str, Any]:
+        told: dict[str, Any] = {"name": self._name(call), "args": call.part.arguments}
+        if call.sent_id is not None:
+            told["id"] = call.sent_id
+        return {"functionCall": told}
+
     def _results(self, calls: list[_Call]) -> None:
         """The answers to one turn, in the order of its calls."""
         results: list[Any] = []
         beside: list[Any] = []
         for call in calls:
-            response: dict[str, Any] = {"name": call.part.name, "response": {"error": NO_RESULT}}
+            response: dict[str, Any] = {"name": self._name(call), "response": {"error": NO_RESULT}}
             if call.sent_id is not None:
                 response["id"] = call.sent_id
             if call.answer is not None:
@@ -232,13 +247,6 @@ def _given(part: Part, path: str) -> dict[str, Any] | None:
         return _said(part, path)
     except ValidationError:
         return {"text": unshown(part)} if isinstance(part, ImagePart | FilePart) else None
-
-
-def _function_call(call: _Call) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": call.part.name, "args": call.part.arguments}
-    if call.sent_id is not None:
-        told["id"] = call.sent_id
-    return {"functionCall": told}
 
 
 def _signed(part: dict[str, Any], signature: str | None, wanted: bool = False) -> dict[str, Any]:

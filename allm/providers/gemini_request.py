@@ -11,6 +11,8 @@ from allm.engine import Engine
 from allm.errors import ValidationError
 from allm.providers.answer_ways import ANSWER_TOOL, recast
 from allm.providers.gemini_contents import contents_of
+from allm.providers.ids import dotted_name, wire_names
+from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 from allm.wire_json import is_object
 
@@ -48,14 +50,15 @@ def gemini_body(engine: Engine, request: Request) -> dict[str, Any]:
     request = request if by_tool else recast(request, engine.structured)
     model = request.model or engine.model
     age = generation(model)
-    system, contents = contents_of(request.messages, model, age)
+    names = wire_names((tool.name for tool in request.tools), allowed=dotted_name)
+    system, contents = contents_of(request.messages, model, age, names)
     body: dict[str, Any] = {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
     answer = _answer_tool(request, age, by_tool)
     if request.tools or answer:
-        body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in (*request.tools, *answer)]}]
-        if choice := _tool_choice(request, bool(answer)):
+        body["tools"] = [{"functionDeclarations": [_tool(tool, names.get(tool.name, tool.name)) for tool in (*request.tools, *answer)]}]
+        if choice := _tool_choice(request, bool(answer), names):
             body["toolConfig"] = {"functionCallingConfig": choice}
     config = _config(request, model, age)
     if not answer:
@@ -98,19 +101,19 @@ def _thinking(reasoning: Reasoning, model: str, age: float) -> dict[str, Any]:
     return {"thinkingLevel": reasoning, "includeThoughts": True}
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
+def _tool(tool: ToolSpec, name: str) -> dict[str, Any]:
     """Without parameters where the tool has none: an object without properties is refused."""
-    declaration: dict[str, Any] = {"name": tool.name}
+    declaration: dict[str, Any] = {"name": name}
     if tool.description:
         declaration["description"] = tool.description
     if tool.schema:
-        declaration["parametersJsonSchema"] = tool.schema
+        declaration["parametersJsonSchema"] = plain_object(tool.schema)
     return declaration
 
 
-def _tool_choice(request: Request, answers: bool) -> dict[str, Any] | None:
+def _tool_choice(request: Request, answers: bool, wired: dict[str, str]) -> dict[str, Any] | None:
     """With a tool for the answer every turn is a call: of that one, or of those that the request allows."""
-    choice, names = request.tool_choice, [tool.name for tool in request.tools]
+    choice, names = request.tool_choice, list(wired.values())
     match choice:
         case None | "auto":
             return {"mode": "ANY"} if answers else None if choice is None else {"mode": "AUTO"}
@@ -119,7 +122,7 @@ def _tool_choice(request: Request, answers: bool) -> dict[str, Any] | None:
         case "required":
             return {"mode": "ANY", "allowedFunctionNames": names or [ANSWER_TOOL]} if answers else {"mode": "ANY"}
         case _:
-            return {"mode": "ANY", "allowedFunctionNames": [choice]}
+            return {"mode": "ANY", "allowedFunctionNames": [wired.get(choice, choice)]}
 
 
 def _answer_tool(request: Request, age: float, by_tool: bool) -> tuple[ToolSpec, ...]:

@@ -5,12 +5,14 @@ The replacement depends on nothing but the id, so that a call and its result agr
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-__all__ = ["real_names", "wire_id", "wire_name", "wire_names"]
+__all__ = ["dotted_name", "real_names", "wire_id", "wire_name", "wire_names"]
 
 _SAFE = re.compile(r"[a-zA-Z0-9_-]+")
 _UNSAFE = re.compile(r"[^a-zA-Z0-9_-]")
+_UNSAFE_DOTTED = re.compile(r"[^a-zA-Z0-9_.:-]")
+_BEGINNING = re.compile(r"[a-zA-Z_]")
 
 
 def wire_id(canonical: str, limit: int = 64) -> str:
@@ -25,13 +27,20 @@ def wire_name(name: str, limit: int = 64) -> str:
     return _UNSAFE.sub("_", name)[:limit] or "_"
 
 
-def wire_names(names: Iterable[str], limit: int = 64) -> dict[str, str]:
-    """Each name of a tool -> its name on the wire. No two are alike: `a.b` beside `a_b` gets a name that is made from it."""
+def dotted_name(name: str, limit: int = 64) -> str:
+    """A name as Gemini allows it: with dots and colons, and a letter or `_` before all else."""
+    safe = _UNSAFE_DOTTED.sub("_", name)
+    return (safe if _BEGINNING.match(safe) else f"_{safe}")[:limit]
+
+
+def wire_names(names: Iterable[str], limit: int = 64, allowed: Callable[[str, int], str] = wire_name) -> dict[str, str]:
+    """Each name of a tool -> its name on the wire, which `allowed` makes of it. No two are alike: `a.b` beside `a_b` gets a name that is
+    made from it."""
     given = list(names)
-    taken = {name for name in given if wire_name(name, limit) == name}
+    taken = {name for name in given if allowed(name, limit) == name}
     wired: dict[str, str] = {}
     for name in given:
-        sent = name if name in taken else wire_name(name, limit)
+        sent = name if name in taken else allowed(name, limit)
         if sent != name and sent in taken:
             sent = f"{sent[: limit - 9]}_{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
         taken.add(sent)
@@ -39,6 +48,6 @@ def wire_names(names: Iterable[str], limit: int = 64) -> dict[str, str]:
     return wired
 
 
-def real_names(names: Iterable[str], limit: int = 64) -> dict[str, str]:
+def real_names(names: Iterable[str], limit: int = 64, allowed: Callable[[str, int], str] = wire_name) -> dict[str, str]:
     """The reverse, for those names alone that the wire does not allow."""
-    return {sent: name for name, sent in wire_names(names, limit).items() if sent != name}
+    return {sent: name for name, sent in wire_names(names, limit, allowed).items() if sent != name}

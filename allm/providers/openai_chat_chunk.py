@@ -76,6 +76,7 @@ class Chunk(msgspec.Struct):
     choices: list[Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    errors: Any = None
     service_tier: Any = None
     system_fingerprint: Any = None
     citations: Any = None

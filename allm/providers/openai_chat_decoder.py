@@ -21,6 +21,7 @@ from allm.events import Event, RawChunk
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
 from allm.providers.finish_words import finish_of
+from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
 from allm.providers.openai_chat_chunk import Choice, Chunk, Delta, counts, decode_chunk, usage_of
@@ -44,6 +45,7 @@ class ChatDecoder(SseWireDecoder):
 
     def __init__(self, context: CallContext) -> None:
         super().__init__(context)
+        self.build.names = real_names(context.tools)
         self._finish: str | None = None
         self._usage: dict[str, Any] = {}
         self._last: Chunk | None = None
@@ -115,7 +117,8 @@ class ChatDecoder(SseWireDecoder):
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
         silent = not chunk.choices and not (chunk.usage and counts(chunk.usage))
-        if (silent or chunk.error is not None) and (error := error_in_json(data)) is not None:
+        # Nearly every chunk has none of both errors: one comparison.
+        if (silent or chunk.error is not chunk.errors) and (error := error_in_json(data)) is not None:
             self._refused(error)
             return
         if not self.build.started and (chunk.id or chunk.choices):
@@ -151,16 +154,18 @@ class ChatDecoder(SseWireDecoder):
         return chunk
 
     def _choice(self, choice: Choice) -> None:
-        delta = choice.delta if choice.delta is not None and not self._whole else choice.message or choice.delta
-        self._chosen = True
+        delta = choice.delta
+        if delta is None or self._whole:
+            delta = choice.message or delta
         if choice.error is not None or (delta is not None and delta.error is not None):
             error = choice.error if says_something(choice.error) else delta.error if delta is not None else None
             if says_something(error):
                 return self._refused(error_told({"error": error}))
         if delta is not None:
+            self._chosen = True
             self._delta(delta)
         if choice.finish_reason:
-            if not self._finished() or finish_of(choice.finish_reason) != "error":
+            if self._finish is None or "error" not in (finish_of(choice.finish_reason), finish_of(self._finish)):
                 self._finish = choice.finish_reason
         elif choice.finish_reason is None:
             self._may_finish = True

@@ -13,12 +13,11 @@ where it stands is put where it has one:
     arguments that are no JSON object      an object: what was understood of them, or `{}`
     what a host said beside its calls      on the same turn, to the same host: it goes on thinking where it was
 
-Ids and names are kept where they can be: compatible hosts have rules of their own for them.
+Ids are kept where they can be: compatible hosts have rules of their own for them. Names are such as the vendor takes, which all hosts do.
 """
 
 import base64
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -37,7 +36,7 @@ from allm.messages import (
 )
 from allm.providers.call_arguments import arguments_text
 from allm.providers.file_types import mime_of_file
-from allm.providers.ids import wire_id
+from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_chat_hosts import NINE, is_google, nine_letters, tells_back
 from allm.providers.openai_chat_kept import TURN
 from allm.providers.unshown import unshown
@@ -56,7 +55,6 @@ NO_RESULT: Final = "There is no result of this call."
 
 _CONTENT: Final = frozenset({"text", "image_url", "input_audio", "file"})
 _MOST_OF_ID: Final = 40
-_UNNAMEABLE: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _SPEECH: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
@@ -69,8 +67,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     system_first: bool = False
 
 
-def messages_of(messages: Sequence[Message], declared: Collection[str] = (), dialect: Dialect | None = None) -> list[Item]:
-    """The messages. `declared`: names of tools that stay as they are. Raises ValidationError for what the wire cannot carry."""
+def messages_of(messages: Sequence[Message], names: Mapping[str, str], dialect: Dialect | None = None) -> list[Item]:
+    """The messages. `names`: those of the tools that are declared -> their names on the wire. Raises
+    ValidationError for what the wire cannot carry."""
     dialect = dialect or Dialect()
     pairs = _Pairs(messages, dialect.nine)
     items: list[Item] = []
@@ -78,7 +77,7 @@ def messages_of(messages: Sequence[Message], declared: Collection[str] = (), dia
         path = f"messages[{i}]"
         match message.role:
             case "assistant":
-                items += _turn(messages, i, pairs, declared, dialect)
+                items += _turn(messages, i, pairs, names, dialect)
             case "tool":
                 items += [] if i in pairs.answers else [{"role": "user", "content": _contents(message, path)}]
             case "system" | "user":
@@ -132,10 +131,10 @@ def _named(message: Message) -> Item:
     return {"name": message.name} if message.name else {}
 
 
-def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, declared: Collection[str], dialect: Dialect) -> list[Item]:
+def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, names: Mapping[str, str], dialect: Dialect) -> list[Item]:
     """What the assistant said, the results of its calls, and what the user shows of both."""
     message = messages[i]
-    calls = [_call(call, sent_id, declared) for call, sent_id in pairs.calls[i]]
+    calls = [_call(call, sent_id, names) for call, sent_id in pairs.calls[i]]
     said: Item = {"role": "assistant", **_named(message), "content": message.text or None}
     items = [said] if message.text else []
     if calls:
@@ -174,8 +173,8 @@ def _told_back(message: Message, calls: list[ToolCallPart], sent: list[Item], ho
     return back
 
 
-def _call(call: ToolCallPart, sent_id: str, declared: Collection[str]) -> Item:
-    name = call.name if call.name in declared else _UNNAMEABLE.sub("_", call.name)[:64]  # other wires allow dots and colons
+def _call(call: ToolCallPart, sent_id: str, names: Mapping[str, str]) -> Item:
+    name = names.get(call.name) or wire_name(call.name)
     return {"id": sent_id, "type": "function", "function": {"name": name, "arguments": arguments_text(call)}}
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 from allm.engine import Engine
 from allm.providers.answer_ways import recast
-from allm.providers.ids import wire_id, wire_name
+from allm.providers.ids import wire_id, wire_name, wire_names
 from allm.providers.openai_chat_hosts import has_vendors_models, host_of, wants_nine
 from allm.providers.openai_chat_messages import Dialect, messages_of
+from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Reasoning, Request, ToolSpec
 
 __all__ = ["chat_body"]
@@ -20,15 +21,16 @@ def chat_body(engine: Engine, request: Request, base_url: str, stream: bool) -> 
     body: dict[str, Any] = {"model": request.model or engine.model}
     host = host_of(base_url)
     dialect = Dialect(host=host, nine=wants_nine(host, body["model"]), system_first=_system_first(engine, host))
-    body["messages"] = messages_of(request.messages, {tool.name for tool in request.tools}, dialect)
+    names = wire_names(tool.name for tool in request.tools)
+    body["messages"] = messages_of(request.messages, names, dialect)
     if stream:
         body["stream"] = True
         if engine.adapter_opts.get("stream_options", True):
             body["stream_options"] = {"include_usage": True}
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool, names[tool.name]) for tool in request.tools]
     if request.tool_choice is not None and (request.tools or request.options.get("tools")):  # refused without tools
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = _tool_choice(request.tool_choice, names)
     for name in ("temperature", "top_p", "seed"):
         if (value := getattr(request, name)) is not None:
             body[name] = value
@@ -60,17 +62,18 @@ def _system_first(engine: Engine, host: str) -> bool:
     return place == "first" or (place != "in_place" and not has_vendors_models(host))
 
 
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "parameters": tool.schema or {"type": "object", "properties": {}}}
+def _tool(tool: ToolSpec, name: str) -> dict[str, Any]:
+    parameters: dict[str, Any] = plain_object(tool.schema) if tool.schema else {"type": "object", "properties": {}}
+    function: dict[str, Any] = {"name": name, "parameters": parameters}
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
 
 
-def _tool_choice(choice: str) -> str | dict[str, Any]:
+def _tool_choice(choice: str, names: dict[str, str]) -> str | dict[str, Any]:
     if choice in ("auto", "none", "required"):
         return choice
-    return {"type": "function", "function": {"name": choice}}
+    return {"type": "function", "function": {"name": names.get(choice) or choice}}
 
 
 def _effort(reasoning: Reasoning) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import is_whole, noted, storable
-from allm.providers.error_bodies import error_told
+from allm.providers.error_bodies import error_beside, error_in_json, error_told
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_responses_items import (
     CALLS,
@@ -142,8 +142,10 @@ class ResponsesDecoder(ItemTeller):
             self._text(event)
             return
         kind = event.type or name.decode("ascii", "replace")
-        if kind == "error":
+        if kind == "error" or kind.endswith(".error"):
             self._error_event(data)
+        elif event.error is not None and (error := error_in_json(data)) is not None:
+            self._refused(error)
         elif not kind:
             self._unnamed(data)
         elif kind.endswith("_part.done"):
@@ -164,7 +166,8 @@ class ResponsesDecoder(ItemTeller):
         elif kind == "response.output_item.done" and is_object(event.item):
             self._done(event.output_index, event.item)
         elif kind.startswith("response.") and kind[9:] in _ENDS:
-            self._terminal(_with_status(event.response if is_object(event.response) else {}, kind[9:]))
+            told = event.response if is_object(event.response) else {"error": {"message": event.message, "code": event.code}}
+            self._terminal(_with_status(told, kind[9:]))
         elif kind in _QUIET:
             self._begin(event.response if is_object(event.response) else {})
         elif kind.startswith("response."):
@@ -236,8 +239,12 @@ class ResponsesDecoder(ItemTeller):
     # the end
 
     def _terminal(self, response: dict[str, Any], raw: Any = None) -> None:
-        if response.get("status") == "failed":
-            self.fail(error_in(response.get("error") or {"message": "the response failed"}))
+        error = error_beside(response)
+        if error is None and response.get("status") == "failed":
+            error = error_told(response.get("status_details")) or error_told({"error": response.get("last_error")})
+            error = error or {"message": "the response failed"}
+        if error is not None:
+            self.fail(error_in(error))
             return
         self._begin(response)
         self.build.model = self.build.model or text_of(response.get("model")) or None
@@ -270,6 +277,7 @@ class ResponsesDecoder(ItemTeller):
 def _with_status(response: dict[str, Any], end: str) -> dict[str, Any]:
     """The response with its status, which the event's own name tells where it does not, or not any more."""
     told = response.get("status")
-    if isinstance(told, str) and told and told not in _WORKING:
+    contradicted = told == "completed" and end not in ("completed", "done")
+    if isinstance(told, str) and told and told not in _WORKING and not contradicted and end != "failed":
         return response
     return {**response, "status": "completed" if end == "done" else end}

@@ -22,7 +22,8 @@ from allm.usage import Usage
 from allm.wire_json import encode, is_array, is_object
 
 __all__ = [
-    "CALLS", "MAKER", "arguments_of", "call_left_over", "error_in", "finish_told", "image_left_over", "image_of", "message_left_over",
+    "CALLS", "MAKER", "arguments_of", "call_left_over", "content_of", "error_in", "finish_told", "image_left_over", "image_of",
+    "message_left_over",
     "name_of", "objects", "provider_part", "reasoning_data", "reasoning_texts", "text_of", "usage_of",
 ]  # fmt: skip
 
@@ -50,6 +51,13 @@ _LIMIT: Final = 1 << 63
 def objects(value: Any) -> list[dict[str, Any]]:
     """The objects in a list; none if it is no list."""
     return [item for item in value if is_object(item)] if is_array(value) else []
+
+
+def content_of(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a message; some hosts send texts in their place."""
+    told = item.get("content")
+    parts: list[Any] = told if is_array(told) else [told]
+    return [{"type": "output_text", "text": part} if isinstance(part, str) else part for part in parts if isinstance(part, str | dict)]
 
 
 def text_of(value: Any) -> str:
@@ -97,7 +105,7 @@ def reasoning_data(item: dict[str, Any]) -> str | None:
 
 def message_left_over(item: dict[str, Any]) -> ProviderPart | None:
     """What a message has beside its text: its phase, which goes back, and citations."""
-    cited = [note for part in objects(item.get("content")) for note in objects(part.get("annotations"))]
+    cited = [note for part in content_of(item) for note in objects(part.get("annotations"))]
     kept = {**_named(item, "phase"), **({"annotations": cited} if cited else {})}
     return provider_part("message", {**_named(item, "id"), **kept}) if kept else None
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from allm.providers.openai_responses_items import CALLS, arguments_of, name_of, objects, reasoning_texts, text_of
+from allm.providers.openai_responses_items import CALLS, arguments_of, content_of, name_of, reasoning_texts, text_of
 
 __all__ = ["Item", "Items"]
 
@@ -122,6 +122,9 @@ class Items:
         name, called = name_of(data.get("id")), self._called(kind, data)
         if called is not None:
             return called
+        told = self._by_id.get(name)
+        if told is not None and told.done and told.kind == kind and told.index == index is not None and not _conflict(told, data):
+            return told  # its end came first
         for item in (self._by_id.get(name), self._by_index.get(index) if index is not None else None):
             if item is not None and item.kind == kind and not item.done and not (name and item.id and name != item.id):
                 return None if _conflict(item, data) else item
@@ -237,7 +240,7 @@ def _alike(pieces: Iterable[str], text: str) -> bool:
 def _text_in(kind: str, data: dict[str, Any]) -> str:
     """The text that `Item.texts` is compared with."""
     if kind == "message":
-        return "".join(text_of(part.get("text")) for part in objects(data.get("content")))
+        return "".join(text_of(part.get("text")) for part in content_of(data))
     if kind == "reasoning":
         return "".join(text for _, _, text in reasoning_texts(data))
     return arguments_of(kind, data) if kind in CALLS else ""

@@ -11,11 +11,11 @@ from allm.providers.openai_responses_items import (
     MAKER,
     arguments_of,
     call_left_over,
+    content_of,
     image_left_over,
     image_of,
     message_left_over,
     name_of,
-    objects,
     provider_part,
     reasoning_data,
     reasoning_texts,
@@ -86,7 +86,7 @@ class ItemTeller(SseWireDecoder):
         self._items.end(item)
 
     def _finish_texts(self, item: Item, data: dict[str, Any]) -> None:
-        for i, part in enumerate(objects(data.get("content"))):
+        for i, part in enumerate(content_of(data)):
             self._rest(item, "text", i, text_of(part.get("text")))
             self._rest(item, "refusal", i, text_of(part.get("refusal")))
         for what, i in item.told:

@@ -1,4 +1,4 @@
-"""A tool's schema as the vendors take it: an object, without alternatives at its top.
+"""A tool's schema as the vendors take it: an object that says so, without alternatives or a reference at its top.
 
 OpenAI refuses `anyOf`, `oneOf`, `allOf`, `enum` and `not` there, Anthropic the first three. What they say is checked here all the same,
 when the model calls: the model is told of the properties, and that is all it needs.
@@ -17,8 +17,19 @@ _DEEPEST: Final = 16
 
 
 def plain_object(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with the properties of its branches in place of these; itself where there are none."""
-    return _flat(schema, schema, _DEEPEST) if not _REFUSED.isdisjoint(schema) else schema
+    """The schema as an object, with the properties of its branches and of what it refers to in place of these; itself where it is one."""
+    if schema.get("type") == "object" and "$ref" not in schema and _REFUSED.isdisjoint(schema):
+        return schema
+    return {**_flat(_resolved(schema, schema), schema, _DEEPEST), "type": "object"}
+
+
+def _resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """The schema that this one refers to, over any others, with what it says itself."""
+    for _ in range(_DEEPEST):
+        if "$ref" not in schema:
+            break
+        schema = _target(schema, root)
+    return {key: value for key, value in schema.items() if key != "$ref"}
 
 
 def _flat(schema: dict[str, Any], root: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -26,7 +37,7 @@ def _flat(schema: dict[str, Any], root: dict[str, Any], depth: int) -> dict[str,
     required: list[Any] = list(schema.get("required") or ())
     for key in _BRANCHES:
         for branch in _items(schema.get(key)) if depth else ():
-            flat = _flat(_target(_object(branch), root), root, depth - 1)
+            flat = _flat(_resolved(_object(branch), root), root, depth - 1)
             if key == "allOf":
                 required += [name for name in flat.get("required", ()) if name not in required]
             for name, inner in _object(flat.get("properties")).items():

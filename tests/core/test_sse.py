@@ -222,3 +222,12 @@ def test_a_line_in_pieces_of_two_bytes_is_put_together_and_takes_no_more_room_th
     assert held < 2 * len(text)
     assert most < 4 * len(text)
     assert decoder.feed(b"\n\n") == [Frame(b"", text)]
+
+
+def test_a_read_of_one_event_may_end_with_crlf() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: a\n\n") == [Frame(b"", b"a")]
+    for end in (b"\r\n\r\n", b"\r\r\n\n", b"\n\r\n\n"):
+        assert decoder.feed(b"data: a" + end) + decoder.feed(b"data: b\r\n\r\n") == [Frame(b"", b"a"), Frame(b"", b"b")], end
+    assert decoder.feed(b"event: x\r\n") + decoder.feed(b"data: c\r\n\r\n") == [Frame(b"x", b"c")]
+    assert decoder.feed(b"data: d\r\n") + decoder.feed(b"data: e\r\n\r\n") == [Frame(b"", b"d\ne")]

@@ -6,8 +6,9 @@ from typing import Any
 import allm
 from allm.blocks import CallContext
 from allm.events import MessageCompleted
+from allm.providers.anthropic import Anthropic
 from allm.providers.gemini import GeminiDecoder
-from tests.wire.anthropic import begin, block, finish, streamed, text
+from tests.wire.anthropic import begin, block, delta, finish, start, stop, streamed, text
 from tests.wire.chat import checked
 
 ANSWER = '{"n": 10}'
@@ -72,3 +73,27 @@ def test_a_text_that_is_marked_by_someone_else_is_read_whole() -> None:
     for place in (7, -1, "0", None):
         response = allm.Response(message=allm.assistant(ANSWER), finish_reason="stop", metadata={"answer_part": place})
         assert response.parsed == {"n": 10}
+
+
+def test_citations_of_interleaved_texts_go_back_with_their_own_text() -> None:
+    cited = [
+        {"type": "char_location", "cited_text": word, "document_index": 0, "start_char_index": 0, "end_char_index": 1} for word in "ab"
+    ]
+    events = streamed(
+        begin(),
+        start(0, "text", text=""),
+        start(1, "text", text=""),
+        delta(1, "text_delta", text="second"),
+        delta(0, "text_delta", text="first"),
+        delta(0, "citations_delta", citation=cited[0]),
+        delta(1, "citations_delta", citation=cited[1]),
+        stop(0),
+        stop(1),
+        finish(),
+    )
+    last = checked(events)[-1]
+    assert isinstance(last, MessageCompleted)
+    request = allm.Request((allm.user("Hi"), last.response.message, allm.user("And?")))
+    sent = Anthropic().request(allm.Engine("anthropic:m"), request, "https://api.anthropic.com", False)
+    blocks = json.loads(sent.body)["messages"][1]["content"]
+    assert {block["text"]: [each["cited_text"] for each in block["citations"]] for block in blocks} == {"first": ["a"], "second": ["b"]}

@@ -659,3 +659,9 @@ def test_fields_of_another_type_fail_nothing() -> None:
 def test_an_event_whose_type_is_no_text_is_malformed() -> None:
     assert failure(streamed(b'data: {"type": []}\n\n'))[0] == "malformed_response"
     assert failure(streamed(begin(), text(0, "a"), b'data: {"type": {}}\n\n', STOP))[0] == "malformed_response"
+
+
+@pytest.mark.parametrize("content", ["hi", {"type": "text", "text": "hi"}])
+def test_a_body_with_a_text_or_a_block_in_place_of_blocks_is_read(content: Any) -> None:
+    body = {"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+    assert response(checked(decoder().body(json.dumps(body).encode()))).text == "hi"

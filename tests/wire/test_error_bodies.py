@@ -173,3 +173,90 @@ def test_an_invalid_byte_is_replaced() -> None:
     assert chat.response(chat.streamed(told, chat.DONE)).text == "a\ufffdb"
     claude = anthropic.text(0, "a?b").replace(b"?", b"\xc3")
     assert chat.response(anthropic.answered(claude)).text == "a\ufffdb"
+
+
+NESTED: dict[str, tuple[Any, str, str]] = {
+    "a word alone": ({"error": "rate_limit_exceeded"}, "rate_limited", "rate_limit_exceeded"),
+    "an error in an error": ({"error": {"error": SAID}}, "rate_limited", "slow down"),
+    "an error for a message": ({"error": {"message": {"error": {"message": "no", "type": "overloaded_error"}}}}, "overloaded", "no"),
+    "an error in a detail": ({"detail": {"error": {"message": "no", "type": "rate_limit_error"}}}, "rate_limited", "no"),
+    "a detail of fields": ({"detail": SAID}, "rate_limited", "slow down"),
+    "a status as text": ({"status": "429", "message": "slow down"}, "rate_limited", "slow down"),
+    "a class for a type": ({"error": {"type": "RateLimitError", "message": "no"}}, "rate_limited", "no"),
+    "an exception for a type": ({"__type": "ThrottlingException", "message": "no"}, "rate_limited", "no"),
+    "a code with a dot": ({"code": "Throttling.RateQuota", "message": "no"}, "rate_limited", "no"),
+    "error_type": ({"error_type": "authentication_error", "message": "no"}, "authentication", "no"),
+    "http_code": ({"error": {"message": "no", "http_code": "529"}}, "overloaded", "no"),
+    "error_message": ({"error_message": "no"}, "server_error", "no"),
+    "Error": ({"Error": {"Code": "AccessDenied", "Message": "no"}}, "permission", "no"),
+    "fault": ({"fault": {"faultstring": "Too many requests"}}, "rate_limited", "Too many requests"),
+    "words alone": ({"detail": "Not authenticated"}, "authentication", "Not authenticated"),
+    "a bad request that says in which way": ({"error": {"type": "invalid_request_error", "code": "model_not_found"}}, "not_found", ""),
+    "the fields that FastAPI refuses": ({"detail": [{"loc": ["body"], "msg": "missing"}]}, "invalid_request", "missing"),
+}
+
+
+@pytest.mark.parametrize("shape", NESTED)
+@pytest.mark.parametrize("wire", DECODERS)
+def test_an_error_within_another_or_in_words_of_its_own_has_its_reason(wire: str, shape: str) -> None:
+    said, reason, message = NESTED[shape]
+    told = json.dumps(said).encode()
+    for begun in (b"", BEGUN[wire]):
+        decoder = DECODERS[wire]()
+        error = info(decoder.feed(begun + framed(told)) + decoder.end())
+        assert error.reason == reason
+        assert message in error.message
+    assert info(DECODERS[wire]().body(told)).reason == reason
+
+
+END = anthropic.finish()
+DEEP: list[tuple[str, bytes]] = [
+    ("anthropic", framed({"type": "message_start", "message": {"error": SAID}})),
+    ("anthropic", framed({"type": "content_block_delta", "index": 0, "error": SAID})),
+    ("anthropic", framed({"type": "content_block_delta", "index": 0, "delta": {"type": "error", "error": SAID}})),
+    ("anthropic", framed({"type": "content_block_start", "index": 1, "content_block": {"type": "error", "error": SAID}})),
+    ("anthropic", framed({"type": "message_delta", "delta": {"error": SAID}})),
+    ("anthropic", framed({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "error": SAID})),
+    ("openai.responses", framed({"type": "response.error", "error": SAID})),
+    ("openai.responses", framed({"type": "response.output_item.done", "error": SAID})),
+    ("openai.responses", framed({"type": "response.failed", "error": SAID})),
+    ("openai.responses", framed({"type": "response.failed", "response": None, **SAID})),
+    ("openai.responses", framed({"type": "response.failed", "response": {"last_error": SAID}})),
+    ("openai.responses", framed({"type": "response.failed", "response": {"status": "completed", "error": [SAID]}})),
+    ("openai.responses", framed({"type": "response.completed", "response": {"status": "completed", "output": [], "error": SAID}})),
+    ("openai.chat", chat.chunk({"content": ""}, "stop", errors=[SAID])),
+    ("gemini", framed({"candidates": [{"error": SAID, "finishReason": "STOP"}]})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wire", "piece"), DEEP, ids=lambda value: value if isinstance(value, str) else value[6:90].decode())
+def test_an_error_anywhere_in_an_event_is_one(wire: str, piece: bytes) -> None:
+    decoder = DECODERS[wire]()
+    error = info(decoder.feed(BEGUN[wire] + piece + (END if wire == "anthropic" else b"")) + decoder.end())
+    assert (error.reason, error.message) == ("rate_limited", "slow down")
+
+
+@pytest.mark.parametrize("place", ["error", "errors"])
+def test_a_whole_response_that_has_an_error_is_none_whatever_its_status_says(place: str) -> None:
+    for status in ("completed", "incomplete", "failed", None):
+        body = json.dumps({"id": "r", "object": "response", "status": status, "output": [], place: [SAID]}).encode()
+        assert info(responses.decoder().body(body)).reason == "rate_limited"
+
+
+def test_a_response_that_failed_is_no_answer_whatever_its_status_says() -> None:
+    told = framed({"type": "response.failed", "response": {"id": "r", "status": "completed", "output": []}})
+    assert info(responses.decoder().feed(BEGUN["openai.responses"] + told)).message == "the response failed"
+
+
+def test_a_word_for_a_failure_is_not_taken_back_by_another() -> None:
+    events = chat.streamed(chat.chunk({"content": "hi"}, "error"), chat.chunk({}, "stop"), chat.DONE)
+    assert info(events).reason == "server_error"
+
+
+def test_a_choice_that_holds_nothing_is_no_answer() -> None:
+    assert not any(isinstance(event, MessageCompleted) for event in chat.streamed(framed({"id": "x", "choices": [{}]}), chat.DONE))
+
+
+def test_a_ping_that_says_more_is_no_error() -> None:
+    piece = framed({"type": "ping", "detail": "still here", "message": "wait"})
+    assert chat.response(anthropic.streamed(anthropic.begin(), piece, anthropic.text(0, "hi"), anthropic.finish())).text == "hi"

@@ -33,6 +33,7 @@ WIRES = pytest.mark.parametrize("ended", [on_chat, on_anthropic, on_gemini])
         ("stop", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("end_turn", "stop"), ("STOP", "stop"),
         ("length", "length"), ("max_tokens", "length"), ("model_length", "length"), ("model_context_window_exceeded", "length"),
         ("content_filter", "content_filter"), ("sensitive", "content_filter"), ("content-filter", "content_filter"),
+        ("toolUse", "tool_calls"), ("max tokens", "length"), ("EndTurn", "stop"), ("eos_token_id", "stop"),
         ("SAFETY", "content_filter"), ("tool_use", "tool_calls"), ("function_call", "tool_calls"), ("unheard_of", "other"),
     ],
 )  # fmt: skip

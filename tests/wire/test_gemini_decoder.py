@@ -604,3 +604,26 @@ def test_a_cut_stream_is_never_complete_and_its_partial_answer_is_legal(parts: l
     events = told.feed(data[: min(place, len(data) - len(b"}]}\r\n\r\n") - 20)]) + told.end()
     assert not any(isinstance(event, MessageCompleted | ErrorOccurred) for event in events)
     told.partial("error", None)
+
+
+@pytest.mark.parametrize("odd", [10**30, [10**30], {"category": 10**30}])
+def test_a_blocked_prompt_is_one_whatever_else_its_feedback_says(odd: Any) -> None:
+    told = {"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": odd}}
+    told_by = decoder()
+    last = (told_by.feed(frame(told)) + told_by.end())[-1]
+    assert isinstance(last, MessageCompleted)
+    assert last.response.finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"candidates": {"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}},
+        {"candidates": [{"content": {"parts": {"text": "hi"}}, "finishReason": "STOP"}]},
+        {"candidates": [{"content": [{"parts": [{"text": "hi"}]}], "finishReason": "STOP"}]},
+    ],
+    ids=["candidates", "parts", "content"],
+)
+def test_one_object_stands_for_a_list_of_one_and_the_reverse(told: Any) -> None:
+    assert response(streamed(frame(told))).text == "hi"
+    assert response(whole(told)).text == "hi"

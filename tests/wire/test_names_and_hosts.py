@@ -16,22 +16,25 @@ THOUGHT = ReasoningPart("I need the weather.", provider=MAKER)
 CALL = ToolCallPart("c1", "weather", {}, "{}")
 
 
-@pytest.mark.parametrize(("wire", "spoken"), [("openai.responses", "responses"), ("anthropic", "messages")])
-def test_a_tool_with_a_dotted_name_is_run_and_its_call_kept_under_that_name(wire: str, spoken: str) -> None:
+@pytest.mark.parametrize(
+    ("wire", "spoken"),
+    [("openai.chat", "chat"), ("openai.responses", "responses"), ("anthropic", "messages"), ("gemini", "gemini")],
+)
+def test_a_tool_whose_name_the_wire_does_not_allow_is_run_and_its_call_kept_under_that_name(wire: str, spoken: str) -> None:
     ran: list[str] = []
 
     def look(city: str) -> str:
         ran.append(city)
         return "rain"
 
-    tool = allm.Tool(name="crm.look", handler=look, schema={"type": "object", "properties": {"city": {"type": "string"}}})
+    tool = allm.Tool(name="crm look", handler=look, schema={"type": "object", "properties": {"city": {"type": "string"}}})
     replies = iter([Reply(tool_calls=(("crm_look", {"city": "Oslo"}),)), Reply(text="Rain.")])
     with Simulator(wires=(spoken,)) as sim, allm.Runtime() as runtime:
         sim.respond(lambda request: next(replies))
         engine = Engine(f"{wire}:m", base_url=sim.base_url(spoken), retry=allm.Retry.none(), tools=[tool])
         result = allm.chat(engine, "Hi", runtime=runtime)
     assert (ran, result.text) == (["Oslo"], "Rain.")
-    assert [call.name for step in result.steps for call in step.response.tool_calls] == ["crm.look"]
+    assert [call.name for step in result.steps for call in step.response.tool_calls] == ["crm look"]
 
 
 def turns(*messages: Message, base_url: str) -> list[dict[str, Any]]:

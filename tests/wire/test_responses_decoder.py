@@ -738,3 +738,14 @@ def test_the_adapter_gives_decoders_and_reads_error_answers() -> None:
     answer = json.dumps({"error": {"message": "no such model", "code": "model_not_found", "type": "invalid_request_error"}}).encode()
     error = adapter.failure(400, {"x-request-id": "req_9"}, answer)
     assert (error.reason, error.status, error.provider) == ("not_found", 400, "openai")
+
+
+def test_an_item_whose_end_came_before_its_start_is_told_once() -> None:
+    said = message("hi")
+    assert response(streamed(CREATED, done(said), added({**said, "content": []}), completed(said))).text == "hi"
+
+
+@pytest.mark.parametrize("content", ["hi", ["h", "i"], [{"type": "output_text", "text": "h"}, "i"]])
+def test_content_that_is_text_in_place_of_parts_is_read(content: Any) -> None:
+    assert response(whole(body({**message(), "content": content}))).text == "hi"
+    assert response(streamed(CREATED, done({**message(), "content": content}), completed({**message(), "content": content}))).text == "hi"

@@ -13,6 +13,7 @@
     modes in small letters               in capitals
     ids of calls                         absent: a result belongs to its call by its place, as models that give none have it
     `model` in the body                  absent: the path has it
+    parameters of another type, or none  an object: they are nothing else
 """
 
 import base64
@@ -285,5 +286,5 @@ def _normal_tool(tool: Json) -> Json:
     for told in tool["functionDeclarations"]:
         schema = told.get("parametersJsonSchema") or _schema(told.get("parameters"))
         rest = {name: value for name, value in told.items() if name not in ("parameters", "parametersJsonSchema") and value}
-        declared.append({**rest, **({"parametersJsonSchema": with_items(schema)} if schema else {})})
+        declared.append({**rest, **({"parametersJsonSchema": {**with_items(schema), "type": "object"}} if schema else {})})
     return {**tool, "functionDeclarations": declared}
