@@ -60,7 +60,8 @@ class Reading:
 
     def rest(self) -> list[Event]:
         """The events that were not handed on. Once it is over."""
-        return (self._value or [])[self.taken :] if self._error is None else []
+        events: list[Event] = self._value or []
+        return events[self.taken :] if self._error is None else []
 
     def then(self, end: Callable[[], None]) -> None:
         """Call `end` once it is over. The first one counts."""

@@ -202,14 +202,14 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         told: Any = self.instructions
         if told is not None and not isinstance(told, str | Importable) and not callable(told):
             raise ValidationError.at("engine.instructions", f"expected text, a function or allm.importable(...), got {described(told)}")
-        keys = self.keys
+        keys: Any = self.keys
         if isinstance(keys, Mapping):
             force_setattr(self, "keys", keys if isinstance(keys, KeyRing) else KeyRing(cast("Mapping[str, Any]", keys)))
         elif keys is not None and not (_PATH.fullmatch(keys) if isinstance(keys, str) else callable(keys)):
             kind = type(keys).__name__  # and never the thing itself: it may be a key
             raise ValidationError.at("engine.keys", f"expected a mapping, a callable or 'module:object', got {kind}")
-        elif any(hasattr(type(keys), fields) for fields in _ENCODED):
-            force_setattr(self, "keys", keys.__call__)  # msgspec would encode the object and its fields; it takes no method
+        elif any(hasattr(cast("Any", type(keys)), fields) for fields in _ENCODED):
+            force_setattr(self, "keys", cast("Any", keys).__call__)  # msgspec would encode the object and its fields; it takes no method
 
     def _refuse_code(self) -> None:
         """Raises ValidationError where an untrusted document names code. Tools, `http` and an Importable ask for themselves."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
+from hypothesis import settings
 
 from tests import corpus
 from tests.partners import servers
@@ -28,6 +29,9 @@ POLL = 0.01  # seconds; nothing tells when a socket has closed
 POOLS = ("allm-pool", "allm-keys", "allm-handlers", "allm-names")  # the names of the workers of runtimes' pools start so
 NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
 LISTENING = "0A"  # a state in /proc/net/tcp
+
+settings.register_profile("allm", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("allm")
 
 
 def default_runtime_now() -> Any:

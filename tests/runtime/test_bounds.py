@@ -299,12 +299,16 @@ NOTES = {
 }
 
 
+def a_key(*_: object) -> str:
+    return "k"
+
+
 @pytest.mark.parametrize("adapter", NOTES)
 def test_of_what_stands_beside_an_answer_a_bounded_number_of_values_is_kept(adapter: str, serve: Serve, runtime: allm.Runtime) -> None:
     def answer(count: int) -> allm.Response:
         notes = b",".join(b'"n%d":{"a":[%d]}' % (n, n + 1) for n in range(count))
         server = serve(answers(http(NOTES[adapter] % notes, "application/json")))
-        engine = allm.Engine(adapter=adapter, model="m", base_url=server.url, keys=lambda *_: "k")
+        engine = allm.Engine(adapter=adapter, model="m", base_url=server.url, keys=a_key)
         return allm.generate(engine, "x", wire="json", runtime=runtime)
 
     few, many = answer(100), answer(40_000)

@@ -228,20 +228,24 @@ def test_a_kind_of_functions_that_hangs_holds_up_no_other_kind(
         tool = allm.tool(fails)
         sim.reply(Reply(tool_calls=(("fails", {}),)), Reply(text="done"))
         asked: list[object] = []
-        function = stuck if hangs else None
+        function: Any = stuck if hangs else None
+
+        def go_on(*_: object) -> Any:
+            return "continue"
+
+        def brief(given: Any) -> Any:
+            return later(asked, given, "brief", hangs)
+
+        def whole(given: Any) -> Any:
+            return later(asked, given, given.messages, hangs)
+
         return {
             "on_event": lambda: allm.chat(fast(tools=(tool,)), "x", on_event=function or str, runtime=runtime),
             "keys": lambda: allm.chat(fast(tools=(tool,), keys=function or resolve), "x", runtime=runtime),
             "halt_when": lambda: allm.chat(fast(tools=(tool,)), "x", halt_when=function or (lambda _: False), runtime=runtime),
-            "on_tool_error": lambda: allm.chat(
-                fast(tools=(tool,)), "x", on_tool_error=function or (lambda *_: "continue"), runtime=runtime
-            ),
-            "instructions": lambda: allm.chat(
-                fast(tools=(tool,), instructions=lambda given: later(asked, given, "brief", hangs)), "x", runtime=runtime
-            ),
-            "history": lambda: allm.chat(
-                fast(tools=(tool,), history=lambda given: later(asked, given, given.messages, hangs)), "x", runtime=runtime
-            ),
+            "on_tool_error": lambda: allm.chat(fast(tools=(tool,)), "x", on_tool_error=function or go_on, runtime=runtime),
+            "instructions": lambda: allm.chat(fast(tools=(tool,), instructions=brief), "x", runtime=runtime),
+            "history": lambda: allm.chat(fast(tools=(tool,), history=whole), "x", runtime=runtime),
         }[kind]
 
     fill(runtime)
