@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from allm.actors.call import Options, Plan
@@ -118,10 +118,18 @@ def checked_base_url(provider: str, given: str | None) -> str:
     """`given`, else the provider's own address. Paths are appended to it, so that nothing may follow its own."""
     url = environment.base_url(provider, given)
     # Which schemes there are, an adapter of somebody else's knows for itself; so does one that has no address.
-    problem = problem_of(url, HTTP if provider in PROVIDERS else None) if url or given else None
+    schemes = HTTP if provider in PROVIDERS else None
+    find = problem_of if "@" in url else _known_problem  # what may be a password is kept nowhere
+    problem = find(url, schemes) if url or given else None
     if problem is not None:
         raise ValidationError.at("engine.base_url", problem)
     return url
+
+
+@lru_cache(256)
+def _known_problem(url: str, schemes: tuple[str, ...] | None) -> str | None:
+    """`problem_of`, worked out once: an engine makes many calls."""
+    return problem_of(url, schemes)
 
 
 def callback_of(on_event: Any) -> Callable[[Event], object] | None:

@@ -214,7 +214,7 @@ def noted(told: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     left = _NOTES
     for name, value in told.items():
-        left -= 1 + _values(value, left)
+        left -= 1 + (_values(value, left) if isinstance(value, dict | list) else 0)
         if left < 0:
             break
         kept[name] = value
