@@ -27,6 +27,7 @@ GRACE = 3.0  # seconds in which a thread may still end and a socket may still cl
 PATIENCE = 0.1  # seconds after which garbage is collected, which takes long where the recordings are in memory
 POLL = 0.01  # seconds; nothing tells when a socket has closed
 POOLS = ("allm-pool", "allm-keys", "allm-handlers", "allm-names")  # the names of the workers of runtimes' pools start so
+WRITER = "allm-log"  # one for the process, which ends by itself a while after the last line
 NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
 LISTENING = "0A"  # a state in /proc/net/tcp
 
@@ -68,7 +69,8 @@ class Living:
         its_processes: list[int] = []
         if default is not None:
             workshop = default.workshop
-            its_own = (default._dispatcher, default.pool, default._errands, workshop.pool, workshop.own_thread)
+            pools = [crew.pool for crew in default.crews.all()]
+            its_own = (default._dispatcher, *pools, workshop.pool, workshop.own_thread)
             nursery_threads = [thread for thread in self.threads if thread.name.startswith("Nursery#")]
             its_threads = (default._thread, *workshop.threads(), *nursery_threads)
             its_processes = [nursery.process.pid for nursery in workshop.processes]
@@ -82,7 +84,7 @@ class Living:
 
 def _threads() -> dict[threading.Thread, str]:
     """Threads that somebody has to end; those that Python did not start are nobody's here, idle ones end by themselves."""
-    idle: tuple[str, ...] = POOLS if _idle_workers() else ()
+    idle: tuple[str, ...] = (WRITER, *POOLS) if _idle_workers() else (WRITER,)
     idle += ("timers",) if _idle_timers() else ()
     return {
         thread: thread.name
