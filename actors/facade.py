@@ -19,7 +19,8 @@ def generate(engine: Engine, request: Ask, **opts: Unpack[CallOptions]) -> Respo
     Raises AdapterError when the call failed before any content and its retries are spent; after content the response carries the
     partial text, `finish_reason="error"` and `error`. Raises ValidationError, before anything is sent, for bad input.
     """
-    return Stream[Response](*plan_call(engine, request, opts, folding=True)).response()
+    stream: Stream[Response] = Stream(*plan_call(engine, request, opts, folding=True))
+    return stream.response()
 
 
 def stream_generate(engine: Engine, request: Ask, **opts: Unpack[CallOptions]) -> Stream[Response]:
@@ -29,7 +30,8 @@ def stream_generate(engine: Engine, request: Ask, **opts: Unpack[CallOptions]) -
 
 def step(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> StepResult:
     """One round trip and the tools it asks for. Blocks. Errors as `generate`; those of tools are fed to the model by the next step."""
-    return Stream[StepResult](*plan_turn(engine, request, opts, folding=True, single=True)).result()
+    stream: Stream[StepResult] = Stream(*plan_turn(engine, request, opts, folding=True, single=True))
+    return stream.result()
 
 
 def stream_step(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> Stream[StepResult]:
@@ -42,7 +44,8 @@ def chat(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> ChatResul
 
     Raises as `generate` does before the first step has anything; afterwards an error is in the result, with every completed step.
     """
-    return Stream[ChatResult](*plan_turn(engine, request, opts, folding=True, single=False)).result()
+    stream: Stream[ChatResult] = Stream(*plan_turn(engine, request, opts, folding=True, single=False))
+    return stream.result()
 
 
 def stream(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> Stream[ChatResult]:

@@ -32,20 +32,20 @@ __all__ = [
 
 async def generate(engine: Engine, request: Ask, **opts: Unpack[CallOptions]) -> Response:
     """One round trip: the response. Cancelling the task ends the HTTP request at once. See `allm.generate`."""
-    call = Stream[Response](*plan_call(engine, request, opts, folding=True))
+    call: Stream[Response] = Stream(*plan_call(engine, request, opts, folding=True))
     del opts
     return await call
 
 
 async def step(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> StepResult:
     """One round trip and the tools it asks for; asynchronous handlers run on this loop. See `allm.step`."""
-    call = Stream[StepResult](*plan_turn(engine, request, opts, folding=True, single=True))
+    call: Stream[StepResult] = Stream(*plan_turn(engine, request, opts, folding=True, single=True))
     del opts
     return await call
 
 
 async def chat(engine: Engine, request: Ask, **opts: Unpack[LoopOptions]) -> ChatResult:
     """Steps until something halts the loop; asynchronous handlers run on this loop. See `allm.chat`."""
-    call = Stream[ChatResult](*plan_turn(engine, request, opts, folding=True, single=False))
+    call: Stream[ChatResult] = Stream(*plan_turn(engine, request, opts, folding=True, single=False))
     del opts
     return await call
