@@ -31,7 +31,7 @@ WRITER = "allm-log"  # one for the process, which ends by itself a while after t
 NURSERY = b"allm.actors.nursery"  # in the command of the process that runs tools
 LISTENING = "0A"  # a state in /proc/net/tcp
 
-settings.register_profile("allm", deadline=None)  # how long an example takes is the machine's affair
+settings.register_profile("allm", settings(), deadline=None)  # how long an example takes is the machine's affair
 settings.load_profile("allm")
 
 
