@@ -242,7 +242,10 @@ class ChatDecoder(SseWireDecoder):
 
     def _extras(self, chunk: Chunk) -> None:
         for name in _BESIDE:
-            if (value := getattr(chunk, name)) is not None:
+            value = getattr(chunk, name)
+            if isinstance(value, str) and value.isascii():
+                self._metadata[name] = value
+            elif value is not None:
                 self._metadata.update(noted({name: value}))
         if is_object(chunk.x_groq) and not self._usage and is_object(usage := chunk.x_groq.get("usage")):
             self._usage = usage
@@ -257,7 +260,7 @@ class ChatDecoder(SseWireDecoder):
         finish = finish_of(self._finish)
         if self.failed(finish, self._finish):
             return
-        if self._last is not None:
+        if self._last is not None and not self._whole:
             self._extras(self._last)
         if not self.build.started:
             self.build.start(None, None)
