@@ -12,7 +12,7 @@ from allm.supervisors.exits import Exit, Leave
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
-from allm.supervisors.slots import STARTING, Slot
+from allm.supervisors.slots import Slot
 from allm.supervisors.spec import is_tuple
 
 __all__ = ["IGNORE", "begin"]
@@ -22,11 +22,11 @@ IGNORE: Final = Exit("ignore")
 
 
 def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exit | None:
-    """Start the child of a slot. An exit: it failed. None: look at the status, running or still starting."""
+    """Start the child of a slot. An exit: it failed. None: it runs, if the slot says that it ``began``, or is still starting."""
     assert slot.start is not None, "the start arguments of this child were not kept"
     dispatcher = slot.spec.dispatcher or inherited
     slot.generation += 1
-    slot.status, slot.extra, slot.ended_inline = STARTING, None, None
+    slot.extra, slot.ended_inline, slot.began = None, None, False
     slot.present[:], slot.inline = [True], dispatcher.inline()
     if slot.kept is not None and slot.kept.buried:
         slot.kept = Kept(slot.spec.max_redeliver)
