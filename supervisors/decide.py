@@ -12,7 +12,7 @@ empty. Without an order each child is dealt with at once. When the supervisor en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from allm.supervisors.children import DOWN, RESTARTING, RUNNING, STARTING, STOPPING, Child, Phase, State, Step
 from allm.supervisors.decisions import (
@@ -210,8 +210,10 @@ def _not_started(child: Child, exit: Exit) -> Exit:
 
 
 def _inner(exit: Exit) -> Exit | None:
-    detail: Any = exit.detail
-    return Exit.from_data(detail["reason"]) if isinstance(detail, dict) and "failed_to_start_child" in detail else None
+    detail = exit.detail
+    if not isinstance(detail, dict) or "failed_to_start_child" not in detail:
+        return None
+    return Exit.from_data(cast("dict[str, Any]", detail)["reason"])
 
 
 def _left_out(state: State, child: Child, exit: Exit, actions: list[Action]) -> None:

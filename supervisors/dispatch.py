@@ -25,6 +25,8 @@ from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
 
 _TURNS = 512
+_DEEPEST = 12
+"""Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
 
 
 class LoopDispatcher:
@@ -46,6 +48,7 @@ class LoopDispatcher:
         self._timers = LoopTimers(loop)
         self._ready: deque[Runnable] = deque()
         self._draining = False
+        self._depth = 0  # of starts inside starts
         self._woken = False
         self._cancelling = False
         self._heart: TimerHandle | None = None
@@ -61,20 +64,22 @@ class LoopDispatcher:
         return self.loop.is_running()
 
     def inline(self) -> bool:
-        """True on the loop's thread."""
-        return running_loop() is self.loop
+        """True on the loop's thread, unless too many starts are inside each other there."""
+        return running_loop() is self.loop and self._depth < _DEEPEST
 
     def launch(self, runnable: Runnable, /) -> bool:
         """Give the first turn: at once on the loop's thread, soon from another."""
         runnable.lane = self
-        if running_loop() is not self.loop:
+        if not self.inline():
             self.schedule(runnable)
             return False
         outermost, self._draining = not self._draining, True
+        self._depth += 1
         try:
             if runnable.turn():
                 self._ready.append(runnable)
         finally:
+            self._depth -= 1
             if outermost:
                 Context().run(self._drain)
         return True

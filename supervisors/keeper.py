@@ -19,11 +19,12 @@ from allm.supervisors.children import State
 from allm.supervisors.decide import decide
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave
 from allm.supervisors.foreign import Foreign
+from allm.supervisors.mailbox import KeptCell
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart
 from allm.supervisors.reporting import report, tell_ended, tell_gave_up, tell_restarting, tell_started
 from allm.supervisors.requests import Refused
-from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, RestartNow, Slot
-from allm.supervisors.starting import begin
+from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot
+from allm.supervisors.starting import adopt, begin, discard
 from allm.supervisors.timers import Timers, shared_timers
 
 __all__ = ["REPORTS", "Hooks", "Keeper"]
@@ -93,7 +94,7 @@ class Keeper:
     def ended(self, message: Ended) -> None:
         """A child has ended."""
         slot, generation, exit, cell = message
-        if slot.generation == generation and slot.up:
+        if slot.generation == generation and slot.up and slot.cell is cell:
             self.reap(slot, exit, cell)
 
     def reap(self, slot: Slot, exit: Exit, cell: Cell | Foreign) -> None:
@@ -105,13 +106,37 @@ class Keeper:
         slot.ref = slot.cell = None
         self.feed(decisions.Down(slot, exit))
 
+    def made(self, message: Made) -> None:
+        """A start function has returned."""
+        slot = message.slot
+        if slot.generation != message.generation or slot.cell is not message.cell or not slot.up:
+            discard(message)
+            return
+        try:
+            exit = adopt(message)
+        except BaseException as error:
+            exit = Exit.from_exception(error)
+        if exit is not None:
+            slot.disarm()
+            slot.ref = slot.cell = None
+            self.feed(decisions.Failed(slot, exit) if slot.status is STARTING else decisions.Down(slot, exit))
+        elif slot.status is STOPPING:  # told so while the function ran; its time goes on
+            self._signal(slot)
+
     def deadline(self, message: Deadline) -> None:
         """A child had its time to stop, or to start."""
         slot, generation, status = message
         if slot.generation != generation or slot.status is not status or slot.cell is None:
             return
-        slot.timer = None
-        slot.cell.cancel(KILLED if status is STOPPING else Exit("error", "start_timeout"))
+        slot.timer, cell = None, slot.cell
+        if not cell.cancel(KILLED if status is STOPPING else Exit("error", "start_timeout")):
+            self._found_dead(slot, cell)
+
+    def _found_dead(self, slot: Slot, cell: Cell | Foreign) -> None:
+        """An incarnation has ended, whether a report of that comes or not."""
+        if cell.started and slot.status is STARTING:
+            self.feed(self._note_up(slot))
+        self.reap(slot, cell.exit or KILLED, cell)
 
     def due(self, message: RestartNow) -> None:
         """The delay before a restart is over."""
@@ -129,6 +154,8 @@ class Keeper:
         try:
             if cell is not None:
                 cell.cancel(KILLED)
+            if slot.made is not None:
+                discard(slot.made)
         except BaseException as error:  # the others are to be killed all the same
             log.error("kill_failed", supervisor=self.cell.name, child=slot.id, error=error)
         slot.status, slot.ref, slot.cell = DOWN, None, None
@@ -175,15 +202,20 @@ class Keeper:
         slot = cast("Slot", action.child)
         slot.disarm()
         cell, shutdown = slot.cell, slot.spec.shutdown
-        if cell is None:
-            return decisions.Down(slot, slot.exit or KILLED)
-        if shutdown == "brutal_kill":
-            cell.cancel(KILLED)
-        else:
-            if isinstance(shutdown, (int, float)):
-                self._arm(slot, shutdown)
-            cell.put_signal(Shutdown(SHUTDOWN))
+        if cell is None or (cell.exit is not None and slot.made is None):  # the report of its end may be on its way, or may not
+            slot.ref = slot.cell = None
+            return decisions.Down(slot, cell.exit or KILLED if cell is not None else slot.exit or KILLED)
+        if isinstance(shutdown, (int, float)):
+            self._arm(slot, shutdown)
+        self._signal(slot)
         return None
+
+    def _signal(self, slot: Slot) -> None:
+        cell = slot.cell
+        if cell is not None and slot.spec.shutdown == "brutal_kill":
+            cell.cancel(KILLED)
+        elif cell is not None:
+            cell.put_signal(Shutdown(SHUTDOWN))
 
     def _arm(self, slot: Slot, delay: float) -> None:
         slot.timer = self._send(delay, Deadline(slot, slot.generation, slot.status))
@@ -274,7 +306,8 @@ class Keeper:
             self.cell.acknowledge()
 
     def _ending(self, action: decisions.Ending) -> None:
-        self.cell.stopped.set()
+        if not isinstance(self.cell, KeptCell):  # there the flag is that of all incarnations
+            self.cell.stopped.set()
 
     def _leave(self, action: decisions.Leave) -> None:
         self.over = True
@@ -307,6 +340,7 @@ _ACTS: Final = Keeper.acts
 REPORTS: Final[Mapping[type, Callable[[Keeper, Any], None]]] = {
     Began: Keeper.began,
     Ended: Keeper.ended,
+    Made: Keeper.made,
     Deadline: Keeper.deadline,
     RestartNow: Keeper.due,
 }

@@ -212,7 +212,6 @@ class KeptCell(Cell):
         self.kept = kept
         self.taken: Envelope[Any] | None = None  # in work when it was closed
         self.opened = 0  # which incarnation it is
-        kept.open(self)
 
     def post(self, envelope: Envelope[Any], /) -> None:
         """Into the mailbox of the slot, whichever incarnation runs."""

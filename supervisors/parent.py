@@ -112,7 +112,7 @@ class Parent(Actor):
         except BaseException as error:
             self._caught(error)
 
-    def _actor_begin(self) -> bool:
+    def _actor_open(self) -> bool:
         try:
             self.on_start()
             return self._actor_ready()

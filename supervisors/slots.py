@@ -21,13 +21,13 @@ from allm.supervisors.spec import ChildSpec
 if TYPE_CHECKING:
     from allm.supervisors.timers import TimerRef
 
-__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "RestartNow", "Slot"]
+__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot"]
 
 
 class Slot(Child):
     """One child with its live parts. Runs on the supervisor's thread, but for the four methods a cell calls."""
 
-    __slots__ = ("began", "cell", "ended_inline", "extra", "home", "inline", "kept", "present", "ref", "timer")
+    __slots__ = ("began", "cell", "ended_inline", "extra", "home", "inline", "kept", "made", "present", "ref", "timer")
 
     def __init__(self, spec: ChildSpec, home: Cell) -> None:
         super().__init__(spec)
@@ -41,6 +41,7 @@ class Slot(Child):
         self.inline = False
         self.began = False  # inline
         self.ended_inline: Exit | None = None
+        self.made: Made | None = None  # by its start function, and not taken yet
 
     def disarm(self) -> None:
         """Take back the timer that is about this child."""
@@ -104,3 +105,13 @@ class RestartNow(NamedTuple):
 
     slot: Slot
     generation: int
+
+
+class Made(NamedTuple):
+    """A start function has returned, in a turn of its own; ``open`` is popped by whoever takes the result, or ends it."""
+
+    slot: Slot
+    generation: int
+    result: Any
+    cell: Cell
+    open: list[bool]
