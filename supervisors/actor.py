@@ -258,6 +258,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
         alive.pop(cell.name, None)
     if not edges.installed:
         edges.install()
+    if cell.exit is not None and owner is not None:  # killed before it had an owner to tell
+        owner.child_ended(cell, cell.exit)
     try:
         return dispatcher.launch(cell)
     except BaseException as error:  # no dispatcher, or one that cannot: nobody gets a ref
