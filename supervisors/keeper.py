@@ -100,7 +100,7 @@ class Keeper:
     def reap(self, slot: Slot, exit: Exit, cell: Cell | Foreign) -> None:
         """Take note of the end of an incarnation."""
         if cell.abandoned:
-            self.cell.abandoned += cell.abandoned
+            self.cell.leave_behind(cell.abandoned)
         if slot.timer is not None:
             slot.disarm()
         slot.ref = slot.cell = None
@@ -166,7 +166,7 @@ class Keeper:
         exit = KILLED if cell is not None or slot.exit is None else slot.exit
         try:
             if cell is not None:
-                self.cell.abandoned += cell.abandoned
+                self.cell.leave_behind(cell.abandoned)
                 tell_ended(self.cell.name, slot, cell.exit or KILLED)
             self._gone(decisions.Gone(slot, exit))
         except BaseException as error:

@@ -31,6 +31,7 @@ class Parent(Actor):
     """
 
     child_type: ClassVar[str] = "supervisor"
+    leads: ClassVar[bool] = True
     trap_exits: ClassVar[bool] = True
     handlers: ClassVar[dict[type, str]] = {
         WhichChildren: "_which",

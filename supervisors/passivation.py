@@ -21,6 +21,7 @@ from allm.supervisors.cell import cell_of
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
+from allm.supervisors.here import forked
 from allm.supervisors.mailbox import Kept, KeptCell
 from allm.supervisors.requests import StartChild
 from allm.supervisors.spec import ChildSpec
@@ -126,6 +127,11 @@ class Shelf:
         self._home, self._class, self._store = home, actor_class, store
         self._places: dict[Hashable, _Place] = {}
         self._lock = threading.Lock()
+        forked.add(self)
+
+    def after_fork(self) -> None:
+        """The actors live in the parent process, and what waited for them."""
+        self._lock, self._places = threading.Lock(), {}
 
     def __len__(self) -> int:
         return len(self._places)
