@@ -97,13 +97,7 @@ class _Place(Kept):
             self.starting = True
         self._shelf.start(self)
 
-    def open(self, cell: KeptCell) -> None:
-        super().open(cell)
-        self.starting = False
-
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
-        if not cell.started:
-            self.starting = True  # until the supervisor says that it failed: a second start would meet its refusal
         super().close(cell, error)
         self.wake()
         self._shelf.tidy(self)
@@ -188,6 +182,9 @@ class Shelf:
 
     def _started(self, place: _Place, reply: Reply[Any]) -> None:
         if reply.error is None and isinstance(reply.get(), ActorRef):
+            place.starting = False  # not earlier: the id is taken until the supervisor has answered
+            place.wake()
+            self.tidy(place)
             return
         exit = reply.error.exit if isinstance(reply.error, ActorExited) else getattr(reply.get(), "exit", None)
         place.bury(exit or Exit("error", "not started"))
