@@ -1000,6 +1000,7 @@ def test_EDGE_26_the_abandoned_are_forgotten_when_their_threads_have_ended(begin
     assert len(root.actor_inbox.abandoned) <= 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_EDGE_26_a_tell_near_the_recursion_limit_leaves_nobody_unaware(loop: Loop, journal: Journal) -> None:
     dispatcher = LoopDispatcher(loop.loop)
 
