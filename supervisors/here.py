@@ -25,6 +25,7 @@ __all__ = [
     "WouldBlock",
     "call_soon",
     "exiting",
+    "forked",
     "guard",
     "here",
     "on_loop",
@@ -54,6 +55,11 @@ class Waiter(Protocol):
     """One that may wait: an actor's cell."""
 
     waiting_on: Waiter | None
+
+    @property
+    def acting(self) -> Waiter:
+        """Who is meant by it at this moment: the incarnation that runs, where a mailbox outlives incarnations."""
+        ...
 
     @property
     def exit(self) -> Exit | None:
@@ -89,6 +95,8 @@ here = _Here()
 threaded: weakref.WeakSet[Any] = weakref.WeakSet()
 """What has threads: in a forked child its ``after_fork()`` is called, at the end of the program its ``help()``, each
 second while anybody waits its ``look()``, which hires whom an interrupted thread did not."""
+forked: weakref.WeakSet[Any] = weakref.WeakSet()
+"""What has a lock, or refers to actors, and nothing else of `threaded`: in a forked child its ``after_fork()`` is called."""
 exiting: list[bool] = []
 """Not empty while the end of the program stops all trees."""
 _served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
@@ -155,6 +163,7 @@ def _refuse_cycle(cell: Waiter | None, target: Waiter | None) -> None:
     ring: list[str] = []
     step = target
     while cell is not None and step is not None and len(ring) < 1000:
+        step = step.acting
         ring.append(step.name)
         if step is cell:
             why = "calling_self" if len(ring) == 1 else "ask cycle"
