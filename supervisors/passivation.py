@@ -1,52 +1,80 @@
 """Logical actors that need no memory while nobody talks to them, and lose no message by it.
 
-A `Shelf` starts the actor of a key with its stored state when a message comes, and puts it away when asked to: the
-state is saved in the actor's own turn, between two messages. What arrives meanwhile waits in the key's mailbox and
-starts the actor again; a save that fails leaves the actor where it is.
+A `Shelf` starts the actor of a key with its stored state when a message comes, and puts it away when asked to: between two
+messages the actor gives its state, handles nothing while that is saved, and ends once it is. What arrives meanwhile waits in
+the key's mailbox and starts the actor again; a save that fails leaves the actor where it is.
+
+The store may block. Loads and saves are jobs on a dispatcher of the shelf's own, one at a time for each key and side by side
+for different ones; neither the supervisor nor the actor's thread waits for them. What a key is doing is told by its place:
+
+| | `current` | `starting` | `saving` |
+|---|---|---|---|
+| nothing; the place is forgotten | | | |
+| its state is loaded, its supervisor is looked for or asked to start it | | yes | |
+| it is in memory | yes | perhaps still | |
+| its state is saved | yes | | yes |
+| it was ended while its state was saved: nothing is loaded before that is over | | | yes |
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Hashable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from pykka import ActorRef
 from pykka._envelope import Envelope
 
 from allm.supervisors import log
 from allm.supervisors.actor import Actor, construct, inherited, launch
-from allm.supervisors.cell import cell_of
+from allm.supervisors.cell import Cell, Shutdown, cell_of
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import ActorExited, Exit, Leave
+from allm.supervisors.dispatch import Dispatcher, PoolDispatcher
+from allm.supervisors.exits import NOPROC, ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
+from allm.supervisors.here import Waiter, forked, guard
+from allm.supervisors.jobs import Job
 from allm.supervisors.mailbox import Kept, KeptCell
-from allm.supervisors.requests import StartChild
+from allm.supervisors.names import Address
+from allm.supervisors.requests import Refused, StartChild
 from allm.supervisors.spec import ChildSpec
+from allm.supervisors.timers import shared_timers
 
 __all__ = ["PASSIVATED", "Shelf", "Shelved", "StateStore"]
 
 PASSIVATED = Exit("shutdown", "passivated")
 
+_WORKERS = 32
+_IDLE = 0.2
+"""Seconds a worker waits for the next load or save: as many threads for as many keys should not outlive their rush."""
+_LOOKS = 0.05
+"""Seconds between two looks for a supervisor that is being started again."""
+
 
 class StateStore(Protocol):
-    """Where states are kept."""
+    """Where states are kept. Both methods may block; they are called for one key at a time, for several keys at once."""
 
     def load(self, key: Hashable) -> Any:
-        """The state saved last; None when there is none."""
+        """The state saved last; None when there is none. What it raises fails the messages that wait."""
         ...
 
     def save(self, key: Hashable, state: Any) -> None:
-        """Keep it; raising means it is not kept."""
+        """Keep it; raising means it is not kept. One that is slow asks `guard` before its effect: it may have been given up."""
         ...
 
 
 class PutAway(NamedTuple):
-    """A signal: save and end, if nothing waits."""
+    """A message: save and end. With `idle_since`: unless others came after that time."""
 
-    store: StateStore
-    key: Hashable
+    idle_since: float | None = None
+
+
+class Saved(NamedTuple):
+    """A signal: the save is over; `failure` says why it is not kept."""
+
+    failure: Exit | None
 
 
 class Shelved(Actor):
@@ -55,104 +83,257 @@ class Shelved(Actor):
     def __init__(self, key: Hashable, state: Any) -> None:
         super().__init__()
         self.key = key
+        self._saving = False
+        self._deferred: list[Any] = []  # signals that came during a save
 
     def on_snapshot(self) -> Any:
-        """The state to start again from."""
+        """The state to start again from. Nothing is handled from now until it is saved."""
         raise NotImplementedError
 
+    def _handle_receive(self, message: Any) -> Any:
+        if self._saving:
+            return self._shelf_place.put_off(self.actor_inbox)
+        if type(message) is PutAway:
+            return self._put_away() if self._shelf_place.due(message) else None
+        return super()._handle_receive(message)
+
+    def _put_away(self) -> None:
+        try:
+            state = self.on_snapshot()
+        except Exception as error:
+            log.error("not_passivated", actor=str(self), error=repr(error))
+            return
+        self._saving = True
+        self._shelf_place.save(self.actor_inbox, state)
+
     def _actor_signal(self, signal: Any) -> None:
-        if not isinstance(signal, PutAway):
+        if isinstance(signal, Saved):
+            self._saved(signal.failure)
+        elif self._saving:
+            self._deferred.append(signal)
+        else:
             super()._actor_signal(signal)
-        elif not self.actor_inbox.user:  # busy again: not now
-            try:
-                signal.store.save(signal.key, self.on_snapshot())
-            except Exception as error:
-                log.error("not_passivated", actor=str(self), error=repr(error))
-            else:
-                raise Leave(PASSIVATED)
+
+    def _saved(self, failure: Exit | None) -> None:
+        """The save is over: end, unless it failed, or a signal that came meanwhile has another thing to say."""
+        self._saving = False
+        if failure is not None:
+            log.error("not_passivated", actor=str(self), error=f"{failure.kind}: {failure.detail}")
+        deferred, self._deferred = self._deferred, []
+        for signal in deferred:
+            if isinstance(signal, Shutdown) or failure is not None:
+                super()._actor_signal(signal)
+        if failure is not None:
+            self._shelf_place.put_back(self.actor_inbox)
+        elif not deferred:
+            raise Leave(PASSIVATED)
+        else:  # what it does now is not in the state that was saved
+            for signal in deferred:
+                super()._actor_signal(signal)
+            self._put_away()
+
+    @property
+    def _shelf_place(self) -> _Place:
+        return cast("_Place", cast("KeptCell", self.actor_inbox).kept)
 
 
 class _Place(Kept):
     """The mailbox of one key; it asks for an actor when it holds something and has none."""
 
+    waiting_on: Waiter | None = None
+
     def __init__(self, shelf: Shelf, key: Hashable) -> None:
         super().__init__()
+        self.name = f"the actor of {key!r}"
         self._shelf, self.key = shelf, key
         self.starting = False
+        self.saving = False
+        self.swept = False  # a `PutAway` of a sweep is on its way
         self.used = clock.now()
+        self.home: Cell | None = None  # the supervisor that is to start it
+        self.load: Job | None = None  # what loads its state
+        self._off: deque[Envelope[Any]] = deque()  # what came during a save
+
+    @property
+    def exit(self) -> Exit | None:
+        """Not None once it is closed for good."""
+        return self._buried
+
+    @property
+    def acting(self) -> Waiter:
+        """Who an ask waits for: the actor, or the job that loads its state."""
+        if self.current is not None:
+            return self.current
+        return self.load.cell if self.load is not None else self
+
+    # -- messages: any thread
 
     def take(self, envelope: Envelope[Any]) -> bool:
+        if envelope.reply_to is not None:
+            envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         taken = super().take(envelope)
         self.used = clock.now()
         if taken and self.current is None:
             self.wake()
         return taken
 
+    def ask_away(self, wish: PutAway) -> None:
+        """Put a `PutAway` behind what waits, unless there is nothing to put away."""
+        with self._lock:
+            if self.current is None and not self._held:
+                self.swept = False
+                return
+        super().take(Envelope(wish))
+        if self.current is None:
+            self.wake()
+            self._shelf.tidy(self)
+
     def wake(self) -> None:
         """Have the actor started, once."""
         with self._lock:
-            if self.starting or self.current is not None or not self._held or self.buried:
+            if self.current is not None:
+                return
+            while self._held and type(self._held[0].message) is PutAway:  # there is nothing to put away
+                self._held.popleft()
+                self.swept = False
+            if self.starting or self.saving or not self._held or self.buried:
                 return
             self.starting = True
         self._shelf.start(self)
 
-    def open(self, cell: KeptCell) -> None:
-        super().open(cell)
+    def started(self) -> None:
+        """The supervisor has answered: what ended since may be started again."""
         self.starting = False
-
-    def close(self, cell: KeptCell, error: BaseException | None) -> None:
-        if not cell.started:
-            self.starting = True  # until the supervisor says that it failed: a second start would meet its refusal
-        super().close(cell, error)
         self.wake()
         self._shelf.tidy(self)
+
+    def bury(self, exit: Exit) -> None:
+        with self._lock:
+            for envelope in [each for each in self._held if type(each.message) is PutAway]:
+                self._held.remove(envelope)
+        super().bury(exit)
 
     def unused(self) -> bool:
         """Bury it if nothing waits in it and nobody runs: from then on it takes no message."""
         with self._lock:
-            if self.current is None and not self.starting and not self._held and self._buried is None:
+            if self.current is None and not (self.starting or self.saving or self._held) and self._buried is None:
                 self._buried = PASSIVATED
                 return True
         return False
 
+    # -- called by the actor, on its own thread
+
+    def due(self, wish: PutAway) -> bool:
+        """Whether to put it away now: a sweep lets go of who has become busy."""
+        if wish.idle_since is None:
+            return True
+        self.swept = False
+        return self.used <= wish.idle_since
+
+    def put_off(self, cell: Cell) -> None:
+        """Lay the message in hand aside until the save is over. Under the lock: who kills it meanwhile sees it in work, or here."""
+        with self._lock:
+            envelope = cell.envelope
+            if cell.exit is None and envelope is not None:
+                self._off.append(envelope)
+                cell.envelope = None
+
+    def put_back(self, cell: Cell) -> None:
+        """Put what was laid aside before what waits."""
+        with self._lock:
+            if cell.exit is None:
+                cell.user.extendleft(reversed(self._off))
+                self._off.clear()
+
+    def save(self, cell: Cell, state: Any) -> None:
+        """Have the state saved; the actor is told by a signal."""
+        with self._lock:
+            self.saving = True
+        self._shelf.save(self, state, partial(self._saved, cell))
+
+    # -- any thread
+
+    def _saved(self, cell: Cell, _: Any, failure: Exit | None) -> None:
+        with self._lock:
+            self.saving = False
+        cell.put_signal(Saved(failure))
+        self.wake()  # it may have been ended meanwhile
+        self._shelf.tidy(self)
+
+    def close(self, cell: KeptCell, error: BaseException | None) -> None:
+        with self._lock:
+            self._held.extend(self._off)
+            self._off.clear()
+            self.swept = False
+        super().close(cell, error)
+        self.wake()
+        self._shelf.tidy(self)
+
 
 class Shelf:
-    """Actors of one class by key, children of a dynamic supervisor. Any thread."""
+    """Actors of one class by key, children of a dynamic supervisor. Any thread.
 
-    def __init__(self, supervisor: ActorRef[Any], actor_class: type[Shelved], store: StateStore) -> None:
-        home = cell_of(supervisor)
-        if home is None:
+    Given by a name (see `Via`), the supervisor is looked up at each start, and for `patience` seconds where it was there
+    before: over its restarts nothing is lost. A load or a save may take `timeout` seconds. A load that raises, or takes
+    longer, fails what waits for the actor, and so does a start that is refused: asks with `ActorExited`, whose ``exit``
+    says why. A save that raises or takes longer is logged, and the actor goes on. A shutdown waits for a save that runs.
+    `on` is where loads and saves run, and must be a dispatcher whose handlers may block: by default a pool of 32 threads.
+    """
+
+    def __init__(
+        self,
+        supervisor: Address,
+        actor_class: type[Shelved],
+        store: StateStore,
+        *,
+        on: Dispatcher | None = None,
+        timeout: float | None = 30.0,
+        patience: float = 5.0,
+    ) -> None:
+        if isinstance(supervisor, ActorRef) and cell_of(supervisor) is None:
             raise TypeError(f"{supervisor} is a plain Pykka actor")
-        self._home, self._class, self._store = home, actor_class, store
+        self._supervisor, self._class, self._store = supervisor, actor_class, store
+        self._on = on if on is not None else PoolDispatcher(_WORKERS, idle=_IDLE, name="shelf")
+        self._timeout, self._patience = timeout, patience
+        self._seen = False  # whether the supervisor was there before
+        self._missed: float | None = None  # since when it is not
         self._places: dict[Hashable, _Place] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
+        forked.add(self)
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def after_fork(self) -> None:
+        """The child has none of the parent's actors; a supervisor of its own may take the name."""
+        self._lock = threading.RLock()
+        self._places, self._seen, self._missed = {}, False, None
+
     def tell(self, key: Hashable, message: Any) -> None:
         """Tell the actor of a key, started if need be."""
+        guard()
         self._put(key, Envelope(message))
 
     def ask(self, key: Hashable, message: Any) -> Reply[Any]:
         """Ask it; the answer comes by the future."""
+        guard()
         reply: Reply[Any] = Reply()
         self._put(key, Envelope(message, reply_to=reply))
         return reply
 
     def passivate(self, key: Hashable) -> None:
-        """Put the actor of a key away, once it has handled what waits."""
+        """Put the actor of a key away, once it has handled what waits; what comes later starts it again."""
         place = self._places.get(key)
-        cell = place.current if place is not None else None
-        if cell is not None:
-            cell.put_signal(PutAway(self._store, key))
+        if place is not None:
+            place.ask_away(PutAway())
 
     def sweep(self, idle: float) -> None:
-        """Put away all that had no message for `idle` seconds."""
+        """Put away all that had no message for `idle` seconds, unless one comes before their turn."""
         before = clock.now() - idle
-        for key, place in list(self._places.items()):
-            if place.used <= before:
-                self.passivate(key)
+        for place in list(self._places.values()):
+            if place.used <= before and not place.swept:
+                place.swept = True
+                place.ask_away(PutAway(before))
 
     def hot(self, key: Hashable) -> ActorRef[Any] | None:
         """The actor of a key if it is in memory."""
@@ -170,32 +351,88 @@ class Shelf:
                 return
             self._forget(place)
 
-    # -- called by places
+    # -- called by places; any thread, also that of an actor that has just ended
 
     def start(self, place: _Place) -> None:
-        """Have the supervisor start the actor; a refusal fails what waits."""
-        spec = ChildSpec(place.key, (self._incarnate, (place,)), restart="temporary")
-        reply: Reply[Any] = Reply()
-        reply.add_done_callback(partial(self._started, place))
-        # Not by `ask`: this may be the thread of an actor that has just ended.
-        self._home.post(Envelope(StartChild(spec), reply_to=reply))
-
-    def _started(self, place: _Place, reply: Reply[Any]) -> None:
-        if reply.error is None and isinstance(reply.get(), ActorRef):
+        """Load the state, then have the supervisor start the actor; what goes wrong fails what waits."""
+        try:
+            home = self._home()
+        except Exception as error:  # a name of the program's own
+            self._fail(place, Exit.from_exception(error))
             return
-        exit = reply.error.exit if isinstance(reply.error, ActorExited) else getattr(reply.get(), "exit", None)
-        place.bury(exit or Exit("error", "not started"))
-        self._forget(place)
+        if home is None or place.current is not None:  # or the last one has not ended quite yet, with its supervisor
+            self._without(place, NOPROC)
+            return
+        load = Job(partial(self._store.load, place.key), partial(self._loaded, place))
+        place.home, place.load = home, load
+        home.watch(load, load)  # of one that is gone it hears at once
+        load.start(self._on, self._timeout, "the load")
 
-    def _incarnate(self, place: _Place) -> ActorRef[Any]:
-        actor = construct(self._class, place, place.key, self._store.load(place.key))
-        launch(actor, inherited())
-        return actor.actor_ref
+    def save(self, place: _Place, state: Any, done: Any) -> None:
+        """Save a state; `done` is called with its outcome."""
+        Job(partial(self._store.save, place.key, state), done).start(self._on, self._timeout, "the save")
 
     def tidy(self, place: _Place) -> None:
         """Forget a key that nothing waits for."""
         if place.unused():
             self._forget(place)
+
+    # -- starting
+
+    def _home(self) -> Cell | None:
+        """The supervisor, where it is there."""
+        found = self._supervisor if isinstance(self._supervisor, ActorRef) else self._supervisor.whereis()
+        cell = cell_of(found) if found is not None else None
+        if cell is None or cell.exit is not None:
+            return None
+        self._seen, self._missed = True, None
+        return cell
+
+    def _without(self, place: _Place, exit: Exit) -> None:
+        """Look again soon for a supervisor that is being started again, if it may be found."""
+        named = not isinstance(self._supervisor, ActorRef) or self._supervisor.is_alive()
+        now = clock.now()
+        since = self._missed = now if self._missed is None else self._missed
+        if named and self._seen and now < since + self._patience:
+            shared_timers().call_after(_LOOKS, partial(self.start, place))
+        else:
+            self._fail(place, exit)
+
+    def _loaded(self, place: _Place, state: Any, failure: Exit | None) -> None:
+        home, load, place.load = place.home, place.load, None
+        assert home is not None
+        home.unwatch(load)
+        if home.exit is not None:
+            self._without(place, home.exit)
+        elif failure is not None:
+            self._fail(place, failure)
+        else:
+            spec = ChildSpec(place.key, (self._incarnate, (place, state)), restart="temporary")
+            reply: Reply[Any] = Reply()
+            reply.add_done_callback(partial(self._started, place))
+            home.post(Envelope(StartChild(spec), reply_to=reply))
+
+    def _incarnate(self, place: _Place, state: Any) -> ActorRef[Any]:
+        actor = construct(self._class, place, place.key, state)
+        launch(actor, inherited())
+        return actor.actor_ref
+
+    def _started(self, place: _Place, reply: Reply[Any]) -> None:
+        error = reply.error
+        answer = reply.get() if error is None else None
+        if isinstance(answer, ActorRef):
+            place.started()
+        elif isinstance(error, ActorExited):
+            self._without(place, error.exit)
+        elif isinstance(answer, Refused):
+            exit = answer.exit or Exit(answer.reason)
+            self._fail(place, exit) if answer.reason != "shutting_down" else self._without(place, exit)
+        else:
+            self._fail(place, Exit("ignore") if error is None else Exit.from_exception(error))
+
+    def _fail(self, place: _Place, exit: Exit) -> None:
+        place.bury(exit)
+        self._forget(place)
 
     def _forget(self, place: _Place) -> None:
         with self._lock:

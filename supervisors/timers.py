@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from pykka import ActorDeadError, ActorRef
 
+from allm.supervisors import log
 from allm.supervisors.clock import clock
 from allm.supervisors.here import on_loop, threaded
 
@@ -58,9 +59,9 @@ class Timers(Protocol):
 class _Timer:
     __slots__ = ("_clock", "_message", "_open", "_ref", "when")
 
-    def __init__(self, when: float, ref: ActorRef[Any], message: Any, clock: Clock) -> None:
+    def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, clock: Clock) -> None:
         self.when = when
-        self._ref: ActorRef[Any] | None = ref
+        self._ref = ref
         self._message = message
         self._clock = clock
         self._open = [True]  # popped by whoever settles it: list.pop is atomic
@@ -136,7 +137,7 @@ class LoopTimers:
 class _ThreadTimer(_Timer):
     __slots__ = ("home",)
 
-    def __init__(self, when: float, ref: ActorRef[Any], message: Any, home: ThreadTimers) -> None:
+    def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, home: ThreadTimers) -> None:
         super().__init__(when, ref, message, home.now)
         self.home = home
 
@@ -145,6 +146,30 @@ class _ThreadTimer(_Timer):
         if left is not None:
             self.home.cancelled()
         return left
+
+
+class _ThreadCall(_ThreadTimer):
+    """A function in the place of a message."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, when: float, function: Callable[[], object], home: ThreadTimers) -> None:
+        super().__init__(when, None, None, home)
+        self._function: Callable[[], object] | None = function
+
+    def fire(self) -> None:
+        function = self._function
+        if self._settle() and function is not None:
+            try:
+                function()
+            except Exception as error:  # the other timers of the process are not to suffer
+                log.error("timer_failed", error=error)
+
+    def _settle(self) -> bool:
+        settled = super()._settle()
+        if settled:
+            self._function = None
+        return settled
 
 
 class ThreadTimers:
@@ -187,9 +212,16 @@ class ThreadTimers:
         return self.send_at(self._clock() + delay, ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _ThreadTimer(when, ref, message, self)
+        return self.add(_ThreadTimer(when, ref, message, self))
+
+    def call_after(self, delay: float, function: Callable[[], object]) -> TimerRef:
+        """Call a function on the thread of the timers, `delay` seconds from now: it must not block."""
+        return self.add(_ThreadCall(self._clock() + delay, function, self))
+
+    def add(self, timer: _ThreadTimer) -> TimerRef:
+        """Have a timer sent at its time."""
         with self._lock:
-            heapq.heappush(self._heap, (when, next(self._order), timer))
+            heapq.heappush(self._heap, (timer.when, next(self._order), timer))
             if self._thread is None:
                 self._start()
             elif self._heap[0][2] is timer:
