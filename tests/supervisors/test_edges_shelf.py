@@ -344,6 +344,7 @@ def test_EDGE_15_a_supervisor_with_a_name_is_found_over_its_restarts(begin: Star
         kill(first)
         answers = [shelf.ask(key, turn) for key in ("a", "b")]  # perhaps while there is none
         assert [answer.get(timeout=WAIT) for answer in answers] == [[1, turn], [turn]]
+        wait_until(lambda: count(names.via("home")).active == 2)  # it knows of both: they die with it
 
 
 def test_EDGE_15_a_name_that_nobody_has_fails_at_once_and_one_that_stays_gone_after_a_time(
