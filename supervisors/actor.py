@@ -7,6 +7,7 @@ Built on Pykka's three extension points; refs, `tell`, `ask`, `stop` and proxies
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import uuid
 from collections.abc import Callable, Generator
@@ -19,8 +20,8 @@ from pykka import ActorRef, messages
 
 from allm.supervisors import edges, log
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
-from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
-from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave
+from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
+from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
 from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
@@ -41,7 +42,8 @@ __all__ = [
 ]
 
 _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
-_prefix = [f"urn:uuid:{uuid.uuid4()}:"]
+_process = [f"urn:uuid:{uuid.uuid4()}:", ""]
+"""What urns begin with, and serial numbers: a process that was forked has beginnings of its own."""
 _serial = itertools.count(1)
 _threads = ThreadDispatcher()
 
@@ -53,15 +55,23 @@ class Crash:
     message: str = "crash"
 
 
-_SPECIAL = frozenset((_ActorStop, Down, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
+_SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
 
 
-class StartError(Exception):
+class StartError(SupervisionError):
     """An actor did not come up; ``exit`` says why (kind ``ignore``: it did not want to)."""
 
     def __init__(self, exit: Exit) -> None:
         super().__init__(f"not started: {exit.kind} {exit.detail if exit.detail is not None else ''}".rstrip())
         self.exit = exit
+
+
+def _after_fork() -> None:
+    _process[:] = f"urn:uuid:{uuid.uuid4()}:", f"{os.getpid()}-"
+    _spawning.dispatcher = _spawning.kept = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Spawning(threading.local):
@@ -84,6 +94,8 @@ class Actor(pykka.Actor):
     dispatcher: ClassVar[Dispatcher | None] = None
     """Where actors of this class run when nothing else is said; None: a daemon thread each."""
 
+    leads: ClassVar[bool] = False
+    """Whether its handlers never block: on a pool it has workers that no other actor can hold. Supervisors have."""
     trap_exits: ClassVar[bool] = False
     """Whether ends of linked actors, and exit signals, arrive as `Exited` messages."""
     bound: ClassVar[Bound | None] = None
@@ -93,8 +105,8 @@ class Actor(pykka.Actor):
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # In place of Pykka's: its uuid4 and its Event cost more than all the rest of a start.
-        serial = next(_serial)
-        self.actor_urn = f"{_prefix[0]}{serial}"
+        serial = f"{_process[1]}{next(_serial)}"
+        self.actor_urn = f"{_process[0]}{serial}"
         cell = self._actor_cell(f"{type(self).__name__}#{serial}")
         self.actor_inbox = cell  # pyright: ignore[reportIncompatibleVariableOverride]
         self.actor_stopped = cell.stopped
@@ -110,6 +122,8 @@ class Actor(pykka.Actor):
     @classmethod
     def start_on(cls, dispatcher: Dispatcher, *args: Any, **kwargs: Any) -> ActorRef[Self]:
         """Start it on that dispatcher and return at once; on a loop's own thread `on_start` has run by then."""
+        if not is_dispatcher(dispatcher):
+            raise TypeError(f"{dispatcher!r} is no dispatcher")
         actor = cls(*args, **kwargs)
         launch(actor, dispatcher)
         return actor.actor_ref
@@ -200,6 +214,8 @@ class Actor(pykka.Actor):
             raise RuntimeError(message.message)
         if isinstance(message, Down):
             return None if message.monitor.flushed else self.on_receive(message)
+        if isinstance(message, ExitSignal):
+            return self._actor_exit_signal(message) if message.to is self.actor_inbox else None
         if type(message) is not _ActorStop:
             return super()._handle_receive(message)
         cell = self.actor_inbox
@@ -242,7 +258,11 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
         alive.pop(cell.name, None)
     if not edges.installed:
         edges.install()
-    return dispatcher.launch(cell)
+    try:
+        return dispatcher.launch(cell)
+    except BaseException as error:  # no dispatcher, or one that cannot: nobody gets a ref
+        cell.cancel(Exit.from_exception(error))
+        raise
 
 
 @contextmanager

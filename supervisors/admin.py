@@ -10,7 +10,7 @@ from typing import Any
 
 from pykka import ActorRef
 
-from allm.supervisors.exits import Exit
+from allm.supervisors.exits import Exit, SupervisionError
 from allm.supervisors.names import Address, call
 from allm.supervisors.requests import (
     ChangeSpecs,
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-class SupervisorError(Exception):
+class SupervisorError(SupervisionError):
     """A supervisor refused; ``reason`` is OTP's word for why, ``ref`` a holder, ``exit`` a failed start's."""
 
     def __init__(self, refused: Refused) -> None:

@@ -12,19 +12,23 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
+from typing import Final
 
 from allm.supervisors import events
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import call_soon, running_loop, serve
 from allm.supervisors.inbox import lower
-from allm.supervisors.lanes import Dispatcher, Lane, Runnable
+from allm.supervisors.lanes import Dispatcher, Lane, Runnable, is_dispatcher
 from allm.supervisors.pool import PoolDispatcher, refused, start_thread
 from allm.supervisors.pulse import PULSE, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
-__all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
+__all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "is_dispatcher", "refused"]
 
 _TURNS = 512
+_SLICE: Final = 0.002
+"""Seconds of turns, after which the coroutines and callbacks on the same loop get theirs."""
 
 
 class LoopDispatcher:
@@ -37,6 +41,9 @@ class LoopDispatcher:
     No state of it relies on a sender's coming to the end of a line: a beat on the loop, each second, drains what nobody
     was told of (see `pulse`). Mailboxes are drained in an empty context, whoever put something into one.
 
+    Turns go on for 2 ms, then all else on the loop has its turn: while they wait to go on, a put from the loop's thread only
+    enqueues, too.
+
     `slow` is for finding handlers that block: turns that take longer, in seconds, are reported as `SlowTurn`.
     """
 
@@ -46,7 +53,9 @@ class LoopDispatcher:
         self._timers = LoopTimers(loop)
         self._ready: deque[Runnable] = deque()
         self._draining = False
+        self._due = False  # the drain goes on with the loop's next round
         self._woken = False
+        self._broken: list[Runnable] = []
         self._cancelling = False
         self._heart: TimerHandle | None = None
         serve(loop)
@@ -70,20 +79,24 @@ class LoopDispatcher:
         if running_loop() is not self.loop:
             self.schedule(runnable)
             return False
+        if self._heart is None:
+            _beat(weakref.ref(self))
         outermost, self._draining = not self._draining, True
         try:
-            if runnable.turn():
+            if self._turn(runnable):
                 self._ready.append(runnable)
         finally:
             if outermost:
-                Context().run(self._drain)
+                self._draining = False
+                if not self._due:
+                    Context().run(self._drain)
         return True
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Put it on the ready queue, and see that the queue is drained."""
         self._ready.append(runnable)
         if running_loop() is self.loop:
-            if not self._draining:
+            if not (self._draining or self._due):
                 Context().run(self._drain)
         elif not self._woken:
             self._wake()
@@ -111,12 +124,23 @@ class LoopDispatcher:
     def _come(self) -> None:
         if self._heart is None:
             _beat(weakref.ref(self))
+        if self._due:
+            self._woken = False  # what comes meanwhile wakes again
+        else:
+            self._drain()
+
+    def _go_on(self) -> None:
+        self._due = False
         self._drain()
 
     def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
         """The heart's next beat, and this one: on the loop's thread."""
         self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
         pulse()
+        self._due = False  # an interruption may have left it so
+        while self._broken:
+            self._broken[-1].mend()
+            self._broken.pop()
         if self._ready:
             self._drain()
 
@@ -125,6 +149,7 @@ class LoopDispatcher:
         self._woken = False
         self._draining = True
         ready = self._ready
+        end = 0.0
         try:
             for _ in range(_TURNS):
                 if not ready:
@@ -132,16 +157,30 @@ class LoopDispatcher:
                 runnable = ready.popleft()
                 if not (runnable.flag.locked() or runnable.claim()):
                     continue  # it was scheduled once too often
-                if runnable.turn() if self._slow is None else self._timed(runnable, self._slow):
+                if self._turn(runnable) if self._slow is None else self._timed(runnable, self._slow):
                     ready.append(runnable)
+                if not ready:
+                    return
+                if end == 0.0:  # one turn alone looks at no clock
+                    end = clock.now() + _SLICE
+                elif clock.now() > end:
+                    break
         finally:
             self._draining = False
-            if ready:  # others on this loop get their turn too
-                self.loop.call_soon(self._drain, context=Context())
+            if ready and not self._due:
+                self.loop.call_soon(self._go_on, context=Context())
+                self._due = True
+
+    def _turn(self, runnable: Runnable) -> bool:
+        try:
+            return runnable.turn()
+        except RecursionError:  # who told it stands too deep even for its end: that comes from the next beat
+            self._broken.append(runnable)
+            raise
 
     def _timed(self, runnable: Runnable, slow: float) -> bool:
         before = time.perf_counter()
-        more = runnable.turn()
+        more = self._turn(runnable)
         took = time.perf_counter() - before
         if took > slow:
             events.emit(events.SlowTurn(runnable.name, took))

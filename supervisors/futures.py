@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pykka
 
 from allm.supervisors import log
-from allm.supervisors.exits import CallTimeout, stripped
+from allm.supervisors.exits import CallTimeout, stripped, text_of
 from allm.supervisors.here import Waiter, on_loop, waiting
 from allm.supervisors.pulse import acquire
 
@@ -72,6 +72,13 @@ class Reply(pykka.Future[T]):
             self._error = stripped(error)
             self._settle()
 
+    def after_fork(self, error: BaseException) -> None:
+        """Answer with an error, in the child process of a fork: a thread that was answering is not here."""
+        if not self.done:
+            self._once.acquire(False)
+            self._error = error
+            self._settle()
+
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
         """Call it with this future once it is answered: at once, or on the thread that answers."""
         self._callbacks.append(callback)
@@ -102,8 +109,8 @@ class Reply(pykka.Future[T]):
                 return
             try:
                 callback(self)
-            except Exception as error:
-                log.error("callback_failed", error=error)
+            except BaseException as error:  # who answers is not who has asked to be called
+                log.error("callback_failed", error=text_of(error, repr))
 
     def _wait(self, timeout: float | None) -> None:
         gate = threading.Lock()
@@ -112,7 +119,7 @@ class Reply(pykka.Future[T]):
         def opened(_: Reply[T]) -> None:
             gate.release()
 
-        name = self.target.name if self.target is not None else "a future"
+        name = self.target.acting.name if self.target is not None else "a future"
         with waiting(self.target, f"waiting for {name}"):
             self.add_done_callback(opened)
             if acquire(gate, timeout, lambda: self.done):

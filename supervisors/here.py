@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, Protocol
 
-from allm.supervisors.exits import Exit
+from allm.supervisors.exits import Exit, SupervisionError
 
 __all__ = [
     "AskCycle",
@@ -39,15 +39,15 @@ running_loop = _get_running_loop
 """The loop that runs on this thread, or None, where `asyncio.get_running_loop` would raise; asked at every put."""
 
 
-class WouldBlock(RuntimeError):
+class WouldBlock(SupervisionError, RuntimeError):
     """A blocking wait on a loop's thread: whatever it waits for may need that very loop."""
 
 
-class AskCycle(RuntimeError):
+class AskCycle(SupervisionError, RuntimeError):
     """Actors that ask one another in a ring; ``calling_self`` when the ring is one actor."""
 
 
-class Fenced(RuntimeError):
+class Fenced(SupervisionError, RuntimeError):
     """An effect of an actor that was killed while its handler ran: it is no longer this actor's to have."""
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from allm.supervisors.cell import Cell
 from allm.supervisors.exits import CallTimeout, Exit
-from allm.supervisors.here import AskCycle, Waiter, guard, here, waiting
+from allm.supervisors.here import AskCycle, Waiter, forked, guard, here, waiting
 from allm.supervisors.pulse import acquire
 
 __all__ = ["KeyedLocks"]
@@ -47,16 +47,18 @@ class _Holder:
     waiting_on: Waiter | None = None
     exit: Exit | None = None
 
-    def __init__(self, key: Hashable, queue: deque[_Turn]) -> None:
+    def __init__(self, key: Hashable, queue: deque[_Turn], waiting: _Turn) -> None:
         self.name = f"the lock of {key!r}"
-        self._queue = queue
+        self._queue, self._waiting = queue, waiting
 
     @property
     def acting(self) -> Waiter:
+        """The actor that holds it; itself where there is none, or its turn has come just now."""
         try:
-            return self._queue[0].cell or self
-        except IndexError:  # nobody, just now
+            first = self._queue[0]
+        except IndexError:
             return self
+        return self if first is self._waiting or first.cell is None else first.cell
 
 
 class KeyedLocks:
@@ -65,6 +67,11 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._queues: dict[Hashable, deque[_Turn]] = {}  # the first of a queue holds the lock
+        forked.add(self)
+
+    def after_fork(self) -> None:
+        """Who held a lock lives in the parent process."""
+        self._lock, self._queues = threading.RLock(), {}
 
     @contextmanager
     def hold(self, key: Hashable, timeout: float | None = None) -> Generator[None]:
@@ -89,7 +96,7 @@ class KeyedLocks:
             self.release(key, turn)
 
     def _wait(self, turn: _Turn, key: Hashable, queue: deque[_Turn], timeout: float | None) -> None:
-        with waiting(_Holder(key, queue), f"waiting for the lock of {key!r}"):
+        with waiting(_Holder(key, queue, turn), f"waiting for the lock of {key!r}"):
             if not acquire(turn.gate, timeout):
                 raise CallTimeout(f"the lock of {key!r} was not free within {timeout} seconds")
 

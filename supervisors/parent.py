@@ -29,6 +29,7 @@ class Parent(Actor):
     """
 
     child_type: ClassVar[str] = "supervisor"
+    leads: ClassVar[bool] = True
     trap_exits: ClassVar[bool] = True
     reports: ClassVar[dict[type, str]] = {Began: "_began", Ended: "_ended", Deadline: "_deadline"}
     handlers: ClassVar[dict[type, str]] = {}
@@ -186,7 +187,7 @@ class Parent(Actor):
         if slot.generation != generation or not slot.up:
             return
         if cell.abandoned:
-            self.actor_inbox.abandoned += cell.abandoned
+            self.actor_inbox.leave_behind(cell.abandoned)
         if slot.timer is not None:
             slot.disarm()
         before, slot.status, slot.ref, slot.cell, slot.exit = slot.status, DOWN, None, None, exit
@@ -236,7 +237,7 @@ class Parent(Actor):
             cell = slot.cell
             if cell is not None:
                 cell.cancel(KILLED)
-                self.actor_inbox.abandoned += cell.abandoned
+                self.actor_inbox.leave_behind(cell.abandoned)
             slot.status, slot.ref, slot.cell = DOWN, None, None
             if cell is not None and events.wanted("info"):
                 ended = events.ChildEnded(self.actor_inbox.name, slot.id, slot.generation, cell.exit or KILLED)

@@ -140,8 +140,6 @@ class Shelved(Actor):
 class _Place(Kept):
     """The mailbox of one key; it asks for an actor when it holds something and has none."""
 
-    waiting_on: Waiter | None = None
-
     def __init__(self, shelf: Shelf, key: Hashable) -> None:
         super().__init__()
         self.name = f"the actor of {key!r}"
@@ -155,11 +153,6 @@ class _Place(Kept):
         self._off: deque[Envelope[Any]] = deque()  # what came during a save
 
     @property
-    def exit(self) -> Exit | None:
-        """Not None once it is closed for good."""
-        return self._buried
-
-    @property
     def acting(self) -> Waiter:
         """Who an ask waits for: the actor, or the job that loads its state."""
         if self.current is not None:
@@ -169,8 +162,6 @@ class _Place(Kept):
     # -- messages: any thread
 
     def take(self, envelope: Envelope[Any]) -> bool:
-        if envelope.reply_to is not None:
-            envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         taken = super().take(envelope)
         self.used = clock.now()
         if taken and self.current is None:

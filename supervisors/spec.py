@@ -7,6 +7,7 @@ from contextvars import Context
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, TypeGuard, get_args
 
+from allm.supervisors.exits import SupervisionError
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
 
@@ -23,7 +24,7 @@ _MAILBOXES = get_args(Mailbox)
 _TYPES = ("worker", "supervisor")
 
 
-class SpecError(ValueError):
+class SpecError(SupervisionError, ValueError):
     """A spec or a set of flags that is refused; ``reason`` is a word for programs, ``value`` the culprit."""
 
     def __init__(self, reason: str, value: object = None) -> None:

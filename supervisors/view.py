@@ -25,9 +25,9 @@ def tree(ref: ActorRef[Any]) -> dict[str, Any]:
 
 
 def abandoned(ref: ActorRef[Any]) -> tuple[str, ...]:
-    """The actors under this one, itself included, that were killed in a handler: a thread may still be in each."""
+    """The actors under this one, itself included, that were killed in a handler and whose threads are still in it."""
     cell = cell_of(ref)
-    return cell.abandoned if cell is not None else ()
+    return tuple(each.name for each in cell.abandoned if each.busy is not None) if cell is not None else ()
 
 
 def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:

@@ -194,7 +194,8 @@ def test_what_comes_to_a_kept_mailbox_in_the_last_moment_of_an_incarnation_moves
 
     class Closing(deque[Any]):
         def append(self, envelope: Any, /) -> None:
-            kept.close(first, None)
+            if not first.closed:
+                kept.close(first, None)
             super().append(envelope)
 
     first.user = Closing()
