@@ -16,7 +16,7 @@ from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.slots import DOWN, RUNNING, STARTING, STOPPING, Began, Deadline, Ended, Slot
 from allm.supervisors.starting import begin
-from allm.supervisors.timers import Timers, shared_timers
+from allm.supervisors.timers import Timers
 
 __all__ = ["Parent"]
 
@@ -36,6 +36,7 @@ class Parent(Actor):
 
     def __init__(self, timers: Timers | None = None) -> None:
         super().__init__()
+        self._actor_timers = timers
         self._own_timers = timers
         self._final: Exit | None = None  # why it ends, once it does
         self._over = False  # and all children are down
@@ -145,7 +146,7 @@ class Parent(Actor):
         return exit
 
     def _note_up(self, slot: Slot) -> None:
-        if slot.spec.backoff is not None:
+        if slot.spec.backoff is not None or slot.spec.policy is not None:
             slot.up_since = self._timers.now()
         if events.wanted("info"):
             events.emit(events.ChildStarted(self.actor_inbox.name, slot.id, slot.generation), slot.spec.context)
@@ -256,8 +257,7 @@ class Parent(Actor):
     @property
     def _timers(self) -> Timers:
         if self._own_timers is None:
-            dispatcher = self.actor_inbox.dispatcher
-            self._own_timers = dispatcher.timers if dispatcher is not None else shared_timers()
+            self._own_timers = self.actor_inbox.timers
         return self._own_timers
 
 

@@ -71,7 +71,7 @@ class Slot:
         self.restarts = 0  # all of them
         self.group: list[Slot] = []  # those that were stopped for its restart
         self.failures = 0  # counted by the policy or the backoff
-        self.up_since = 0.0
+        self.up_since: float | None = None
         self.exit: Exit | None = None  # the last one
         self.extra: Any = None
         self.timer: TimerRef | None = None

@@ -81,6 +81,7 @@ class Supervising(Parent):
     def _ask_policy(self, slot: Slot, exit: Exit) -> Restart | GiveUp:
         policy = slot.spec.policy
         assert policy is not None
+        self._reset_after(slot, getattr(policy, "reset_after", None))
         try:
             verdict = policy.decide(exit, slot.failures + 1)
         except Exception as error:
@@ -90,13 +91,17 @@ class Supervising(Parent):
             slot.failures += 1
         return verdict
 
+    def _reset_after(self, slot: Slot, seconds: float | None) -> None:
+        """Count failures anew after a good run."""
+        if slot.up_since is not None and seconds is not None and self._timers.now() - slot.up_since > seconds:
+            slot.failures = 0
+        slot.up_since = None
+
     def _backoff(self, slot: Slot) -> float:
         backoff = slot.spec.backoff
         if backoff is None:
             return 0.0
-        if slot.up_since and self._timers.now() - slot.up_since > backoff.reset_after:
-            slot.failures = 0
-        slot.up_since = 0.0
+        self._reset_after(slot, backoff.reset_after)
         slot.failures += 1
         return backoff.delay(slot.failures, self._random())
 
