@@ -86,7 +86,7 @@ def _number(key: Any) -> int | tuple[Any, ...]:
     if isinstance(key, numbers.Integral):
         return int(key)
     if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
-        return _number(key.real) if not key.imag else ("complex", _part(key.real), _part(key.imag))
+        return _number(key.real) if key.imag == 0 else ("complex", _part(key.real), _part(key.imag))
     if key.is_nan() if isinstance(key, Decimal) else key != key:
         raise TypeError("NaN is equal to nothing, itself included: as a key it has no place")
     if not isinstance(key, numbers.Rational) and key in (float("inf"), float("-inf")):

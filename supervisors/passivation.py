@@ -219,7 +219,7 @@ class _Place(Kept):
         if wish.idle_since is None:
             return True
         self.swept = False
-        return self.used <= wish.idle_since
+        return bool(self.used <= wish.idle_since)
 
     def put_off(self, cell: Cell) -> None:
         """Lay the message in hand aside until the save is over. Under the lock: who kills it meanwhile sees it in work, or here."""

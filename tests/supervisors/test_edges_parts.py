@@ -38,6 +38,7 @@ from allm.supervisors import (
     Registry,
     SpecError,
     Supervisor,
+    Task,
     TaskSupervisor,
     async_,
     async_nolink,
@@ -192,9 +193,9 @@ def test_EDGE_17_a_key_without_a_place_is_refused(begin: Start, dispatch: Dispat
     for key in (Secret(), (1, Secret()), Nameless("a")):
         with pytest.raises(TypeError, match=r"partition_key\(\)"):
             partition_for(shares, key)
-    for key in (math.nan, Decimal("nan"), (1, math.nan)):
+    for number in (math.nan, Decimal("nan"), (1, math.nan)):
         with pytest.raises(TypeError, match="NaN"):
-            partition_for(shares, key)
+            partition_for(shares, number)
 
 
 IN_ANOTHER_PROCESS = """
@@ -262,7 +263,11 @@ def test_EDGE_26_a_stream_begun_in_one_thread_may_be_read_on_in_another(begin: S
 
 def test_EDGE_26_a_stream_closed_in_another_thread_leaves_no_task(tasks: ActorRef[Any]) -> None:
     gate = threading.Event()
-    stream = async_stream(tasks, lambda item: item or gate.wait(WAIT), [1, 0, 0], max_concurrency=3)
+
+    def work(item: int) -> object:
+        return item or gate.wait(WAIT)
+
+    stream = async_stream(tasks, work, [1, 0, 0], max_concurrency=3)
     assert next(stream) == Ok(1)
     thread = threading.Thread(target=stream.close)
     thread.start()
@@ -330,7 +335,7 @@ def test_EDGE_26_a_ring_of_locks_and_asks_is_refused(begin: Start, threads: Disp
                 return second
 
     answers = [later(one, partial(cross, "a", "b")), later(two, partial(cross, "b", "a"))]
-    outcomes = []
+    outcomes: list[Any] = []
     for answer in answers:
         try:
             outcomes.append(answer.get(timeout=WAIT))
@@ -362,7 +367,7 @@ def test_EDGE_26_await_many_that_times_out_leaves_no_linked_task_running(begin: 
 
     class Asker(Actor):
         def on_receive(self, message: Any) -> Any:
-            many = [async_(tasks, gate.wait, WAIT), async_(tasks, int, "1"), async_nolink(tasks, gate.wait, WAIT)]
+            many: list[Task[Any]] = [async_(tasks, gate.wait, WAIT), async_(tasks, int, "1"), async_nolink(tasks, gate.wait, WAIT)]
             refs.extend(task.ref for task in many if task.ref is not None)
             try:
                 await_many(many, timeout=0.05)
@@ -501,7 +506,7 @@ def test_a_child_told_to_stop_by_a_stranger_gets_the_answer_it_waits_for(begin: 
     assert entered.wait(WAIT)
     ended = threading.Thread(target=lambda: terminate_child(home, ref, timeout=WAIT))
     ended.start()
-    wait_until(lambda: bool(ref.actor_inbox.signals))  # type: ignore[attr-defined]
+    wait_until(lambda: bool(ref.actor_inbox.signals))
     release.set()
     ended.join(WAIT)
     assert ("got", "answer") in journal.entries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Hashable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,10 +95,14 @@ def home(begin: Start, dispatch: Dispatcher) -> ActorRef[Any]:
     return begin(DynamicSupervisor, on=dispatch)
 
 
+def crash(_: Any) -> None:
+    raise RuntimeError("crash")
+
+
 def busy(shelf: Shelf, key: Hashable) -> tuple[threading.Event, ActorRef[Any]]:
     """Keep the actor of a key in its handler until the event is set."""
     entered, release = threading.Event(), threading.Event()
-    shelf.tell(key, lambda ledger: hold(entered, release, ledger))
+    shelf.tell(key, partial(hold, entered, release))
     assert entered.wait(WAIT)
     hot = shelf.hot(key)
     assert hot is not None
@@ -138,7 +143,7 @@ def test_EDGE_15_a_word_given_over_a_crash_is_kept(begin: Start, threads: Dispat
     shelf = Shelf(begin(DynamicSupervisor, on=threads), Ledger, store)
     release, _ = busy(shelf, "a")
     shelf.tell("a", Shelved.on_start)  # nothing
-    shelf.tell("a", lambda _: 1 / 0)
+    shelf.tell("a", crash)
     shelf.tell("a", 1)
     shelf.passivate("a")
     release.set()
@@ -203,7 +208,7 @@ def test_EDGE_15_a_shutdown_waits_for_the_save_that_runs(begin: Start, dispatch:
     shelf.passivate("a")
     store.journal.wait_for(("save", "a"))
     waiting = shelf.ask("a", 2)
-    threading.Thread(target=lambda: (time.sleep(0.05), gate.set()), daemon=True).start()
+    threading.Timer(0.05, gate.set).start()
     stop(home, timeout=WAIT)
     assert store.states == {"a": [1]}
     with pytest.raises(ActorExited):
@@ -277,7 +282,7 @@ def test_EDGE_15_a_load_that_raises_fails_what_waits_with_the_reason(home: Actor
     finally:
         done()
     assert caught.value.exit.kind == "error"
-    assert caught.value.exit.detail["message"] == "no such state"  # type: ignore[call-overload, index]
+    assert caught.value.exit.detail["message"] == "no such state"
     del store.errors["load", "a"]
     assert shelf.ask("a", 1).get(timeout=WAIT) == [1]  # the next message tries again
 
@@ -454,9 +459,13 @@ def test_EDGE_13_a_ring_of_asks_through_a_shelf_is_refused(begin: Start, threads
 
 def test_EDGE_13_an_actor_of_a_shelf_that_asks_itself_is_refused(begin: Start, threads: Dispatcher, store: Store) -> None:
     shelf = Shelf(begin(DynamicSupervisor, on=threads), Ledger, store)
+
+    def itself(_: Any) -> Any:
+        return shelf.ask("a", 1).get(timeout=WAIT)
+
     for _ in range(2):
         with pytest.raises(AskCycle, match="calling_self"):
-            shelf.ask("a", lambda _: shelf.ask("a", 1).get(timeout=WAIT)).get(timeout=WAIT)
+            shelf.ask("a", itself).get(timeout=WAIT)
 
 
 def test_EDGE_13_a_ring_by_way_of_a_load_is_refused(begin: Start, threads: Dispatcher, store: Store) -> None:
@@ -475,4 +484,4 @@ def test_EDGE_13_a_ring_by_way_of_a_load_is_refused(begin: Start, threads: Dispa
     asked.append(begin(Asker, on=threads))
     with pytest.raises((AskCycle, ActorExited)) as caught:  # whoever comes last is refused: the actor, or the load
         asked[0].ask("go", timeout=WAIT)
-    assert isinstance(caught.value, AskCycle) or "AskCycle" in str(caught.value.exit.detail)
+    assert not isinstance(caught.value, ActorExited) or "AskCycle" in str(caught.value.exit.detail)
