@@ -37,6 +37,7 @@ __all__ = [
     "inherited",
     "kill",
     "launch",
+    "prepare",
     "spawning",
     "start_and_wait",
     "stop",
@@ -88,7 +89,8 @@ class Actor(pykka.Actor):
     """An actor that ends with a reason.
 
     Hooks: `on_start`, `on_receive`, `on_exit`. An exception in a handler ends the actor; who asked gets the error
-    without its traceback. ``__init__`` runs in the thread that starts it, everything else on the dispatcher.
+    without its traceback. Everything runs on the dispatcher, but for the ``__init__`` of an actor that no supervisor starts: that
+    runs in the thread that starts it.
     """
 
     child_type: ClassVar[str] = "worker"
@@ -105,9 +107,18 @@ class Actor(pykka.Actor):
 
     _actor_idle: Idle | None = None
     _actor_timers: Timers | None = None  # given to a supervisor
+    _initial: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    """Of one that was prepared: the arguments of its ``__init__``, until that has run."""
+
     actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        if self._initial is None:
+            self._equip()
+        else:
+            self._initial = None  # prepared: it has all this
+
+    def _equip(self) -> None:
         # In place of Pykka's: its uuid4 and its Event cost more than all the rest of a start.
         serial = f"{_process[1]}{next(_serial)}"
         self.actor_urn = f"{_process[0]}{serial}"
@@ -213,6 +224,20 @@ class Actor(pykka.Actor):
     # -- driven by the cell
 
     def _actor_begin(self) -> bool:
+        if self._initial is not None:
+            self._initialize(*self._initial)
+        return self._actor_open()
+
+    def _initialize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # While `_initial` is set there is no `on_exit` to call, and no `on_start` either.
+        type(self).__init__(self, *args, **kwargs)
+        if self._initial is not None:
+            raise TypeError(f"{type(self).__name__}.__init__ does not call super().__init__()")
+        if self.actor_inbox.exit is not None:
+            raise Leave(self.actor_inbox.exit)  # killed meanwhile
+
+    def _actor_open(self) -> bool:
+        """Start, once ``__init__`` has run; True when the start is complete."""
         self.on_start()
         return True
 
@@ -260,7 +285,7 @@ class Actor(pykka.Actor):
     def _actor_finish(self, exit: Exit) -> Exit:
         if self._actor_idle is not None:
             self._actor_idle.cancel()
-        if exit.kind != "ignore":
+        if exit.kind != "ignore" and self._initial is None:
             self.on_exit(exit)
         return exit
 
@@ -273,14 +298,18 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
-    alive[cell.name] = cell
-    if cell.exit is not None:  # killed meanwhile, with its supervisor
-        alive.pop(cell.name, None)
     if not edges.installed:
         edges.install()
+    alive[cell.name] = cell
+    if isinstance(cell, KeptCell):
+        cell.kept.open(cell)  # not before it has an owner: from here on who has the ref may kill it
+    if cell.exit is not None:  # killed meanwhile, perhaps before it had an owner: told twice is told once
+        alive.pop(cell.name, None)
+        if owner is not None:
+            owner.child_ended(cell, cell.exit)
     try:
         return dispatcher.launch(cell)
-    except BaseException as error:  # no dispatcher, or one that cannot: nobody gets a ref
+    except BaseException as error:  # it is none, or cannot
         cell.cancel(Exit.from_exception(error))
         raise
 
@@ -301,18 +330,27 @@ def inherited() -> Dispatcher:
 
 
 def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs: Any) -> Actor:
-    """Make an actor, on a mailbox that is kept if there is one."""
+    """Make an actor, on a mailbox that is kept if there is one; it takes that over when it is launched."""
     if kept is None:
         return actor_class(*args, **kwargs)
     _spawning.kept = kept
     try:
         return actor_class(*args, **kwargs)
-    except BaseException as error:
-        if kept.current is not None:  # half made: what waits goes back for the next one
-            kept.current.cancel(Exit.from_exception(error))
-        raise
     finally:
         _spawning.kept = None
+
+
+def prepare(actor_class: type[Actor], kept: Kept | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Actor:
+    """Make an actor whose ``__init__`` runs in its own first turn, on its own dispatcher and in its own name."""
+    new = actor_class.__new__
+    actor = new(actor_class) if new is object.__new__ else new(actor_class, *args, **kwargs)
+    _spawning.kept = kept
+    try:
+        actor._equip()  # pyright: ignore[reportPrivateUsage]
+    finally:
+        _spawning.kept = None
+    actor._initial = (args, kwargs)  # pyright: ignore[reportPrivateUsage]
+    return actor
 
 
 class _Started:
@@ -356,9 +394,16 @@ def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
 def start_and_wait(
     actor_class: type[Actor], *args: Any, on: Dispatcher | None = None, timeout: float | None = None, **kwargs: Any
 ) -> ActorRef[Any]:
-    """Start an actor and return when its start is complete; `StartError` when it failed."""
+    """Start an actor and return when its start is complete; `StartError` when it failed.
+
+    Whatever keeps it from waiting (the time is over, it may not block here) ends the actor: nobody else has its ref.
+    """
     ref = actor_class.start_on(on, *args, **kwargs) if on is not None else actor_class.start(*args, **kwargs)
-    wait_started(ref, timeout)
+    try:
+        wait_started(ref, timeout)
+    except BaseException:
+        kill(ref)
+        raise
     return ref
 
 

@@ -11,7 +11,20 @@ from allm.supervisors.requests import ChildInfo, Counts, Refused
 from allm.supervisors.slots import RUNNING, STARTING, STOPPING, Slot
 from allm.supervisors.spec import SpecError
 
-__all__ = ["count", "describe", "refused_spec", "refused_start", "started"]
+__all__ = ["Given", "count", "describe", "refused_spec", "refused_start", "started"]
+
+
+class Given:
+    """In the place of a future, an answer that is looked at by who asked, on the same thread."""
+
+    __slots__ = ("done", "value")
+
+    def __init__(self) -> None:
+        self.done, self.value = False, None
+
+    def set(self, value: Any = None) -> None:
+        """Answer."""
+        self.done, self.value = True, value
 
 
 def started(slot: Slot) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, Handle, TimerHandle
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
@@ -27,6 +27,8 @@ from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "is_dispatcher", "refused"]
 
 _TURNS = 512
+_DEEPEST = 12
+"""Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
 _SLICE: Final = 0.002
 """Seconds of turns, after which the coroutines and callbacks on the same loop get theirs."""
 
@@ -53,7 +55,8 @@ class LoopDispatcher:
         self._timers = LoopTimers(loop)
         self._ready: deque[Runnable] = deque()
         self._draining = False
-        self._due = False  # the drain goes on with the loop's next round
+        self._depth = 0  # of starts inside starts
+        self._due: Handle | None = None  # the drain goes on in the loop's next round
         self._woken = False
         self._broken: list[Runnable] = []
         self._cancelling = False
@@ -70,25 +73,27 @@ class LoopDispatcher:
         return self.loop.is_running()
 
     def inline(self) -> bool:
-        """True on the loop's thread."""
-        return running_loop() is self.loop
+        """True on the loop's thread, unless too many starts are inside each other there."""
+        return running_loop() is self.loop and self._depth < _DEEPEST
 
     def launch(self, runnable: Runnable, /) -> bool:
         """Give the first turn: at once on the loop's thread, soon from another."""
         runnable.lane = self
-        if running_loop() is not self.loop:
+        if not self.inline():
             self.schedule(runnable)
             return False
         if self._heart is None:
-            _beat(weakref.ref(self))
+            self._await_beat(weakref.ref(self))
         outermost, self._draining = not self._draining, True
+        self._depth += 1
         try:
             if self._turn(runnable):
                 self._ready.append(runnable)
         finally:
+            self._depth -= 1
             if outermost:
                 self._draining = False
-                if not self._due:
+                if self._due is None:
                     Context().run(self._drain)
         return True
 
@@ -96,7 +101,7 @@ class LoopDispatcher:
         """Put it on the ready queue, and see that the queue is drained."""
         self._ready.append(runnable)
         if running_loop() is self.loop:
-            if not (self._draining or self._due):
+            if not self._draining and self._due is None:
                 Context().run(self._drain)
         elif not self._woken:
             self._wake()
@@ -124,32 +129,36 @@ class LoopDispatcher:
     def _come(self) -> None:
         if self._heart is None:
             _beat(weakref.ref(self))
-        if self._due:
-            self._woken = False  # what comes meanwhile wakes again
+        if self._due is None:
+            self._drain(clock.now() + _SLICE)
         else:
-            self._drain()
+            self._woken = False  # what comes meanwhile wakes again
 
     def _go_on(self) -> None:
-        self._due = False
-        self._drain()
+        self._due = None
+        self._drain(clock.now() + _SLICE)
 
     def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
         """The heart's next beat, and this one: on the loop's thread."""
-        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
+        self._await_beat(me)
         pulse()
-        self._due = False  # an interruption may have left it so
+        if self._due is not None:  # an interruption may have left it so
+            self._due.cancel()
+            self._due = None
         while self._broken:
             self._broken[-1].mend()
             self._broken.pop()
         if self._ready:
-            self._drain()
+            self._drain(clock.now() + _SLICE)
 
-    def _drain(self) -> None:
+    def _await_beat(self, me: weakref.ref[LoopDispatcher]) -> None:
+        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
+
+    def _drain(self, end: float = 0.0) -> None:
         # Lowered before the queue is looked at: whoever appends later and finds it lowered wakes again.
         self._woken = False
         self._draining = True
         ready = self._ready
-        end = 0.0
         try:
             for _ in range(_TURNS):
                 if not ready:
@@ -167,9 +176,8 @@ class LoopDispatcher:
                     break
         finally:
             self._draining = False
-            if ready and not self._due:
-                self.loop.call_soon(self._go_on, context=Context())
-                self._due = True
+            if ready and self._due is None:
+                self._due = self.loop.call_soon(self._go_on, context=Context())
 
     def _turn(self, runnable: Runnable) -> bool:
         try:

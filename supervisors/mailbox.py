@@ -217,7 +217,10 @@ class Kept:
                 return
             user, in_work, buried = cell.user, cell.envelope, self._buried
             user.append(_MARK)
-            waiting = [each for each in user.copy() if each is not _MARK and each is not in_work]
+            left = user.copy()
+            while left.pop() is not _MARK:
+                pass  # it came after the mark: who put it moves it on
+            waiting = [each for each in left if each is not _MARK and each is not in_work]
             failed = in_work if abrupt else None
             if failed is not None and failed.reply_to is None and buried is None and self._may_retry(failed):
                 waiting.insert(0, failed)
@@ -277,7 +280,6 @@ class KeptCell(Cell):
         super().__init__(name, body, kept.stopped)
         self.kept = kept
         self.taken: Envelope[Any] | None = None  # in work when it was closed, and not to be tried again
-        kept.open(self)
 
     def post(self, envelope: Envelope[Any], /) -> None:
         """Into the mailbox of the slot, whichever incarnation runs."""
