@@ -52,14 +52,14 @@ class Slot(Child):
     # -- called by the child's cell, on any thread
 
     def child_started(self, cell: Cell) -> None:
-        if self.inline:
+        if self.inline and cell.generation == self.generation:
             self.began = True
         else:
             self.home.put_message(Began(self, cell.generation))
 
     def child_ended(self, cell: Cell, exit: Exit) -> None:
-        if self.inline and not self.began:
-            self.ended_inline = exit
+        if self.inline and not self.began and cell.generation == self.generation:
+            self.ended_inline = exit  # an earlier one, killed while it was made, may be told of twice
         else:  # also when it came up and ended in one turn: that is no failed start
             if cell.started and self.status is STARTING:  # killed while it was telling so: twice told is once
                 self.home.put_message(Began(self, cell.generation))
