@@ -136,7 +136,7 @@ def test_EDGE_15_a_sweep_leaves_who_is_busy(begin: Start, threads: Dispatcher, s
     shelf.sweep(0)
     wait_ended(first)
     assert store.states == {"a": [1, 2]}
-    assert len(shelf) == 0
+    wait_until(lambda: len(shelf) == 0)
 
 
 def test_EDGE_15_a_word_given_over_a_crash_is_kept(begin: Start, threads: Dispatcher, store: Store) -> None:
