@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from allm.supervisors.monitors import Down, Exited, demonitor, exit_signal, link, monitor, unlink
     from allm.supervisors.names import Via, call, cast
     from allm.supervisors.partition import Partitioned, PartitionSupervisor, count_partitions, partition_for, resize_partitions
-    from allm.supervisors.passivation import Shelf, Shelved, StateStore
+    from allm.supervisors.passivation import Shelf, StateStore
     from allm.supervisors.policy import Backoff, GiveUp, Policy, Restart, Strategy
     from allm.supervisors.registry import AlreadyRegistered, Registry
     from allm.supervisors.requests import Refused, StartChild, StopChild
+    from allm.supervisors.shelved import Shelved
     from allm.supervisors.spec import ChildSpec, Flags, SpecError, check_specs
     from allm.supervisors.streams import async_stream
     from allm.supervisors.supervisor import Supervisor
@@ -115,7 +116,6 @@ _HOMES = {
     ),
     "passivation": (
         "Shelf",
-        "Shelved",
         "StateStore",
     ),
     "policy": (
@@ -134,6 +134,7 @@ _HOMES = {
         "StartChild",
         "StopChild",
     ),
+    "shelved": ("Shelved",),
     "spec": (
         "ChildSpec",
         "Flags",

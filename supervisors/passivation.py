@@ -5,46 +5,34 @@ messages the actor gives its state, handles nothing while that is saved, and end
 the key's mailbox and starts the actor again; a save that fails leaves the actor where it is.
 
 The store may block. Loads and saves are jobs on a dispatcher of the shelf's own, one at a time for each key and side by side
-for different ones; neither the supervisor nor the actor's thread waits for them. What a key is doing is told by its place:
-
-| | `current` | `starting` | `saving` |
-|---|---|---|---|
-| nothing; the place is forgotten | | | |
-| its state is loaded, its supervisor is looked for or asked to start it | | yes | |
-| it is in memory | yes | perhaps still | |
-| its state is saved | yes | | yes |
-| it was ended while its state was saved: nothing is loaded before that is over | | | yes |
+for different ones; neither the supervisor nor the actor's thread waits for them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
 
 from pykka import ActorRef
 from pykka._envelope import Envelope
 
-from allm.supervisors import log
-from allm.supervisors.actor import Actor, construct, inherited, launch
-from allm.supervisors.cell import Cell, Shutdown, cell_of
+from allm.supervisors.actor import construct, inherited, launch
+from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.clock import clock
 from allm.supervisors.dispatch import Dispatcher, PoolDispatcher
-from allm.supervisors.exits import NOPROC, ActorExited, Exit, Leave
+from allm.supervisors.exits import NOPROC, ActorExited, Exit
 from allm.supervisors.futures import Reply
-from allm.supervisors.here import Waiter, forked, guard
+from allm.supervisors.here import forked, guard
 from allm.supervisors.jobs import Job
-from allm.supervisors.mailbox import Kept, KeptCell
 from allm.supervisors.names import Address
 from allm.supervisors.requests import Refused, StartChild
+from allm.supervisors.shelved import PASSIVATED, Place, PutAway, Shelved
 from allm.supervisors.spec import ChildSpec
 from allm.supervisors.timers import shared_timers
 
 __all__ = ["PASSIVATED", "Shelf", "Shelved", "StateStore"]
-
-PASSIVATED = Exit("shutdown", "passivated")
 
 _WORKERS = 32
 _IDLE = 0.2
@@ -63,202 +51,6 @@ class StateStore(Protocol):
     def save(self, key: Hashable, state: Any) -> None:
         """Keep it; raising means it is not kept. One that is slow asks `guard` before its effect: it may have been given up."""
         ...
-
-
-class PutAway(NamedTuple):
-    """A message: save and end. With `idle_since`: unless others came after that time."""
-
-    idle_since: float | None = None
-
-
-class Saved(NamedTuple):
-    """A signal: the save is over; `failure` says why it is not kept."""
-
-    failure: Exit | None
-
-
-class Shelved(Actor):
-    """An actor a `Shelf` may put away: started with ``(key, state)``, it gives its state when asked."""
-
-    def __init__(self, key: Hashable, state: Any) -> None:
-        super().__init__()
-        self.key = key
-        self._saving = False
-        self._deferred: list[Any] = []  # signals that came during a save
-
-    def on_snapshot(self) -> Any:
-        """The state to start again from. Nothing is handled from now until it is saved."""
-        raise NotImplementedError
-
-    def _handle_receive(self, message: Any) -> Any:
-        if self._saving:
-            return self._shelf_place.put_off(self.actor_inbox)
-        if type(message) is PutAway:
-            return self._put_away() if self._shelf_place.due(message) else None
-        return super()._handle_receive(message)
-
-    def _put_away(self) -> None:
-        try:
-            state = self.on_snapshot()
-        except Exception as error:
-            log.error("not_passivated", actor=str(self), error=repr(error))
-            return
-        self._saving = True
-        self._shelf_place.save(self.actor_inbox, state)
-
-    def _actor_signal(self, signal: Any) -> None:
-        if isinstance(signal, Saved):
-            self._saved(signal.failure)
-        elif self._saving:
-            self._deferred.append(signal)
-        else:
-            super()._actor_signal(signal)
-
-    def _saved(self, failure: Exit | None) -> None:
-        """The save is over: end, unless it failed, or a signal that came meanwhile has another thing to say."""
-        self._saving = False
-        if failure is not None:
-            log.error("not_passivated", actor=str(self), error=f"{failure.kind}: {failure.detail}")
-        deferred, self._deferred = self._deferred, []
-        for signal in deferred:
-            if isinstance(signal, Shutdown) or failure is not None:
-                super()._actor_signal(signal)
-        if failure is not None:
-            self._shelf_place.put_back(self.actor_inbox)
-        elif not deferred:
-            raise Leave(PASSIVATED)
-        else:  # what it does now is not in the state that was saved
-            for signal in deferred:
-                super()._actor_signal(signal)
-            self._put_away()
-
-    @property
-    def _shelf_place(self) -> _Place:
-        return cast("_Place", cast("KeptCell", self.actor_inbox).kept)
-
-
-class _Place(Kept):
-    """The mailbox of one key; it asks for an actor when it holds something and has none."""
-
-    def __init__(self, shelf: Shelf, key: Hashable) -> None:
-        super().__init__()
-        self.name = f"the actor of {key!r}"
-        self._shelf, self.key = shelf, key
-        self.starting = False
-        self.saving = False
-        self.swept = False  # a `PutAway` of a sweep is on its way
-        self.used = clock.now()
-        self.home: Cell | None = None  # the supervisor that is to start it
-        self.load: Job | None = None  # what loads its state
-        self._off: deque[Envelope[Any]] = deque()  # what came during a save
-
-    @property
-    def acting(self) -> Waiter:
-        """Who an ask waits for: the actor, or the job that loads its state."""
-        if self.current is not None:
-            return self.current
-        return self.load.cell if self.load is not None else self
-
-    # -- messages: any thread
-
-    def take(self, envelope: Envelope[Any]) -> bool:
-        taken = super().take(envelope)
-        self.used = clock.now()
-        if taken and self.current is None:
-            self.wake()
-        return taken
-
-    def ask_away(self, wish: PutAway) -> None:
-        """Put a `PutAway` behind what waits, unless there is nothing to put away."""
-        with self._lock:
-            if self.current is None and not self._held:
-                self.swept = False
-                return
-        super().take(Envelope(wish))
-        if self.current is None:
-            self.wake()
-            self._shelf.tidy(self)
-
-    def wake(self) -> None:
-        """Have the actor started, once."""
-        with self._lock:
-            if self.current is not None:
-                return
-            while self._held and type(self._held[0].message) is PutAway:  # there is nothing to put away
-                self._held.popleft()
-                self.swept = False
-            if self.starting or self.saving or not self._held or self.buried:
-                return
-            self.starting = True
-        self._shelf.start(self)
-
-    def started(self) -> None:
-        """The supervisor has answered: what ended since may be started again."""
-        self.starting = False
-        self.wake()
-        self._shelf.tidy(self)
-
-    def bury(self, exit: Exit) -> None:
-        with self._lock:
-            for envelope in [each for each in self._held if type(each.message) is PutAway]:
-                self._held.remove(envelope)
-        super().bury(exit)
-
-    def unused(self) -> bool:
-        """Bury it if nothing waits in it and nobody runs: from then on it takes no message."""
-        with self._lock:
-            if self.current is None and not (self.starting or self.saving or self._held) and self._buried is None:
-                self._buried = PASSIVATED
-                return True
-        return False
-
-    # -- called by the actor, on its own thread
-
-    def due(self, wish: PutAway) -> bool:
-        """Whether to put it away now: a sweep lets go of who has become busy."""
-        if wish.idle_since is None:
-            return True
-        self.swept = False
-        return bool(self.used <= wish.idle_since)
-
-    def put_off(self, cell: Cell) -> None:
-        """Lay the message in hand aside until the save is over. Under the lock: who kills it meanwhile sees it in work, or here."""
-        with self._lock:
-            envelope = cell.envelope
-            if cell.exit is None and envelope is not None:
-                self._off.append(envelope)
-                cell.envelope = None
-
-    def put_back(self, cell: Cell) -> None:
-        """Put what was laid aside before what waits."""
-        with self._lock:
-            if cell.exit is None:
-                cell.user.extendleft(reversed(self._off))
-                self._off.clear()
-
-    def save(self, cell: Cell, state: Any) -> None:
-        """Have the state saved; the actor is told by a signal."""
-        with self._lock:
-            self.saving = True
-        self._shelf.save(self, state, partial(self._saved, cell))
-
-    # -- any thread
-
-    def _saved(self, cell: Cell, _: Any, failure: Exit | None) -> None:
-        with self._lock:
-            self.saving = False
-        cell.put_signal(Saved(failure))
-        self.wake()  # it may have been ended meanwhile
-        self._shelf.tidy(self)
-
-    def close(self, cell: KeptCell, error: BaseException | None) -> None:
-        with self._lock:
-            self._held.extend(self._off)
-            self._off.clear()
-            self.swept = False
-        super().close(cell, error)
-        self.wake()
-        self._shelf.tidy(self)
 
 
 class Shelf:
@@ -288,7 +80,7 @@ class Shelf:
         self._timeout, self._patience = timeout, patience
         self._seen = False  # whether the supervisor was there before
         self._missed: float | None = None  # since when it is not
-        self._places: dict[Hashable, _Place] = {}
+        self._places: dict[Hashable, Place] = {}
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         forked.add(self)
 
@@ -337,14 +129,14 @@ class Shelf:
             place = self._places.get(key)
             if place is None:
                 with self._lock:
-                    place = self._places.setdefault(key, _Place(self, key))
+                    place = self._places.setdefault(key, Place(self, key))
             if place.take(envelope):
                 return
             self._forget(place)
 
     # -- called by places; any thread, also that of an actor that has just ended
 
-    def start(self, place: _Place) -> None:
+    def start(self, place: Place) -> None:
         """Load the state, then have the supervisor start the actor; what goes wrong fails what waits."""
         try:
             home = self._home()
@@ -359,11 +151,11 @@ class Shelf:
         home.watch(load, load)  # of one that is gone it hears at once
         load.start(self._on, self._timeout, "the load")
 
-    def save(self, place: _Place, state: Any, done: Any) -> None:
+    def save(self, place: Place, state: Any, done: Callable[[Any, Exit | None], object]) -> None:
         """Save a state; `done` is called with its outcome."""
         Job(partial(self._store.save, place.key, state), done).start(self._on, self._timeout, "the save")
 
-    def tidy(self, place: _Place) -> None:
+    def tidy(self, place: Place) -> None:
         """Forget a key that nothing waits for."""
         if place.unused():
             self._forget(place)
@@ -379,17 +171,19 @@ class Shelf:
         self._seen, self._missed = True, None
         return cell
 
-    def _without(self, place: _Place, exit: Exit) -> None:
+    def _without(self, place: Place, exit: Exit) -> None:
         """Look again soon for a supervisor that is being started again, if it may be found."""
         named = not isinstance(self._supervisor, ActorRef) or self._supervisor.is_alive()
         now = clock.now()
-        since = self._missed = now if self._missed is None else self._missed
+        if self._missed is None or now > self._missed + 2 * self._patience:  # or it came and went with nobody looking
+            self._missed = now
+        since = self._missed
         if named and self._seen and now < since + self._patience:
             shared_timers().call_after(_LOOKS, partial(self.start, place))
         else:
             self._fail(place, exit)
 
-    def _loaded(self, place: _Place, state: Any, failure: Exit | None) -> None:
+    def _loaded(self, place: Place, state: Any, failure: Exit | None) -> None:
         home, load, place.load = place.home, place.load, None
         assert home is not None
         home.unwatch(load)
@@ -403,12 +197,12 @@ class Shelf:
             reply.add_done_callback(partial(self._started, place))
             home.post(Envelope(StartChild(spec), reply_to=reply))
 
-    def _incarnate(self, place: _Place, state: Any) -> ActorRef[Any]:
+    def _incarnate(self, place: Place, state: Any) -> ActorRef[Any]:
         actor = construct(self._class, place, place.key, state)
         launch(actor, inherited())
         return actor.actor_ref
 
-    def _started(self, place: _Place, reply: Reply[Any]) -> None:
+    def _started(self, place: Place, reply: Reply[Any]) -> None:
         error = reply.error
         answer = reply.get() if error is None else None
         if isinstance(answer, ActorRef):
@@ -421,11 +215,11 @@ class Shelf:
         else:
             self._fail(place, Exit("ignore") if error is None else Exit.from_exception(error))
 
-    def _fail(self, place: _Place, exit: Exit) -> None:
+    def _fail(self, place: Place, exit: Exit) -> None:
         place.bury(exit)
         self._forget(place)
 
-    def _forget(self, place: _Place) -> None:
+    def _forget(self, place: Place) -> None:
         with self._lock:
             if self._places.get(place.key) is place:
                 del self._places[place.key]
