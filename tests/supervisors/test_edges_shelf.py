@@ -160,7 +160,7 @@ def test_EDGE_15_nothing_is_handled_while_the_state_is_saved(home: ActorRef[Any]
     shelf.passivate("a")
     store.journal.wait_for(("save", "a"))
     answers = [shelf.ask("a", number) for number in (2, 3)]
-    assert count(home).active == 1  # the supervisor waits for nobody
+    assert count(home).specs == 1  # the supervisor waits for nobody
     assert shelf.ask("b", 1).get(timeout=WAIT) == [1]
     assert not any(answer.done for answer in answers)
     gate.set()
