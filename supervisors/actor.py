@@ -110,6 +110,8 @@ class Actor(pykka.Actor):
     _initial: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     """Of one that was prepared: the arguments of its ``__init__``, until that has run."""
 
+    _making = False
+
     actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
@@ -229,12 +231,13 @@ class Actor(pykka.Actor):
         return self._actor_open()
 
     def _initialize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # While `_initial` is set there is no `on_exit` to call, and no `on_start` either.
+        self._making = True  # an end has no `on_exit` until this is done
         type(self).__init__(self, *args, **kwargs)
         if self._initial is not None:
             raise TypeError(f"{type(self).__name__}.__init__ does not call super().__init__()")
         if self.actor_inbox.exit is not None:
             raise Leave(self.actor_inbox.exit)  # killed meanwhile
+        self._making = False
 
     def _actor_open(self) -> bool:
         """Start, once ``__init__`` has run; True when the start is complete."""
@@ -285,7 +288,7 @@ class Actor(pykka.Actor):
     def _actor_finish(self, exit: Exit) -> Exit:
         if self._actor_idle is not None:
             self._actor_idle.cancel()
-        if exit.kind != "ignore" and self._initial is None:
+        if exit.kind != "ignore" and not self._making:
             self.on_exit(exit)
         return exit
 

@@ -9,7 +9,6 @@ from allm.supervisors.cell import alive
 from allm.supervisors.exits import Exit
 from allm.supervisors.requests import ChildInfo, Counts, Refused
 from allm.supervisors.slots import RUNNING, STARTING, STOPPING, Slot
-from allm.supervisors.spec import SpecError
 
 __all__ = ["Given", "count", "describe", "refused_spec", "refused_start", "started"]
 
@@ -57,6 +56,6 @@ def refused_start(exit: Exit) -> Refused | None:
     return Refused("start_error", exit=exit)
 
 
-def refused_spec(error: SpecError | TypeError) -> Refused:
+def refused_spec(error: Exception) -> Refused:
     """The answer for a spec that is none."""
     return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))

@@ -71,7 +71,7 @@ class DynamicSupervisor(Parent):
             return Refused("shutting_down")
         try:
             spec = self._spec_for(request.spec)
-        except (SpecError, TypeError) as error:
+        except Exception as error:  # a stranger's mapping may raise anything
             return refused_spec(error)
         added = self.add(spec)
         if not isinstance(added, Slot):
@@ -96,11 +96,12 @@ class DynamicSupervisor(Parent):
             specs = [_checked(spec) for spec in request.children]
             if len(specs) != (0 if self._template is None else 1):
                 raise SpecError("bad_start_spec", len(specs))
-        except (SpecError, TypeError) as error:
+            flags = None if request.flags is None else Flags.of(request.flags)
+        except Exception as error:
             return refused_spec(error)
         self._template = specs[0] if specs else None
-        if request.flags is not None:
-            self._state.configure(request.flags)
+        if flags is not None:
+            self._state.configure(flags)
         return None
 
     def _stop_child(self, request: StopChild) -> Any:

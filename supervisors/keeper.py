@@ -17,7 +17,7 @@ from allm.supervisors.answers import refused_start, started
 from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.children import State
 from allm.supervisors.decide import decide, failures_by
-from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave
+from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave, text_of
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.mailbox import KeptCell
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart
@@ -156,7 +156,7 @@ class Keeper:
             if slot.made is not None:
                 discard(slot.made)
         except BaseException as error:  # the others are to be killed all the same
-            log.error("kill_failed", supervisor=self.cell.name, child=slot.id, error=error)
+            log.error("kill_failed", supervisor=self.cell.name, child=slot.id, error=text_of(error, repr))
         slot.status, slot.ref, slot.cell = DOWN, None, None
         return cell
 
@@ -169,7 +169,7 @@ class Keeper:
                 tell_ended(self.cell.name, slot, cell.exit or KILLED)
             self._gone(decisions.Gone(slot, exit))
         except BaseException as error:
-            log.error("hook_failed", supervisor=self.cell.name, child=slot.id, error=error)
+            log.error("hook_failed", supervisor=self.cell.name, child=slot.id, error=text_of(error, repr))
 
     # -- actions
 
@@ -238,7 +238,7 @@ class Keeper:
             if not isinstance(word, (Restart, GiveUp)):
                 raise TypeError(f"{type(policy).__name__}.decide returned {type(word).__name__}, not a Restart or GiveUp")
         except BaseException as error:
-            log.error("policy_failed", supervisor=self.cell.name, child=slot.id, error=error)
+            log.error("policy_failed", supervisor=self.cell.name, child=slot.id, error=text_of(error, repr))
             return GIVE_UP
         return word
 
@@ -277,7 +277,7 @@ class Keeper:
         except Leave:
             raise
         except BaseException as error:
-            log.error("hook_failed", supervisor=self.cell.name, child=slot.id, error=error)
+            log.error("hook_failed", supervisor=self.cell.name, child=slot.id, error=text_of(error, repr))
 
     def _told_ended(self, action: decisions.Ended) -> None:
         tell_ended(self.cell.name, cast("Slot", action.child), action.exit)
@@ -289,7 +289,7 @@ class Keeper:
         tell_gave_up(self.cell.name, cast("Slot", action.child), action.exit)
 
     def _broken(self, action: decisions.Broken) -> None:
-        log.error(action.what, supervisor=self.cell.name, child=action.child.id, error=action.error)
+        log.error(action.what, supervisor=self.cell.name, child=action.child.id, error=text_of(action.error, repr))
 
     def _answer(self, action: decisions.Answer) -> None:
         value = action.value

@@ -74,7 +74,7 @@ class Lane(Protocol):
 
 def is_dispatcher(value: object) -> bool:
     """Whether it is one: an object, not the class of some."""
-    return not isinstance(value, type) and callable(getattr(value, "launch", None)) and hasattr(value, "timers")
+    return not isinstance(value, type) and all(hasattr(value, name) for name in ("launch", "inline", "timers"))
 
 
 class Dispatcher(Protocol):

@@ -7,7 +7,7 @@ own included, its children are stopped first.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from allm.supervisors import decisions, log
 from allm.supervisors.actor import Actor
@@ -19,6 +19,7 @@ from allm.supervisors.exits import Exit, Leave
 from allm.supervisors.keeper import REPORTS, Keeper
 from allm.supervisors.requests import ChildInfo, CountChildren, Counts, GetSpec, Refused, WhichChild, WhichChildren
 from allm.supervisors.slots import Slot
+from allm.supervisors.spec import SpecError
 from allm.supervisors.timers import Timers
 
 __all__ = ["Parent"]
@@ -42,6 +43,8 @@ class Parent(Actor):
 
     def __init__(self, state: State, timers: Timers | None = None, extra: tuple[Any, ...] = ()) -> None:
         super().__init__()
+        if timers is not None and (isinstance(timers, type) or not hasattr(timers, "send_after") or not hasattr(timers, "now")):
+            raise SpecError("invalid_timers", timers)
         self._actor_timers = timers
         self._state = state
         self._keeper = Keeper(state, self.actor_inbox, self, timers, extra)
@@ -57,11 +60,13 @@ class Parent(Actor):
 
     def slots(self) -> list[Slot]:
         """Every slot, in start order. Any thread."""
-        return self._keeper.slots()
+        state = self.__dict__.get("_state")  # not there while another thread is still in its ``__init__``
+        return list(state.children) if state is not None else []
 
     def slot(self, id: Hashable) -> Slot | None:
         """The slot with this id, in O(1); None under a template, whose children share one. Any thread."""
-        return cast("Slot | None", self._state.children.get(id))
+        state = self.__dict__.get("_state")
+        return state.children.get(id) if state is not None else None
 
     def children(self) -> list[ChildInfo]:
         """The children now, newest first. Any thread."""

@@ -10,6 +10,7 @@ for different ones; neither the supervisor nor the actor's thread waits for them
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -34,6 +35,7 @@ from allm.supervisors.timers import shared_timers
 
 __all__ = ["PASSIVATED", "Shelf", "Shelved", "StateStore"]
 
+_incarnations = itertools.count(1)
 _WORKERS = 32
 _IDLE = 0.2
 """Seconds a worker waits for the next load or save: as many threads for as many keys should not outlive their rush."""
@@ -192,7 +194,8 @@ class Shelf:
         elif failure is not None:
             self._fail(place, failure)
         else:
-            spec = ChildSpec(place.key, (self._incarnate, (place, state)), restart="temporary")
+            # An id of its own: the supervisor may not know yet that the last one has ended, and may serve other shelves.
+            spec = ChildSpec((place.key, next(_incarnations)), (self._incarnate, (place, state)), restart="temporary")
             reply: Reply[Any] = Reply()
             reply.add_done_callback(partial(self._started, place))
             home.post(Envelope(StartChild(spec), reply_to=reply))

@@ -37,10 +37,10 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
     slot.generation += 1
     slot.extra, slot.ended_inline, slot.began, slot.made = None, None, False, None
     slot.present[:] = [True]
-    slot.inline = inline = dispatcher.inline()
     if slot.kept is not None and slot.kept.buried:
         slot.kept = Kept(slot.spec.max_redeliver)
     try:
+        slot.inline = inline = dispatcher.inline()
         exit = _call(slot, dispatcher, extra)
     except BaseException as error:
         return Exit.from_exception(error)

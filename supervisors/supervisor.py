@@ -17,7 +17,7 @@ from allm.supervisors.parent import Parent
 from allm.supervisors.policy import AutoShutdown, Strategy
 from allm.supervisors.requests import ChangeSpecs, DeleteChild, RestartChild, StartChild, StopChild
 from allm.supervisors.slots import Slot
-from allm.supervisors.spec import ChildSpec, Flags, SpecError, check_significant, check_specs, is_tuple
+from allm.supervisors.spec import ChildSpec, Flags, check_significant, check_specs, is_tuple
 from allm.supervisors.timers import Timers
 
 __all__ = ["Supervisor"]
@@ -87,7 +87,7 @@ class Supervisor(Parent):
         try:
             spec = ChildSpec.of(request.spec)
             check_significant(spec, self._state.flags.auto_shutdown)
-        except (SpecError, TypeError) as error:
+        except Exception as error:  # a stranger's mapping may raise anything
             return refused_spec(error)
         return self._keeper.feed(decisions.Add(Slot(spec, self.actor_inbox), self.later()))
 
@@ -101,14 +101,14 @@ class Supervisor(Parent):
         self._keeper.feed(decisions.Delete(request.id, self.later()))
 
     def _change(self, request: ChangeSpecs) -> Any:
-        flags = request.flags or self._state.flags
         try:
+            flags = self._state.flags if request.flags is None else Flags.of(request.flags)
             specs = check_specs(request.children, flags.auto_shutdown)
             new = {spec.id for spec in specs}
             stay = [slot for slot in self.slots() if slot.id not in new]
             for slot in stay:
                 check_significant(slot.spec, flags.auto_shutdown)
-        except (SpecError, TypeError) as error:
+        except Exception as error:
             return refused_spec(error)
         self._state.children.replace([*stay, *map(self._respecified, specs)])
         self._state.configure(flags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, TypeAlias
 
 from pykka import ActorRef
 
@@ -35,8 +35,8 @@ def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
     for name in path:
         cell = cell_of(ref)
         body = cell.body if cell is not None else None
-        slots = body.slots() if isinstance(body, Parent) else []
-        found = next((slot.ref for slot in slots if slot.id == name), None)
+        slot = body.slot(name) if isinstance(body, Parent) else None
+        found = slot.ref if slot is not None else None
         if found is None:
             return None
         ref = found
@@ -44,6 +44,26 @@ def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
 
 
 def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[str, Any]:
+    """The node of an actor and of all below it; a list of what is to be looked at, as a tree may be deeper than the stack."""
+    root, slots = _own(ref, name, status, restarts)
+    waiting = [(root, slots)]
+    while waiting:
+        node, slots = waiting.pop()
+        if slots is None:
+            continue
+        node["children"] = []
+        for slot in slots:
+            below = _child(slot)
+            node["children"].append(below[0])
+            waiting.append(below)
+    return root
+
+
+_Found: TypeAlias = "tuple[dict[str, Any], list[Slot] | None]"
+
+
+def _own(ref: ActorRef[Any], name: object, status: str, restarts: int) -> _Found:
+    """The node of one actor, and the slots below it if it is a supervisor."""
     node: dict[str, Any] = {
         "id": name if isinstance(name, (str, int)) else str(name),
         "kind": ref.actor_class.__name__,
@@ -53,15 +73,13 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[
     cell = cell_of(ref)
     node["mailbox"] = len(cell.user) if cell is not None else None
     body = cell.body if cell is not None else None
-    if isinstance(body, Parent):
-        node["children"] = [_child(slot) for slot in body.slots()]
-    return node
+    return node, body.slots() if isinstance(body, Parent) else None
 
 
-def _child(slot: Slot) -> dict[str, Any]:
+def _child(slot: Slot) -> _Found:
     ref = slot.ref
     if ref is not None:
-        return _node(ref, slot.id, slot.status, slot.restarts)
+        return _own(ref, slot.id, slot.status, slot.restarts)
     kind = slot.spec.type or "worker"
     name = slot.id if isinstance(slot.id, (str, int)) else str(slot.id)
-    return {"id": name, "kind": kind, "status": slot.status, "restarts": slot.restarts, "mailbox": 0}
+    return {"id": name, "kind": kind, "status": slot.status, "restarts": slot.restarts, "mailbox": 0}, None
