@@ -209,7 +209,7 @@ class Shelf:
         error = reply.error
         answer = reply.get() if error is None else None
         if isinstance(answer, ActorRef):
-            place.started()
+            place.answered()
         elif isinstance(error, ActorExited):
             self._without(place, error.exit)
         elif isinstance(answer, Refused):

@@ -131,6 +131,7 @@ class Place(Kept):
         self._shelf, self.key = shelf, key
         self.starting = False
         self.saving = False
+        self.ending = False  # its actor has ended, and the supervisor is about to hear of it
         self.swept = False  # a `PutAway` of a sweep is on its way
         self.used = clock.now()
         self.home: Cell | None = None  # the supervisor that is to start it
@@ -172,12 +173,12 @@ class Place(Kept):
             while self._held and type(self._held[0].message) is PutAway:  # there is nothing to put away
                 self._held.popleft()
                 self.swept = False
-            if self.starting or self.saving or not self._held or self.buried:
+            if self.starting or self.saving or self.ending or not self._held or self.buried:
                 return
             self.starting = True
         self._shelf.start(self)
 
-    def started(self) -> None:
+    def answered(self) -> None:
         """The supervisor has answered: what ended since may be started again."""
         self.starting = False
         self.wake()
@@ -192,7 +193,7 @@ class Place(Kept):
     def unused(self) -> bool:
         """Bury it if nothing waits in it and nobody runs: from then on it takes no message."""
         with self._lock:
-            if self.current is None and not (self.starting or self.saving or self._held) and self._buried is None:
+            if self.current is None and not (self.starting or self.saving or self.ending or self._held) and self._buried is None:
                 self._buried = PASSIVATED
                 return True
         return False
@@ -236,11 +237,24 @@ class Place(Kept):
         self.wake()  # it may have been ended meanwhile
         self._shelf.tidy(self)
 
+    def open(self, cell: KeptCell) -> None:
+        super().open(cell)
+        cell.watch(self, self)
+
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
         with self._lock:
             self._held.extend(self._off)
             self._off.clear()
-            self.swept = False
+            self.swept, self.ending = False, self.current is cell
         super().close(cell, error)
+
+    # -- as a watcher of its actor: told of the end after the supervisor, whose count of children has room again then
+
+    def started(self, cell: Cell) -> None:
+        """Of no interest."""
+
+    def ended(self, cell: Cell, exit: Exit) -> None:
+        """Have the actor started again, if something waits for it."""
+        self.ending = False
         self.wake()
         self._shelf.tidy(self)

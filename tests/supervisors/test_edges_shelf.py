@@ -325,6 +325,19 @@ def test_EDGE_15_a_refusal_keeps_its_reason(begin: Start, dispatch: Dispatcher, 
     assert shelf.ask("b", 1).get(timeout=WAIT) == [1]
 
 
+def test_EDGE_15_who_comes_back_takes_no_more_room_than_before(begin: Start, dispatch: Dispatcher, store: Store) -> None:
+    shelf = Shelf(begin(DynamicSupervisor, on=dispatch, max_children=1), Ledger, store)
+    for number in range(50):
+        assert len(shelf.ask("a", number).get(timeout=WAIT)) == number + 1
+        shelf.passivate("a")
+
+
+def test_EDGE_15_two_shelves_may_share_a_supervisor(home: ActorRef[Any], store: Store) -> None:
+    shelves = [Shelf(home, Ledger, store) for _ in range(2)]
+    assert [shelf.ask("a", 1).get(timeout=WAIT) for shelf in shelves] == [[1], [1]]
+    assert count(home).specs == 2
+
+
 class Home(DynamicSupervisor):
     """Takes a name."""
 
