@@ -40,6 +40,8 @@ __all__ = ["key_number"]
 
 _EPOCH = datetime.datetime.min
 _MICROSECOND = datetime.timedelta(microseconds=1)
+_TUPLE: Any = tuple
+_FROZENSET: Any = frozenset
 _BY_TEXT = (uuid.UUID, ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network)
 
 
@@ -52,6 +54,10 @@ def key_number(key: Hashable) -> int:
 # What is written is made of ASCII text, bytes and tuples, whose `repr` is the same everywhere.
 
 
+def _type_of(key: Any) -> Any:
+    return type(key)
+
+
 def _part(key: Any) -> str | tuple[Any, ...]:
     """Write a key that is part of another."""
     written = _write(key)
@@ -59,7 +65,7 @@ def _part(key: Any) -> str | tuple[Any, ...]:
 
 
 def _write(key: Any) -> int | tuple[Any, ...]:
-    kind: Any = type(key)
+    kind = _type_of(key)
     own: Callable[[], Hashable] | None = getattr(kind, "partition_key", None)
     if own is not None:
         return _write(key.partition_key())
@@ -81,17 +87,21 @@ def _write(key: Any) -> int | tuple[Any, ...]:
     )
 
 
+def _is(key: Any, kind: type) -> bool:
+    return isinstance(key, kind)
+
+
 def _number(key: Any) -> int | tuple[Any, ...]:
     """Write a number by its exact value, so that equal numbers of different types are one."""
-    if isinstance(key, numbers.Integral):
+    if _is(key, numbers.Integral):
         return int(key)
-    if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
+    if _is(key, numbers.Complex) and not _is(key, numbers.Real):
         return _number(key.real) if key.imag == 0 else ("complex", _part(key.real), _part(key.imag))
-    if key.is_nan() if isinstance(key, Decimal) else key != key:
+    if key.is_nan() if _is(key, Decimal) else key != key:
         raise TypeError("NaN is equal to nothing, itself included: as a key it has no place")
-    if not isinstance(key, numbers.Rational) and key in (float("inf"), float("-inf")):
+    if not _is(key, numbers.Rational) and key in (float("inf"), float("-inf")):
         return ("infinite", int(key > 0))
-    above, below = (key.numerator, key.denominator) if isinstance(key, numbers.Rational) else key.as_integer_ratio()
+    above, below = (key.numerator, key.denominator) if _is(key, numbers.Rational) else key.as_integer_ratio()
     return int(above) if below == 1 else ("ratio", hex(above), hex(below))
 
 
@@ -100,7 +110,7 @@ def _text(key: str) -> tuple[Any, ...]:
 
 
 def _set(key: frozenset[Any]) -> tuple[Any, ...]:
-    return ("set", *sorted(map(repr, map(_part, frozenset.__iter__(key)))))
+    return ("set", *sorted(map(repr, map(_part, _FROZENSET.__iter__(key)))))
 
 
 def _range(key: range) -> tuple[Any, ...]:
@@ -145,10 +155,10 @@ def _is_generated(equal: Any) -> bool:
 _BY_EQUALITY: tuple[tuple[Any, Callable[[Any], int | tuple[Any, ...]]], ...] = (
     (int.__eq__, int.__int__),
     (str.__eq__, _text),
-    (tuple.__eq__, lambda key: ("tuple", *map(_part, tuple.__iter__(key)))),
+    (_TUPLE.__eq__, lambda key: ("tuple", *map(_part, _TUPLE.__iter__(key)))),
     (bytes.__eq__, lambda key: ("bytes", bytes.__add__(key, b""))),
     (float.__eq__, _number),
-    (frozenset.__eq__, _set),
+    (_FROZENSET.__eq__, _set),
     (datetime.datetime.__eq__, _moment),
     (datetime.date.__eq__, lambda key: ("date", key.toordinal())),
     (datetime.time.__eq__, _time),

@@ -177,9 +177,9 @@ class Shelf:
         """Look again soon for a supervisor that is being started again, if it may be found."""
         named = not isinstance(self._supervisor, ActorRef) or self._supervisor.is_alive()
         now = clock.now()
-        if self._missed is None or now > self._missed + 2 * self._patience:  # or it came and went with nobody looking
-            self._missed = now
         since = self._missed
+        if since is None or now > since + 2 * self._patience:  # or it came and went with nobody looking
+            since = self._missed = now
         if named and self._seen and now < since + self._patience:
             shared_timers().call_after(_LOOKS, partial(self.start, place))
         else:

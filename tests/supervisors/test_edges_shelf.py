@@ -224,6 +224,8 @@ def test_EDGE_15_an_actor_killed_while_it_is_saved_loses_no_message(begin: Start
     shelf.passivate("a")
     store.journal.wait_for(("save", "a"))
     answers = [shelf.ask("a", number) for number in (2, 3)]
+    inbox: Any = first.actor_inbox
+    wait_until(lambda: not inbox.user and inbox.envelope is None)  # else one may be in hand, and go with the actor
     kill(first)
     shelf.tell("a", 4)
     assert store.journal.of("load") == ["a"]  # the next load waits for the save
