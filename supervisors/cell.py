@@ -9,7 +9,7 @@ no body; a thread that is still in a handler is fenced: it answers nobody, tells
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeGuard
 
 from pykka import ActorRef, ActorRegistry
 from pykka._envelope import Envelope
@@ -40,12 +40,11 @@ class Shutdown(NamedTuple):
 class Body(Protocol):
     """The actor, as its cell drives it."""
 
+    leads: ClassVar[bool]
+    """Whether it is a supervisor: its handlers do not block, and a pool has workers for it that nothing else can hold."""
+
     @property
     def actor_ref(self) -> ActorRef[Any]: ...
-    @property
-    def leads(self) -> bool:
-        """Whether it is a supervisor: its handlers do not block, and a pool has workers for it that nothing else can hold."""
-        ...
 
     def _actor_begin(self) -> bool:
         """Start; True when the start is complete, False when `Cell.acknowledge` comes later."""

@@ -108,16 +108,17 @@ def _on_a_loop(given: Any) -> Any:
     return asyncio.run(wait())
 
 
+def _is_error(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("detail"), dict)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _text(event: str, values: Mapping[str, Any]) -> str:
     """The line; the traceback of an exit under it, as one reads it."""
     shown, traces = dict(values), ""
     for name, value in values.items():
-        if (
-            isinstance(value, Mapping)
-            and isinstance(detail := value.get("detail"), Mapping)
-            and isinstance(trace := detail.get("trace"), str)
-        ):
-            shown[name] = {**value, "detail": {key: each for key, each in detail.items() if key != "trace"}}
+        detail: dict[str, Any] = dict(value["detail"]) if _is_error(value) else {}
+        if isinstance(trace := detail.pop("trace", None), str):
+            shown[name] = {**value, "detail": detail}
             traces += f"\n{trace.rstrip()}" if trace else ""
     return " ".join((event, *(f"{name}={value!r}" for name, value in shown.items()))) + traces
 
