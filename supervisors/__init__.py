@@ -27,15 +27,17 @@ if TYPE_CHECKING:
     from allm.supervisors.events import subscribe
     from allm.supervisors.exits import ActorExited, CallTimeout, Exit, ExitError, SupervisionError
     from allm.supervisors.here import AskCycle, Fenced, WouldBlock, guard
+    from allm.supervisors.idle import ReceiveTimeout
     from allm.supervisors.locks import KeyedLocks
     from allm.supervisors.mailbox import Bound, MailboxFull
     from allm.supervisors.monitors import Down, Exited, demonitor, exit_signal, link, monitor, unlink
     from allm.supervisors.names import Via, call, cast
     from allm.supervisors.partition import Partitioned, PartitionSupervisor, count_partitions, partition_for, resize_partitions
-    from allm.supervisors.passivation import Shelf, Shelved
+    from allm.supervisors.passivation import Shelf, StateStore
     from allm.supervisors.policy import Backoff, GiveUp, Policy, Restart, Strategy
     from allm.supervisors.registry import AlreadyRegistered, Registry
     from allm.supervisors.requests import Refused, StartChild, StopChild
+    from allm.supervisors.shelved import Shelved
     from allm.supervisors.spec import ChildSpec, Flags, SpecError, check_specs
     from allm.supervisors.streams import async_stream
     from allm.supervisors.supervisor import Supervisor
@@ -85,6 +87,7 @@ _HOMES = {
         "WouldBlock",
         "guard",
     ),
+    "idle": ("ReceiveTimeout",),
     "locks": ("KeyedLocks",),
     "mailbox": (
         "Bound",
@@ -113,7 +116,7 @@ _HOMES = {
     ),
     "passivation": (
         "Shelf",
-        "Shelved",
+        "StateStore",
     ),
     "policy": (
         "Backoff",
@@ -131,6 +134,7 @@ _HOMES = {
         "StartChild",
         "StopChild",
     ),
+    "shelved": ("Shelved",),
     "spec": (
         "ChildSpec",
         "Flags",
@@ -185,6 +189,7 @@ __all__ = [
     "Partitioned",
     "Policy",
     "PoolDispatcher",
+    "ReceiveTimeout",
     "Refused",
     "Registry",
     "Restart",
@@ -193,6 +198,7 @@ __all__ = [
     "SpecError",
     "StartChild",
     "StartError",
+    "StateStore",
     "StopChild",
     "Strategy",
     "SupervisionError",

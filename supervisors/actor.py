@@ -24,8 +24,10 @@ from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatche
 from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
+from allm.supervisors.idle import Idle, Idled
 from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
 from allm.supervisors.monitors import Down, Exited, ExitSignal
+from allm.supervisors.timers import Tick, Timers
 
 __all__ = [
     "Actor",
@@ -56,7 +58,7 @@ class Crash:
     message: str = "crash"
 
 
-_SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
+_SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash, Tick, Idled))
 
 
 class StartError(SupervisionError):
@@ -103,6 +105,8 @@ class Actor(pykka.Actor):
     bound: ClassVar[Bound | None] = None
     """A limit to its mailbox; not together with a mailbox that is kept."""
 
+    _actor_idle: Idle | None = None
+    _actor_timers: Timers | None = None  # given to a supervisor
     _initial: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     """Of one that was prepared: the arguments of its ``__init__``, until that has run."""
 
@@ -200,6 +204,14 @@ class Actor(pykka.Actor):
         """Answer the message in hand now, before its handler ends."""
         self.later().set(value)
 
+    def receive_timeout(self, seconds: float | None) -> None:
+        """Have a `ReceiveTimeout` told to this actor whenever no message was handled for `seconds`; None: no more of it."""
+        idle, self._actor_idle = self._actor_idle, None
+        if idle is not None:
+            idle.cancel()
+        if seconds is not None:
+            self._actor_idle = Idle(self, seconds)
+
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Generator[None]:
         """While inside: a kill calls `cut`, on the killer's thread, to free what this handler blocks on."""
@@ -244,7 +256,13 @@ class Actor(pykka.Actor):
             return None if message.monitor.flushed else self.on_receive(message)
         if isinstance(message, ExitSignal):
             return self._actor_exit_signal(message) if message.to is self.actor_inbox else None
+        if isinstance(message, Tick):
+            return self._handle_receive(message.message) if message.cell is self.actor_inbox else None
+        if isinstance(message, Idled):
+            return message.idle.look()
         if type(message) is not _ActorStop:
+            if self._actor_idle is not None:
+                self._actor_idle.touch()
             return super()._handle_receive(message)
         cell = self.actor_inbox
         if cell.envelope is not None and cell.envelope.reply_to is not None:
@@ -268,6 +286,8 @@ class Actor(pykka.Actor):
             raise Leave(signal.exit)
 
     def _actor_finish(self, exit: Exit) -> Exit:
+        if self._actor_idle is not None:
+            self._actor_idle.cancel()
         if exit.kind != "ignore" and not self._making:
             self.on_exit(exit)
         return exit

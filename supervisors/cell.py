@@ -16,7 +16,7 @@ from pykka._envelope import Envelope
 
 from allm.supervisors import events, log
 from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped, text_of
-from allm.supervisors.here import Waiter, guard, here
+from allm.supervisors.here import Waiter, guard, here, ordered
 from allm.supervisors.inbox import Inbox, StopFlag
 from allm.supervisors.timers import Timers, shared_timers
 
@@ -314,6 +314,14 @@ class Cell(Inbox):
 
     # -- messages
 
+    def put_signal(self, signal: Any) -> None:
+        """See `Inbox.put_signal`. Its supervisor's order to end wakes it if it waits for an answer from above: see `Reply`."""
+        super().put_signal(signal)
+        if self.waiting_on is not None and isinstance(signal, Shutdown) and here.cell is getattr(self.owner, "home", self):
+            wake = ordered.get(self)
+            if wake is not None:
+                wake()
+
     def put(self, envelope: Envelope[Any], /) -> None:
         """What `tell` and `ask` of refs end in: refused to an abandoned handler. Any thread."""
         if here.cell is not None:
@@ -337,7 +345,13 @@ class Cell(Inbox):
 
     @property
     def timers(self) -> Timers:
-        """The timers of the dispatcher it runs on."""
+        """Those that a supervisor above it was given, else those of the dispatcher it runs on."""
+        cell: Any = self
+        while cell is not None:
+            given: Timers | None = getattr(cell.body, "_actor_timers", None)
+            if given is not None:
+                return given
+            cell = getattr(cell.owner, "home", None)
         return self.dispatcher.timers if self.dispatcher is not None else shared_timers()
 
     @property

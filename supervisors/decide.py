@@ -53,7 +53,7 @@ from allm.supervisors.exits import SHUTDOWN, Exit
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart, affected, should_restart
 from allm.supervisors.spec import bare
 
-__all__ = ["TABLE", "UnknownReport", "decide"]
+__all__ = ["TABLE", "UnknownReport", "decide", "failures_by"]
 
 _DEEPEST = 16
 """Failed starts inside failed starts that a reason tells one by one; of more the middle is left out."""
@@ -329,7 +329,8 @@ def _verdict(state: State, report: Judged, actions: list[Action]) -> Restart | G
     """Whether to start it again, and when; None: the budget is spent."""
     child, word = report.child, report.word
     if isinstance(word, Restart):
-        child.failures += word.counted
+        child.failures = failures_by(child, report.now, child.spec.policy) + word.counted
+        child.up_since = 0.0
         return word
     if word is not None and not word.escalate:
         return word
@@ -340,14 +341,19 @@ def _verdict(state: State, report: Judged, actions: list[Action]) -> Restart | G
     return Restart(_delay(child, report, actions))
 
 
+def failures_by(child: Child, now: float, by: object) -> int:
+    """The failures in a row that count: none after a run of more than the ``reset_after`` of its policy or backoff."""
+    seconds = getattr(by, "reset_after", None)
+    good = bool(child.up_since) and isinstance(seconds, (int, float)) and now - child.up_since > seconds
+    return 0 if good else child.failures
+
+
 def _delay(child: Child, report: Judged, actions: list[Action]) -> float:
     backoff = child.spec.backoff
     if backoff is None:
         return 0.0
-    if child.up_since and report.now - child.up_since > backoff.reset_after:
-        child.failures = 0
+    child.failures = failures_by(child, report.now, backoff) + 1
     child.up_since = 0.0
-    child.failures += 1
     try:
         return Restart(backoff.delay(child.failures, report.random)).delay
     except BaseException as error:  # a subclass may do and answer anything

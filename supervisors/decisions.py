@@ -55,7 +55,7 @@ class Begin(NamedTuple):
 
 
 class Up(NamedTuple):
-    """A child that was starting runs; `now` is 0.0 unless its backoff needs the time."""
+    """A child that was starting runs; `now` is 0.0 unless its policy or backoff needs the time."""
 
     child: Child
     now: float = 0.0

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from allm.supervisors import log
 from allm.supervisors.exits import Exit, Json, text_of
+from allm.supervisors.timers import Tick
 
 __all__ = [
     "ActorCrashed",
@@ -187,6 +188,7 @@ def wanted(level: log.Level = "error") -> bool:
 def dead_letter(actor: str, message: Any, exit: Exit, error: str | None = None) -> None:
     """Report a message that was lost."""
     if wanted("warning"):
+        message = message.message if isinstance(message, Tick) else message
         emit(DeadLetter(actor, message, exit, error))
 
 

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pykka
 
 from allm.supervisors import log
-from allm.supervisors.exits import CallTimeout, stripped, text_of
-from allm.supervisors.here import Waiter, on_loop, waiting
+from allm.supervisors.cell import Cell, Shutdown
+from allm.supervisors.exits import CallTimeout, Leave, stripped, text_of
+from allm.supervisors.here import Waiter, here, on_loop, ordered, waiting
+from allm.supervisors.inbox import lower
 from allm.supervisors.pulse import acquire
 
 if TYPE_CHECKING:
@@ -26,6 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["Reply"]
 
 T = TypeVar("T")
+
+
+def _subordinate(target: Waiter | None) -> Cell | None:
+    """The actor of this thread, if it is to wait for a supervisor above it.
+
+    Its own supervisor's order to end wakes it: else the two would wait for each other, for as long as the child may take to
+    end. (Erlang's processes end at once.)
+    """
+    cell: Any = here.cell
+    above, sought = cell, target.acting if cell is not None and target is not None else None
+    while sought is not None and (above := getattr(getattr(above, "owner", None), "home", None)) is not None:
+        if above is sought:
+            return cell if isinstance(cell, Cell) else None
+    return None
+
+
+def _obey(cell: Cell) -> None:
+    """End this actor, if it was told to."""
+    for signal in cell.signals.copy():
+        if isinstance(signal, Shutdown):
+            raise Leave(signal.exit)
 
 
 class Reply(pykka.Future[T]):
@@ -116,14 +139,24 @@ class Reply(pykka.Future[T]):
         gate = threading.Lock()
         gate.acquire()
 
-        def opened(_: Reply[T]) -> None:
-            gate.release()
+        def opened(_: Reply[T] | None = None) -> None:
+            lower(gate)
 
         name = self.target.acting.name if self.target is not None else "a future"
+        cell = _subordinate(self.target)
         with waiting(self.target, f"waiting for {name}"):
             self.add_done_callback(opened)
-            if acquire(gate, timeout, lambda: self.done):
-                return
+            try:
+                if cell is not None:
+                    ordered[cell] = opened
+                    _obey(cell)  # the order may have come before
+                if acquire(gate, timeout, lambda: self.done):
+                    if cell is not None and not self.done:
+                        _obey(cell)
+                    return
+            finally:
+                if cell is not None:
+                    ordered.pop(cell, None)
         with suppress(ValueError):  # it is being called
             self._callbacks.remove(opened)
         if not self.done:

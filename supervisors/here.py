@@ -29,6 +29,7 @@ __all__ = [
     "guard",
     "here",
     "on_loop",
+    "ordered",
     "running_loop",
     "serve",
     "threaded",
@@ -99,6 +100,8 @@ forked: weakref.WeakSet[Any] = weakref.WeakSet()
 """What has a lock, or refers to actors, and nothing else of `threaded`: in a forked child its ``after_fork()`` is called."""
 exiting: list[bool] = []
 """Not empty while the end of the program stops all trees."""
+ordered: dict[Waiter, Callable[[], object]] = {}
+"""What wakes an actor that waits for a supervisor above it: told to end by its own, it can wait no longer."""
 _served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
 
 

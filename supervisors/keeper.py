@@ -16,7 +16,7 @@ from allm.supervisors import decisions, log
 from allm.supervisors.answers import refused_start, started
 from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.children import State
-from allm.supervisors.decide import decide
+from allm.supervisors.decide import decide, failures_by
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave, text_of
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.mailbox import KeptCell
@@ -25,7 +25,7 @@ from allm.supervisors.reporting import report, tell_ended, tell_gave_up, tell_re
 from allm.supervisors.requests import Refused
 from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot
 from allm.supervisors.starting import adopt, begin, discard
-from allm.supervisors.timers import Timers, shared_timers
+from allm.supervisors.timers import Timers
 
 __all__ = ["REPORTS", "Hooks", "Keeper"]
 
@@ -53,10 +53,9 @@ class Keeper:
 
     @property
     def timers(self) -> Timers:
-        """Those given, or the dispatcher's."""
+        """Those given to it or to a supervisor above, or the dispatcher's."""
         if self._timers is None:
-            dispatcher = self.cell.dispatcher
-            self._timers = dispatcher.timers if dispatcher is not None else shared_timers()
+            self._timers = self.cell.timers
         return self._timers
 
     def slots(self) -> list[Slot]:
@@ -195,7 +194,8 @@ class Keeper:
 
     def _note_up(self, slot: Slot) -> decisions.Up:
         tell_started(self.cell.name, slot)
-        return decisions.Up(slot, self.timers.now()) if slot.spec.backoff is not None else decisions.Up(slot)
+        timed = slot.spec.backoff is not None or slot.spec.policy is not None
+        return decisions.Up(slot, self.timers.now()) if timed else decisions.Up(slot)
 
     def _halt(self, action: decisions.Halt) -> decisions.Report | None:
         """Tell a child to stop and set its deadline."""
@@ -226,14 +226,15 @@ class Keeper:
 
     def _judge(self, action: decisions.Judge) -> decisions.Report:
         slot, exit, retried, ask = cast("tuple[Slot, Exit, bool, bool]", action)
-        word = self._ask_policy(slot, exit) if ask else None
-        return decisions.Judged(slot, exit, retried, self.timers.now(), random.random(), word)
+        now = self.timers.now()
+        word = self._ask_policy(slot, exit, now) if ask else None
+        return decisions.Judged(slot, exit, retried, now, random.random(), word)
 
-    def _ask_policy(self, slot: Slot, exit: Exit) -> Restart | GiveUp:
+    def _ask_policy(self, slot: Slot, exit: Exit, now: float) -> Restart | GiveUp:
         policy = slot.spec.policy
         assert policy is not None
         try:
-            word: object = policy.decide(exit, slot.failures + 1)
+            word: object = policy.decide(exit, failures_by(slot, now, policy) + 1)
             if not isinstance(word, (Restart, GiveUp)):
                 raise TypeError(f"{type(policy).__name__}.decide returned {type(word).__name__}, not a Restart or GiveUp")
         except BaseException as error:

@@ -8,6 +8,7 @@ from pykka import ActorDeadError, ActorRef
 from pykka._envelope import Envelope
 
 from allm.supervisors.cell import Cell
+from allm.supervisors.events import dead_letter
 from allm.supervisors.exits import NOPROC, ActorExited
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
@@ -51,8 +52,8 @@ def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
 
 
 def cast(address: Address, message: Any) -> None:
-    """Tell; silent when nobody is there."""
+    """Tell; when nobody is there the message is a dead letter."""
     try:
         resolve(address).tell(message)
-    except ActorDeadError:
-        return
+    except ActorDeadError as error:
+        dead_letter(str(address), message, error.exit if isinstance(error, ActorExited) else NOPROC)

@@ -45,6 +45,7 @@ class Parent(Actor):
         super().__init__()
         if timers is not None and (isinstance(timers, type) or not hasattr(timers, "send_after") or not hasattr(timers, "now")):
             raise SpecError("invalid_timers", timers)
+        self._actor_timers = timers
         self._state = state
         self._keeper = Keeper(state, self.actor_inbox, self, timers, extra)
         self.actor_inbox.cuts = [self._cut]

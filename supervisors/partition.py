@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from pykka import ActorRef
 from allm.supervisors import decisions
 from allm.supervisors.cell import cell_of
 from allm.supervisors.exits import NOPROC, ActorExited
+from allm.supervisors.keys import key_number
 from allm.supervisors.names import Address, call, resolve
 from allm.supervisors.policy import Strategy
 from allm.supervisors.requests import Refused
@@ -60,8 +60,7 @@ class PartitionSupervisor(Supervisor):
         size = self.size
         if size == 0:
             raise ValueError("there are no partitions")
-        index = key % size if type(key) is int else zlib.crc32(repr(key).encode()) % size
-        return self.slot(index)
+        return self.slot(key_number(key) % size)
 
     def _resize(self, request: Resize) -> Any:
         wanted, before = request.partitions, self.size
@@ -87,7 +86,10 @@ def _body(supervisor: Address) -> PartitionSupervisor:
 
 
 def partition_for(supervisor: Address, key: Hashable) -> ActorRef[Any]:
-    """The partition that is responsible for a key, always the same one; ValueError when there are none."""
+    """The partition that is responsible for a key, the same one for all keys that equal it, in every process (see `keys`).
+
+    ValueError when there are none; TypeError for a key that no rule can place.
+    """
     slot = _body(supervisor).slot_for(key)
     if slot is None or slot.ref is None:
         raise ActorExited(f"the partition of {key!r}", NOPROC)

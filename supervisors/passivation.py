@@ -1,158 +1,124 @@
 """Logical actors that need no memory while nobody talks to them, and lose no message by it.
 
-A `Shelf` starts the actor of a key with its stored state when a message comes, and puts it away when asked to: the
-state is saved in the actor's own turn, between two messages. What arrives meanwhile waits in the key's mailbox and
-starts the actor again; a save that fails leaves the actor where it is.
+A `Shelf` starts the actor of a key with its stored state when a message comes, and puts it away when asked to: between two
+messages the actor gives its state, handles nothing while that is saved, and ends once it is. What arrives meanwhile waits in
+the key's mailbox and starts the actor again; a save that fails leaves the actor where it is.
+
+The store may block. Loads and saves are jobs on a dispatcher of the shelf's own, one at a time for each key and side by side
+for different ones; neither the supervisor nor the actor's thread waits for them.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from pykka import ActorRef
 from pykka._envelope import Envelope
 
-from allm.supervisors import log
-from allm.supervisors.actor import Actor, construct, inherited, launch
-from allm.supervisors.cell import cell_of
+from allm.supervisors.actor import construct, inherited, launch
+from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import ActorExited, Exit, Leave
+from allm.supervisors.dispatch import Dispatcher, PoolDispatcher
+from allm.supervisors.exits import NOPROC, ActorExited, Exit
 from allm.supervisors.futures import Reply
-from allm.supervisors.here import forked
-from allm.supervisors.mailbox import Kept, KeptCell
-from allm.supervisors.requests import StartChild
+from allm.supervisors.here import forked, guard
+from allm.supervisors.jobs import Job
+from allm.supervisors.names import Address
+from allm.supervisors.requests import Refused, StartChild
+from allm.supervisors.shelved import PASSIVATED, Place, PutAway, Shelved
 from allm.supervisors.spec import ChildSpec
+from allm.supervisors.timers import shared_timers
 
 __all__ = ["PASSIVATED", "Shelf", "Shelved", "StateStore"]
 
-PASSIVATED = Exit("shutdown", "passivated")
+_incarnations = itertools.count(1)
+_WORKERS = 32
+_IDLE = 0.2
+"""Seconds a worker waits for the next load or save: as many threads for as many keys should not outlive their rush."""
+_LOOKS = 0.05
+"""Seconds between two looks for a supervisor that is being started again."""
 
 
 class StateStore(Protocol):
-    """Where states are kept."""
+    """Where states are kept. Both methods may block; they are called for one key at a time, for several keys at once."""
 
     def load(self, key: Hashable) -> Any:
-        """The state saved last; None when there is none."""
+        """The state saved last; None when there is none. What it raises fails the messages that wait."""
         ...
 
     def save(self, key: Hashable, state: Any) -> None:
-        """Keep it; raising means it is not kept."""
+        """Keep it; raising means it is not kept. One that is slow asks `guard` before its effect: it may have been given up."""
         ...
 
 
-class PutAway(NamedTuple):
-    """A signal: save and end, if nothing waits."""
-
-    store: StateStore
-    key: Hashable
-
-
-class Shelved(Actor):
-    """An actor a `Shelf` may put away: started with ``(key, state)``, it gives its state when asked."""
-
-    def __init__(self, key: Hashable, state: Any) -> None:
-        super().__init__()
-        self.key = key
-
-    def on_snapshot(self) -> Any:
-        """The state to start again from."""
-        raise NotImplementedError
-
-    def _actor_signal(self, signal: Any) -> None:
-        if not isinstance(signal, PutAway):
-            super()._actor_signal(signal)
-        elif not self.actor_inbox.user:  # busy again: not now
-            try:
-                signal.store.save(signal.key, self.on_snapshot())
-            except Exception as error:
-                log.error("not_passivated", actor=str(self), error=repr(error))
-            else:
-                raise Leave(PASSIVATED)
-
-
-class _Place(Kept):
-    """The mailbox of one key; it asks for an actor when it holds something and has none."""
-
-    def __init__(self, shelf: Shelf, key: Hashable) -> None:
-        super().__init__()
-        self._shelf, self.key = shelf, key
-        self.starting = False
-        self.used = clock.now()
-
-    def take(self, envelope: Envelope[Any]) -> bool:
-        taken = super().take(envelope)
-        self.used = clock.now()
-        if taken and self.current is None:
-            self.wake()
-        return taken
-
-    def wake(self) -> None:
-        """Have the actor started, once."""
-        with self._lock:
-            if self.starting or self.current is not None or not self._held or self.buried:
-                return
-            self.starting = True
-        self._shelf.start(self)
-
-    def close(self, cell: KeptCell, error: BaseException | None) -> None:
-        super().close(cell, error)
-        self.wake()
-        self._shelf.tidy(self)
-
-    def unused(self) -> bool:
-        """Bury it if nothing waits in it and nobody runs: from then on it takes no message."""
-        with self._lock:
-            if self.current is None and not self.starting and not self._held and self._buried is None:
-                self._buried = PASSIVATED
-                return True
-        return False
-
-
 class Shelf:
-    """Actors of one class by key, children of a dynamic supervisor. Any thread."""
+    """Actors of one class by key, children of a dynamic supervisor. Any thread.
 
-    def __init__(self, supervisor: ActorRef[Any], actor_class: type[Shelved], store: StateStore) -> None:
-        home = cell_of(supervisor)
-        if home is None:
+    Given by a name (see `Via`), the supervisor is looked up at each start, and for `patience` seconds where it was there
+    before: over its restarts nothing is lost. A load or a save may take `timeout` seconds. A load that raises, or takes
+    longer, fails what waits for the actor, and so does a start that is refused: asks with `ActorExited`, whose ``exit``
+    says why. A save that raises or takes longer is logged, and the actor goes on. A shutdown waits for a save that runs.
+    `on` is where loads and saves run, and must be a dispatcher whose handlers may block: by default a pool of 32 threads.
+    """
+
+    def __init__(
+        self,
+        supervisor: Address,
+        actor_class: type[Shelved],
+        store: StateStore,
+        *,
+        on: Dispatcher | None = None,
+        timeout: float | None = 30.0,
+        patience: float = 5.0,
+    ) -> None:
+        if isinstance(supervisor, ActorRef) and cell_of(supervisor) is None:
             raise TypeError(f"{supervisor} is a plain Pykka actor")
-        self._home, self._class, self._store = home, actor_class, store
-        self._places: dict[Hashable, _Place] = {}
-        self._lock = threading.Lock()
+        self._supervisor, self._class, self._store = supervisor, actor_class, store
+        self._on = on if on is not None else PoolDispatcher(_WORKERS, idle=_IDLE, name="shelf")
+        self._timeout, self._patience = timeout, patience
+        self._seen = False  # whether the supervisor was there before
+        self._missed: float | None = None  # since when it is not
+        self._places: dict[Hashable, Place] = {}
+        self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         forked.add(self)
-
-    def after_fork(self) -> None:
-        """The actors live in the parent process, and what waited for them."""
-        self._lock, self._places = threading.Lock(), {}
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def after_fork(self) -> None:
+        """The child has none of the parent's actors; a supervisor of its own may take the name."""
+        self._lock = threading.RLock()
+        self._places, self._seen, self._missed = {}, False, None
+
     def tell(self, key: Hashable, message: Any) -> None:
         """Tell the actor of a key, started if need be."""
+        guard()
         self._put(key, Envelope(message))
 
     def ask(self, key: Hashable, message: Any) -> Reply[Any]:
         """Ask it; the answer comes by the future."""
+        guard()
         reply: Reply[Any] = Reply()
         self._put(key, Envelope(message, reply_to=reply))
         return reply
 
     def passivate(self, key: Hashable) -> None:
-        """Put the actor of a key away, once it has handled what waits."""
+        """Put the actor of a key away, once it has handled what waits; what comes later starts it again."""
         place = self._places.get(key)
-        cell = place.current if place is not None else None
-        if cell is not None:
-            cell.put_signal(PutAway(self._store, key))
+        if place is not None:
+            place.ask_away(PutAway())
 
     def sweep(self, idle: float) -> None:
-        """Put away all that had no message for `idle` seconds."""
+        """Put away all that had no message for `idle` seconds, unless one comes before their turn."""
         before = clock.now() - idle
-        for key, place in list(self._places.items()):
-            if place.used <= before:
-                self.passivate(key)
+        for place in list(self._places.values()):
+            if place.used <= before and not place.swept:
+                place.swept = True
+                place.ask_away(PutAway(before))
 
     def hot(self, key: Hashable) -> ActorRef[Any] | None:
         """The actor of a key if it is in memory."""
@@ -165,42 +131,98 @@ class Shelf:
             place = self._places.get(key)
             if place is None:
                 with self._lock:
-                    place = self._places.setdefault(key, _Place(self, key))
+                    place = self._places.setdefault(key, Place(self, key))
             if place.take(envelope):
                 return
             self._forget(place)
 
-    # -- called by places
+    # -- called by places; any thread, also that of an actor that has just ended
 
-    def start(self, place: _Place) -> None:
-        """Have the supervisor start the actor; a refusal fails what waits."""
-        spec = ChildSpec(place.key, (self._incarnate, (place,)), restart="temporary")
-        reply: Reply[Any] = Reply()
-        reply.add_done_callback(partial(self._started, place))
-        # Not by `ask`: this may be the thread of an actor that has just ended.
-        self._home.post(Envelope(StartChild(spec), reply_to=reply))
-
-    def _started(self, place: _Place, reply: Reply[Any]) -> None:
-        if reply.error is None and isinstance(reply.get(), ActorRef):
-            place.starting = False  # not earlier: the id is taken until the supervisor has answered
-            place.wake()
-            self.tidy(place)
+    def start(self, place: Place) -> None:
+        """Load the state, then have the supervisor start the actor; what goes wrong fails what waits."""
+        try:
+            home = self._home()
+        except Exception as error:  # a name of the program's own
+            self._fail(place, Exit.from_exception(error))
             return
-        exit = reply.error.exit if isinstance(reply.error, ActorExited) else getattr(reply.get(), "exit", None)
-        place.bury(exit or Exit("error", "not started"))
-        self._forget(place)
+        if home is None or place.current is not None:  # or the last one has not ended quite yet, with its supervisor
+            self._without(place, NOPROC)
+            return
+        load = Job(partial(self._store.load, place.key), partial(self._loaded, place))
+        place.home, place.load = home, load
+        home.watch(load, load)  # of one that is gone it hears at once
+        load.start(self._on, self._timeout, "the load")
 
-    def _incarnate(self, place: _Place) -> ActorRef[Any]:
-        actor = construct(self._class, place, place.key, self._store.load(place.key))
-        launch(actor, inherited())
-        return actor.actor_ref
+    def save(self, place: Place, state: Any, done: Callable[[Any, Exit | None], object]) -> None:
+        """Save a state; `done` is called with its outcome."""
+        Job(partial(self._store.save, place.key, state), done).start(self._on, self._timeout, "the save")
 
-    def tidy(self, place: _Place) -> None:
+    def tidy(self, place: Place) -> None:
         """Forget a key that nothing waits for."""
         if place.unused():
             self._forget(place)
 
-    def _forget(self, place: _Place) -> None:
+    # -- starting
+
+    def _home(self) -> Cell | None:
+        """The supervisor, where it is there."""
+        found = self._supervisor if isinstance(self._supervisor, ActorRef) else self._supervisor.whereis()
+        cell = cell_of(found) if found is not None else None
+        if cell is None or cell.exit is not None:
+            return None
+        self._seen, self._missed = True, None
+        return cell
+
+    def _without(self, place: Place, exit: Exit) -> None:
+        """Look again soon for a supervisor that is being started again, if it may be found."""
+        named = not isinstance(self._supervisor, ActorRef) or self._supervisor.is_alive()
+        now = clock.now()
+        since = self._missed
+        if since is None or now > since + 2 * self._patience:  # or it came and went with nobody looking
+            since = self._missed = now
+        if named and self._seen and now < since + self._patience:
+            shared_timers().call_after(_LOOKS, partial(self.start, place))
+        else:
+            self._fail(place, exit)
+
+    def _loaded(self, place: Place, state: Any, failure: Exit | None) -> None:
+        home, load, place.load = place.home, place.load, None
+        assert home is not None
+        home.unwatch(load)
+        if home.exit is not None:
+            self._without(place, home.exit)
+        elif failure is not None:
+            self._fail(place, failure)
+        else:
+            # An id of its own: the supervisor may not know yet that the last one has ended, and may serve other shelves.
+            spec = ChildSpec((place.key, next(_incarnations)), (self._incarnate, (place, state)), restart="temporary")
+            reply: Reply[Any] = Reply()
+            reply.add_done_callback(partial(self._started, place))
+            home.post(Envelope(StartChild(spec), reply_to=reply))
+
+    def _incarnate(self, place: Place, state: Any) -> ActorRef[Any]:
+        actor = construct(self._class, place, place.key, state)
+        launch(actor, inherited())
+        return actor.actor_ref
+
+    def _started(self, place: Place, reply: Reply[Any]) -> None:
+        error = reply.error
+        answer = reply.get() if error is None else None
+        if isinstance(answer, ActorRef):
+            place.answered()
+        elif isinstance(error, ActorExited):
+            self._without(place, error.exit)
+        elif isinstance(answer, Refused):
+            exit = answer.exit or Exit(answer.reason)
+            self._fail(place, exit) if answer.reason != "shutting_down" else self._without(place, exit)
+        else:
+            self._fail(place, Exit("ignore") if error is None else Exit.from_exception(error))
+
+    def _fail(self, place: Place, exit: Exit) -> None:
+        place.bury(exit)
+        self._forget(place)
+
+    def _forget(self, place: Place) -> None:
         with self._lock:
             if self._places.get(place.key) is place:
                 del self._places[place.key]

@@ -71,7 +71,8 @@ GIVE_UP: Final = GiveUp()
 class Policy(Protocol):
     """A child's own word on its restarts; those spend none of the supervisor's budget.
 
-    Asked on the supervisor's thread after each abnormal exit, and each failed start of a restart.
+    Asked on the supervisor's thread after each abnormal exit, and each failed start of a restart. A policy may have an
+    attribute ``reset_after``: after a run of more than so many seconds attempts are counted from 1 again.
     """
 
     def decide(self, exit: Exit, attempt: int) -> Restart | GiveUp:

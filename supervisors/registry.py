@@ -92,7 +92,7 @@ class Registry:
         self._unique = keys == "unique"
         self._listeners = tuple(listeners)
         self._lock = threading.RLock()  # a finaliser may run inside
-        self._entries: dict[Hashable, dict[str, _Entry]] = {}  # key -> holder's name -> entry
+        self._entries: dict[Hashable, dict[str, list[_Entry]]] = {}  # key -> holder's name -> what it registered
         self._held: dict[str, set[Hashable]] = {}  # holder's name -> its keys
         self._events: deque[Registered | Unregistered] = deque()
         self._telling = threading.Lock()
@@ -104,15 +104,17 @@ class Registry:
         self._entries, self._held, self._events = {}, {}, deque()
 
     def register(self, key: Hashable, value: Any = None, ref: ActorRef[Any] | None = None) -> None:
-        """Give `key` to `ref`, by default the actor whose handler this is; `AlreadyRegistered` if it is taken."""
+        """Give `key` to `ref`, by default the actor whose handler this is; `AlreadyRegistered` if it is taken.
+
+        In a registry of duplicate keys one actor may hold a key several times, each with a value of its own.
+        """
         guard()
         cell = _cell(ref)
         holder = ref or cell.ref
         assert holder is not None
         with self._lock:
             self._refuse_taken(key, cell)
-            entries = self._entries.setdefault(key, {})
-            entries[cell.name] = _Entry(holder, value, cell)
+            self._entries.setdefault(key, {}).setdefault(cell.name, []).append(_Entry(holder, value, cell))
             first = cell.name not in self._held
             self._held.setdefault(cell.name, set()).add(key)
             self._note(Registered(self.name, key, holder, value))
@@ -121,14 +123,40 @@ class Registry:
         self._tell()
 
     def _refuse_taken(self, key: Hashable, cell: Cell) -> None:
-        for entry in list(self._entries.get(key, {}).values()):
+        if not self._unique:  # the dead are left out by who looks
+            return
+        for entry in self._of(key):
             if entry.cell.exit is not None:
                 self._take_out(key, entry.cell.name)
-            elif self._unique or entry.cell is cell:
+            else:
                 raise AlreadyRegistered(key, entry.ref, entry.cell.name)
 
+    def _of(self, key: Hashable) -> list[_Entry]:
+        return [entry for own in self._entries.get(key, {}).values() for entry in own]
+
+    def update_value(self, key: Hashable, function: Callable[[Any], Any], ref: ActorRef[Any] | None = None) -> tuple[Any, Any]:
+        """Replace the value of a unique key that one holds by ``function(value)``; the new value and the old one.
+
+        KeyError when one does not hold it. The function may be called again if another thread changes the value meanwhile.
+        """
+        guard()
+        if not self._unique:
+            raise ValueError(f"{self.name} has duplicate keys, which may have several values for one actor")
+        cell = _cell(ref)
+        while True:
+            with self._lock:
+                own = self._entries.get(key, {}).get(cell.name)
+            if own is None or cell.exit is not None:
+                raise KeyError(key)
+            before = own[0]
+            value = function(before.value)
+            with self._lock:
+                if self._entries.get(key, {}).get(cell.name) is own and own[0] is before:
+                    own[0] = _Entry(before.ref, value, cell)
+                    return value, before.value
+
     def unregister(self, key: Hashable, ref: ActorRef[Any] | None = None) -> None:
-        """Give back one's own key; nothing happens when one does not hold it."""
+        """Give back one's own key, however often one holds it; nothing happens when one does not."""
         cell = _cell(ref)
         with self._lock:
             self._take_out(key, cell.name)
@@ -141,10 +169,10 @@ class Registry:
 
     def _take_out(self, key: Hashable, holder: str) -> None:
         entries = self._entries.get(key)
-        entry = entries.pop(holder, None) if entries is not None else None
+        own = entries.pop(holder, []) if entries is not None else []
         if entries is not None and not entries:
             del self._entries[key]
-        if entry is not None:
+        for entry in own:
             self._note(Unregistered(self.name, key, entry.ref))
         keys = self._held.get(holder)
         if keys is not None:
@@ -169,7 +197,7 @@ class Registry:
     def lookup(self, key: Hashable) -> list[tuple[ActorRef[Any], Any]]:
         """The holders of a key that live, with the values they gave."""
         with self._lock:
-            entries = list(self._entries.get(key, {}).values())
+            entries = self._of(key)
         return [(entry.ref, entry.value) for entry in entries if entry.cell.exit is None]
 
     def whereis(self, key: Hashable) -> ActorRef[Any] | None:
@@ -180,7 +208,8 @@ class Registry:
     def keys(self, ref: ActorRef[Any] | None = None) -> list[Hashable]:
         """The keys an actor holds."""
         with self._lock:
-            return list(self._held.get(_cell(ref).name, ()))
+            name = _cell(ref).name
+            return [key for key in self._held.get(name, ()) for _ in self._entries[key][name]]
 
     def via(self, key: Hashable) -> Key:
         """The key as a name that `call` and `cast` take."""
@@ -188,7 +217,7 @@ class Registry:
 
     def __len__(self) -> int:
         with self._lock:
-            return sum(map(len, self._entries.values()))
+            return sum(len(own) for entries in self._entries.values() for own in entries.values())
 
     def dispatch(self, key: Hashable, function: Callable[[ActorRef[Any], Any], object], *, parallel: bool = False) -> int:
         """Call `function(ref, value)` for each holder; the number of holders. One that raises stops no other."""

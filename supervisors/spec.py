@@ -67,6 +67,8 @@ class ChildSpec:
             object.__setattr__(self, "shutdown", "infinity" if self.type == "supervisor" else 5.0)
         if not hashable(self.id):
             raise SpecError("invalid_id", self.id)
+        if self.mailbox == "keep":
+            _check_keep(self.start[0])
         # A spec is made for every dynamic child: the usual ones cost a look into a set.
         usual = (self.restart, self.type, self.shutdown, self.mailbox)
         known = hashable(usual) and usual in _USUAL
@@ -123,6 +125,14 @@ def _check_start(start: Any) -> None:
         raise SpecError("invalid_start", start)
     if size == 3 and not isinstance(start[2], Mapping):
         raise SpecError("invalid_start", start)
+
+
+def _check_keep(start: Any) -> None:
+    """A mailbox is kept for actors that their supervisor makes, and those have a bound or none, but not both."""
+    if getattr(start, "_actor_cell", None) is None:  # a function, or a class of plain Pykka actors
+        raise SpecError("bad_combination", ("mailbox", "keep", "start", start))
+    if getattr(start, "bound", None) is not None:
+        raise SpecError("bad_combination", ("mailbox", "keep", "bound"))
 
 
 def _check_fields(spec: ChildSpec) -> None:

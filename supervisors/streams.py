@@ -33,14 +33,28 @@ def async_stream(
 
     At most `max_concurrency` tasks run (default: the number of CPUs). A task has `timeout` seconds: over that the
     stream raises `CallTimeout`, or kills the task and yields a ``timeout`` exit. However the stream ends, closed
-    early too, its tasks are stopped.
+    early too, its tasks are stopped, and `items` is closed if it is a generator. Begun in one thread, it may be read on
+    in another. ValueError: an option that has no such value.
     """
-    run = _Run[T](supervisor, function, iter(items), timeout, on_timeout)
-    limit = max_concurrency or os.cpu_count() or 1
+    limit = (os.cpu_count() or 1) if max_concurrency is None else max_concurrency
+    if type(limit) is not int or limit < 1:
+        raise ValueError(f"max_concurrency must be a whole number of at least 1, not {max_concurrency!r}")
+    if on_timeout not in ("raise", "kill"):
+        raise ValueError(f'on_timeout must be "raise" or "kill", not {on_timeout!r}')
+    if timeout is not None and (isinstance(timeout, bool) or not timeout >= 0):
+        raise ValueError(f"timeout must be seconds, or None, not {timeout!r}")
+    source = iter(items)
+    run = _Run[T](supervisor, function, source, timeout, on_timeout)
+    return _results(run, source, limit, ordered)
+
+
+def _results(run: _Run[T], source: Iterator[Any], limit: int, ordered: bool) -> Generator[Ok[T] | Exit]:
     try:
         yield from run.results(limit, ordered)
     finally:
         run.stop()
+        if isinstance(source, Generator):
+            source.close()
 
 
 class _Run(Generic[T]):
@@ -96,16 +110,16 @@ class _Run(Generic[T]):
             if self._on_timeout == "raise":
                 raise CallTimeout(f"item {oldest} took longer than {self._timeout} seconds") from None
             task, _ = self._running.pop(oldest)
-            task.shutdown(0)
+            task.give_up()
             self._done[oldest] = Exit("timeout")
             return
         if index in self._running:
-            outcome = self._running.pop(index)[0].poll()
+            outcome = self._running.pop(index)[0].outcome()
             assert outcome is not None
             self._done[index] = outcome
 
     def stop(self) -> None:
-        """Leave no task behind."""
+        """Leave no task behind. It never blocks: a stream that nobody closed is stopped wherever it is collected."""
         for task, _ in self._running.values():
-            task.shutdown(0)
+            task.give_up()
         self._running.clear()

@@ -93,24 +93,27 @@ class Task(Generic[T]):
     def result(self, timeout: float | None = 5.0) -> T:
         """Wait for the result (await). Its error is raised; after `timeout` seconds `CallTimeout`, and a linked task
         is killed: the one it worked for has given up."""
-        self._check_owner()
+        self.check_owner()
         try:
             return self.reply.get(timeout=timeout)
         except Timeout:
-            if self.linked:
-                self._kill()
+            self.abandon()
             raise
         finally:
             self._flush()
 
     def poll(self, timeout: float = 0.0) -> Ok[T] | Exit | None:
         """Wait at most `timeout` seconds (yield); None: not done, ask again."""
-        self._check_owner()
+        self.check_owner()
+        return self.outcome(timeout)
+
+    def outcome(self, timeout: float = 0.0) -> Ok[T] | Exit | None:
+        """`poll`, from whatever thread has taken the task over."""
         try:
             value = self.reply.get(timeout=timeout)
-        except Timeout:
-            return None
         except Exception as error:
+            if isinstance(error, Timeout) and self.reply.error is not error:  # ours: a task may fail with one of its own
+                return None
             self._flush()
             return self._exit_for(error)
         self._flush()
@@ -118,7 +121,7 @@ class Task(Generic[T]):
 
     def shutdown(self, timeout: float | None = 5.0) -> Ok[T] | Exit | None:
         """Stop it, by force after `timeout` seconds; what it had to say by then. None: nothing."""
-        self._check_owner()
+        self.check_owner()
         done = self.poll()
         if done is not None or self.ref is None:
             return done
@@ -130,6 +133,17 @@ class Task(Generic[T]):
             self._kill()
         last = self.poll()
         return last if isinstance(last, Ok) else None
+
+    def abandon(self) -> None:
+        """Wait for it no longer: a linked one that still runs is killed, for who it worked for has given up."""
+        self._flush()
+        if self.linked and not self.reply.done:
+            self._kill()
+
+    def give_up(self) -> None:
+        """Kill it without waiting for its end; its failure is told to nobody. From whatever thread has taken it over."""
+        self._flush()
+        self._kill()
 
     def _kill(self) -> None:
         self._unlink()
@@ -149,7 +163,8 @@ class Task(Generic[T]):
     def _exit_for(self, error: Exception) -> Exit:
         return error.exit if isinstance(error, ActorExited) else self.exit or Exit.from_exception(error)
 
-    def _check_owner(self) -> None:
+    def check_owner(self) -> None:
+        """Refuse whoever did not start it."""
         if self.owner is not (here.cell or threading.current_thread()):
             raise RuntimeError(f"only {_name(self.owner)} may wait for task {self.id}: it started it")
 
@@ -186,7 +201,12 @@ def _start(supervisor: Address, function: Callable[..., T], args: tuple[Any, ...
 
 
 def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]:
-    """The results in order; the first failure is raised at once, whatever the others do."""
+    """The results in order; the first failure is raised at once, whatever the others do.
+
+    After `timeout` seconds `CallTimeout`, and the linked ones that still run are killed, as by `Task.result`.
+    """
+    for task in tasks:
+        task.check_owner()
     together: Reply[None] = Reply()
     missing = itertools.count(len(tasks) - 1, -1)
 
@@ -199,7 +219,12 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
     for task in tasks:
         task.reply.add_done_callback(one_done)
     if tasks:
-        together.get(timeout=timeout)
+        try:
+            together.get(timeout=timeout)
+        except Timeout as error:
+            for task in tasks if together.error is not error else ():  # else it is what a task failed with
+                task.abandon()
+            raise
     return [task.result(timeout=0) for task in tasks]
 
 

@@ -1,6 +1,7 @@
 """Messages in the future. Three backends: an event loop, one heap-based thread, and a hand-driven clock for tests.
 
-A timer tells the message to the actor; an actor that is gone by then is no error. Delays are seconds.
+A timer tells the message to the actor; an actor that is gone by then is no error. Delays are seconds. A timer that an actor
+sets for itself ends with its incarnation: the next one, on a mailbox that is kept, hears nothing of it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from pykka import ActorDeadError, ActorRef
 
 from allm.supervisors import log
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import text_of
-from allm.supervisors.here import on_loop, threaded
+from allm.supervisors.here import here, on_loop, threaded
 
-__all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "Timers", "shared_timers"]
+__all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "Tick", "TimerRef", "Timers", "shared_timers"]
 
 Clock = Callable[[], float]
 
@@ -59,24 +60,55 @@ class Timers(Protocol):
         """Tell it at `when`, a time as `now` gives it."""
         ...
 
+    def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
+        """Tell `message` to `ref` again and again, `interval` seconds apart, until it is cancelled or the actor has ended.
+
+        Times that have passed unused, as with a loop that was held, are left out. ``remaining`` is the time to the next one.
+        """
+        ...
+
+
+class Tick(NamedTuple):
+    """A timer's message, in a mailbox that is kept: for this incarnation only."""
+
+    cell: Any
+    message: Any
+
 
 class _Timer:
-    __slots__ = ("_clock", "_message", "_open", "_ref", "when")
+    __slots__ = ("_cell", "_clock", "_interval", "_message", "_open", "_ref", "when")
 
-    def __init__(self, when: float, ref: ActorRef[Any], message: Any, clock: Clock) -> None:
+    def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, clock: Clock, interval: float = 0.0) -> None:
         self.when = when
-        self._ref: ActorRef[Any] | None = ref
+        self._ref = ref
         self._message = message
         self._clock = clock
+        self._interval = interval
+        self._cell = _own(ref)  # the incarnation it ends with
         self._open = [True]  # popped by whoever settles it: list.pop is atomic
 
     def fire(self) -> None:
-        ref, message = self._ref, self._message
-        if self._settle() and ref is not None:
-            try:
+        ref, message, cell = self._ref, self._message, self._cell
+        again = self._interval > 0 and not (self._ended() if cell is None else cell.exit is not None)
+        if not (bool(self._open) if again else self._settle()) or ref is None:
+            return
+        try:
+            if cell is None or not hasattr(cell, "kept"):
                 deliver(ref, message)
-            except Exception as error:  # this timer's own affair
-                log.error("timer_failed", error=text_of(error, repr))
+            elif cell.exit is None:
+                deliver(ref, Tick(cell, message))
+        except Exception as error:  # this timer's own affair
+            log.error("timer_failed", error=text_of(error, repr))
+        if again:
+            self.when += self._interval * max(1.0, (self._clock() - self.when) // self._interval + 1)
+            self._again()
+
+    def _ended(self) -> bool:
+        return self._ref is None or not self._ref.is_alive()
+
+    def _again(self) -> None:
+        """Have it sent at its next time."""
+        raise NotImplementedError
 
     def cancel(self) -> float | None:
         left = max(0.0, self.when - self._clock())
@@ -92,6 +124,12 @@ class _Timer:
             return False
         self._ref = self._message = None
         return True
+
+
+def _own(ref: ActorRef[Any] | None) -> Any:
+    """The actor's cell if it is the actor itself that sets a timer: in a handler, or before it is launched."""
+    cell: Any = getattr(ref.actor_inbox, "acting", None) if ref is not None else None
+    return cell if cell is not None and (cell is here.cell or cell.dispatcher is None) else None
 
 
 def deliver(ref: ActorRef[Any], message: Any) -> None:
@@ -121,6 +159,13 @@ def _real(seconds: object, what: str) -> float:
     return real
 
 
+def _interval(seconds: object) -> float:
+    interval = _real(seconds, "interval")
+    if interval <= 0:
+        raise ValueError(f"interval must be more than 0 seconds, not {seconds!r}")
+    return interval
+
+
 def _checked(ref: object) -> ActorRef[Any]:
     if not isinstance(ref, ActorRef):
         raise TypeError(f"a timer tells a message to the ref of an actor, not to {type(ref).__name__}")
@@ -130,14 +175,17 @@ def _checked(ref: object) -> ActorRef[Any]:
 class _LoopTimer(_Timer):
     __slots__ = ("handle", "loop")
 
-    def __init__(self, when: float, ref: ActorRef[Any], message: Any, loop: AbstractEventLoop) -> None:
-        super().__init__(when, ref, message, loop.time)
+    def __init__(self, when: float, ref: ActorRef[Any], message: Any, loop: AbstractEventLoop, interval: float = 0.0) -> None:
+        super().__init__(when, ref, message, loop.time, interval)
         self.loop = loop
         self.handle: TimerHandle | None = None
 
     def arm(self) -> None:
         if self._open:
             self.handle = self.loop.call_at(self.when, self.fire, context=Context())
+
+    def _again(self) -> None:
+        self.arm()
 
     def cancel(self) -> float | None:
         left = super().cancel()
@@ -163,19 +211,52 @@ class LoopTimers:
         on_loop(self._loop, timer.arm)
         return timer
 
+    def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
+        interval = _interval(interval)
+        timer = _LoopTimer(self._loop.time() + interval, _checked(ref), message, self._loop, interval)
+        on_loop(self._loop, timer.arm)
+        return timer
+
 
 class _ThreadTimer(_Timer):
     __slots__ = ("home",)
 
-    def __init__(self, when: float, ref: ActorRef[Any], message: Any, home: ThreadTimers) -> None:
-        super().__init__(when, ref, message, home.now)
+    def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, home: ThreadTimers, interval: float = 0.0) -> None:
+        super().__init__(when, ref, message, home.now, interval)
         self.home = home
+
+    def _again(self) -> None:
+        self.home.add(self)
 
     def cancel(self) -> float | None:
         left = super().cancel()
         if left is not None:
             self.home.cancelled()
         return left
+
+
+class _ThreadCall(_ThreadTimer):
+    """A function in the place of a message."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, when: float, function: Callable[[], object], home: ThreadTimers) -> None:
+        super().__init__(when, None, None, home)
+        self._function: Callable[[], object] | None = function
+
+    def fire(self) -> None:
+        function = self._function
+        if self._settle() and function is not None:
+            try:
+                function()
+            except Exception as error:
+                log.error("timer_failed", error=text_of(error, repr))
+
+    def _settle(self) -> bool:
+        settled = super()._settle()
+        if settled:
+            self._function = None
+        return settled
 
 
 class ThreadTimers:
@@ -218,7 +299,18 @@ class ThreadTimers:
         return self.send_at(self._clock() + _real(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _ThreadTimer(_real(when, "when"), _checked(ref), message, self)
+        return self.add(_ThreadTimer(_real(when, "when"), _checked(ref), message, self))
+
+    def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
+        interval = _interval(interval)
+        return self.add(_ThreadTimer(self._clock() + interval, _checked(ref), message, self, interval))
+
+    def call_after(self, delay: float, function: Callable[[], object]) -> TimerRef:
+        """Call a function on the thread of the timers, `delay` seconds from now: it must not block."""
+        return self.add(_ThreadCall(self._clock() + delay, function, self))
+
+    def add(self, timer: _ThreadTimer) -> TimerRef:
+        """Have a timer sent at its time."""
         with self._lock:
             heapq.heappush(self._heap, (timer.when, next(self._order), timer))
             if self._thread is None:
@@ -280,13 +372,24 @@ class ThreadTimers:
         return None
 
 
+class _ManualTimer(_Timer):
+    __slots__ = ("home",)
+
+    def __init__(self, when: float, ref: ActorRef[Any], message: Any, home: ManualTimers, interval: float = 0.0) -> None:
+        super().__init__(when, ref, message, home.now, interval)
+        self.home = home
+
+    def _again(self) -> None:
+        self.home.add(self)
+
+
 class ManualTimers:
     """A clock that stands still until `advance`: for tests of whoever uses timers."""
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
         self._order = itertools.count()
-        self._heap: list[tuple[float, int, _Timer]] = []
+        self._heap: list[tuple[float, int, _ManualTimer]] = []
 
     def now(self) -> float:
         return self._now
@@ -295,7 +398,14 @@ class ManualTimers:
         return self.send_at(self._now + _real(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _Timer(_real(when, "when"), _checked(ref), message, self.now)
+        return self.add(_ManualTimer(_real(when, "when"), _checked(ref), message, self))
+
+    def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
+        interval = _interval(interval)
+        return self.add(_ManualTimer(self._now + interval, _checked(ref), message, self, interval))
+
+    def add(self, timer: _ManualTimer) -> TimerRef:
+        """Have a timer sent at its time."""
         heapq.heappush(self._heap, (timer.when, next(self._order), timer))
         return timer
 
