@@ -10,8 +10,9 @@ import time
 import weakref
 from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
+from typing import Any, TypeVar
 
 from allm.supervisors import events
 from allm.supervisors.exits import Exit
@@ -23,6 +24,8 @@ from allm.supervisors.pulse import PULSE, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
+
+T = TypeVar("T")
 
 _TURNS = 512
 
@@ -96,6 +99,18 @@ class LoopDispatcher:
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """Nothing to do: its place in the queue is passed over."""
+
+    def hold(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function, a step of a coroutine, on the loop's thread; what it puts into mailboxes is handled after it."""
+        if self._draining:
+            return function(*args)
+        self._draining = True
+        try:
+            return function(*args)
+        finally:
+            self._draining = False
+            if self._ready:
+                self.loop.call_soon(self._drain, context=Context())
 
     def _wake(self) -> None:
         try:

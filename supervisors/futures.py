@@ -7,18 +7,21 @@ the list after; list operations are atomic, so that every callback runs once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pykka
 
 from allm.supervisors import log
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, stripped
-from allm.supervisors.here import Waiter, on_loop, waiting
-from allm.supervisors.pulse import acquire
+from allm.supervisors.here import Waiter, awaiting, on_loop, waiting
+from allm.supervisors.pulse import PULSE, acquire, pulse
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Reply"]
 
 T = TypeVar("T")
+J = TypeVar("J")
+M = TypeVar("M")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Reply(pykka.Future[T]):
@@ -106,36 +113,127 @@ class Reply(pykka.Future[T]):
                 log.error("callback_failed", error=error)
 
     def _wait(self, timeout: float | None) -> None:
+        if _looking.on:
+            raise _NotYet(self)
         gate = threading.Lock()
         gate.acquire()
 
         def opened(_: Reply[T]) -> None:
             gate.release()
 
-        name = self.target.name if self.target is not None else "a future"
-        with waiting(self.target, f"waiting for {name}"):
+        with waiting(self.target, f"waiting for {self._source}"):
             self.add_done_callback(opened)
             if acquire(gate, timeout, lambda: self.done):
                 return
         with suppress(ValueError):  # it is being called
             self._callbacks.remove(opened)
         if not self.done:
-            request = f" {self.request}" if self.request else ""
-            raise CallTimeout(f"{name} did not answer{request} within {timeout} seconds")
+            raise self._too_late(timeout)
+
+    @property
+    def _source(self) -> str:
+        return self.target.name if self.target is not None else "a future"
+
+    def _too_late(self, timeout: float | None) -> CallTimeout:
+        request = f" {self.request}" if self.request else ""
+        return CallTimeout(f"{self._source} did not answer{request} within {timeout} seconds")
+
+    # -- on an event loop
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait on the running loop without blocking it (a plain Pykka future blocks)."""
-        if self._get_hook is None and not self.done:
-            yield from self._future().__await__()
-        return self.get()
+        return self.within(None).__await__()
 
-    def _future(self) -> asyncio.Future[None]:
+    async def within(self, timeout: float | None) -> T:
+        """The value, or the error raised, awaited; `CallTimeout` after `timeout` seconds."""
+        end = None if timeout is None else clock.now() + timeout
+        while self._get_hook is not None:
+            # A result made of other futures, by `map`, `join` or Pykka's `stop`: it says which of them it must wait for.
+            _looking.on = True
+            try:
+                return self.get()
+            except _NotYet as yet:
+                source = yet.reply
+            finally:
+                _looking.on = False
+            await source._arrival(None if end is None else end - clock.now())
+        if not self.done:
+            await self._arrival(timeout)
+        return self._outcome()
+
+    async def _arrival(self, timeout: float | None) -> None:
+        """Wait until there is an answer, with a pulse each second; `CallTimeout` after `timeout` seconds."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+        arrived: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            if not future.done():
-                future.set_result(None)
+            if not arrived.done():
+                arrived.set_result(None)
 
-        self.add_done_callback(lambda _: on_loop(loop, wake))
-        return future
+        def answered(_: Reply[T]) -> None:
+            on_loop(loop, wake)
+
+        def tick() -> None:
+            nonlocal timer
+            if end is not None and clock.now() >= end:
+                wake()
+            else:
+                pulse()
+                timer = loop.call_later(_beat(end), tick, context=Context())
+
+        end = None if timeout is None else clock.now() + timeout
+        with awaiting(self.target):
+            timer = loop.call_later(_beat(end), tick, context=Context())
+            self.add_done_callback(answered)
+            try:
+                await arrived
+            finally:
+                timer.cancel()
+                with suppress(ValueError):
+                    self._callbacks.remove(answered)
+        if not self.done:
+            raise self._too_late(timeout)
+
+    def map(self, func: Callable[[T], M]) -> pykka.Future[M]:
+        """See `pykka.Future.map`."""
+        return super().map(_outside(func))
+
+    def filter(self: pykka.Future[Iterable[J]], func: Callable[[J], bool]) -> pykka.Future[Iterable[J]]:
+        """See `pykka.Future.filter`."""
+        return pykka.Future.filter(self, _outside(func))
+
+    def reduce(self: pykka.Future[Iterable[J]], func: Callable[[R, J], R], *args: R) -> pykka.Future[R]:
+        """See `pykka.Future.reduce`."""
+        return pykka.Future.reduce(self, _outside(func), *args)
+
+
+def _beat(end: float | None) -> float:
+    return PULSE if end is None else max(0.0, min(PULSE, end - clock.now()))
+
+
+class _NotYet(BaseException):
+    """Raised in the place of a wait while a loop looks whether a result is there."""
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        self.reply = reply
+
+
+class _Looking(threading.local):
+    on = False
+
+
+_looking = _Looking()
+
+
+def _outside(function: F) -> F:
+    """A function of the caller's that is called as if nobody looked: what it waits for is its own affair."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        before, _looking.on = _looking.on, False
+        try:
+            return function(*args)
+        finally:
+            _looking.on = before
+
+    return call  # type: ignore[return-value]  # pyright: ignore[reportReturnType]

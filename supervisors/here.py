@@ -23,6 +23,7 @@ __all__ = [
     "Lender",
     "Waiter",
     "WouldBlock",
+    "awaiting",
     "call_soon",
     "exiting",
     "guard",
@@ -79,8 +80,10 @@ class Lender(Protocol):
 
 
 class _Here(threading.local):
-    """``cell``: whose handler this thread is in. ``lender``: the pool it is a worker of."""
+    """``cell``: whose handler this thread is in. ``lender``: the pool it is a worker of. ``awaiter``: the actor whose handler
+    is a coroutine in one of its steps: while it awaits, its mailbox waits."""
 
+    awaiter: Waiter | None = None
     cell: Waiter | None = None
     lender: Lender | None = None
 
@@ -149,6 +152,21 @@ def waiting(target: Waiter | None, what: str) -> Generator[None]:
     finally:
         if cell is not None:
             cell.waiting_on = None
+
+
+@contextmanager
+def awaiting(target: Waiter | None) -> Generator[None]:
+    """Hold this while a handler that is a coroutine awaits what `target` is to answer: a ring is refused."""
+    cell = here.awaiter
+    if cell is None or target is None:
+        yield
+        return
+    cell.waiting_on = target
+    try:
+        _refuse_cycle(cell, target)
+        yield
+    finally:
+        cell.waiting_on = None
 
 
 def _refuse_cycle(cell: Waiter | None, target: Waiter | None) -> None:
