@@ -29,6 +29,7 @@ from allm.supervisors.here import AskCycle, here
 from allm.supervisors.looking import Look, public_state
 from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
 from allm.supervisors.monitors import Down, Exited, ExitSignal
+from allm.supervisors.specified import Specified
 
 __all__ = [
     "Actor",
@@ -79,7 +80,7 @@ class _Spawning(threading.local):
 _spawning = _Spawning()
 
 
-class Actor(pykka.Actor):
+class Actor(Specified, pykka.Actor):
     """An actor that ends with a reason.
 
     Hooks: `on_start`, `on_receive`, `on_exit`. An exception in a handler ends the actor; who asked gets the error

@@ -156,13 +156,16 @@ class Reply(pykka.Future[T]):
                 source = yet.reply
             finally:
                 _looking.on = False
-            await source._arrival(None if end is None else end - clock.now())
-        if not self.done:
-            await self._arrival(timeout)
+            if not await source.arrives(None if end is None else end - clock.now()):
+                raise source._too_late(timeout)
+        if not await self.arrives(timeout):
+            raise self._too_late(timeout)
         return self._outcome()
 
-    async def _arrival(self, timeout: float | None) -> None:
-        """Wait until there is an answer, with a pulse each second; `CallTimeout` after `timeout` seconds."""
+    async def arrives(self, timeout: float | None = None) -> bool:
+        """Wait until there is an answer, without looking at it, with a pulse each second; False after `timeout` seconds."""
+        if self.done or (timeout is not None and timeout <= 0):
+            return self.done
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = loop.create_future()
 
@@ -191,8 +194,7 @@ class Reply(pykka.Future[T]):
                 timer.cancel()
                 with suppress(ValueError):
                     self._callbacks.remove(answered)
-        if not self.done:
-            raise self._too_late(timeout)
+        return self.done
 
     def map(self, func: Callable[[T], M]) -> pykka.Future[M]:
         """See `pykka.Future.map`."""

@@ -10,9 +10,9 @@ from pykka._envelope import Envelope
 from allm.supervisors.cell import Cell
 from allm.supervisors.exits import NOPROC, ActorExited
 from allm.supervisors.futures import Reply
-from allm.supervisors.here import AskCycle, here
+from allm.supervisors.here import AskCycle, Waiter, here
 
-__all__ = ["Address", "Via", "call", "cast", "resolve"]
+__all__ = ["Address", "Via", "ask", "call", "cast", "resolve"]
 
 
 @runtime_checkable
@@ -40,14 +40,18 @@ def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
 
     A call to oneself is refused before anything is sent.
     """
-    ref = resolve(address)
-    inbox: Any = ref.actor_inbox
-    if isinstance(inbox, Cell) and here.cell is inbox.acting:
+    return ask(address, message, here.cell).get(timeout=timeout)
+
+
+def ask(address: Address, message: Any, asker: Waiter | None) -> Reply[Any]:
+    """Ask: the future of the answer. `asker` will wait for it, and can be no answer to itself."""
+    inbox: Any = resolve(address).actor_inbox
+    if asker is not None and isinstance(inbox, Cell) and asker is inbox.acting:
         raise AskCycle(f"calling_self: {inbox.name}")
     reply: Reply[Any] = Reply()
     reply.request = type(message).__name__
     inbox.put(Envelope(message, reply_to=reply))
-    return reply.get(timeout=timeout)
+    return reply
 
 
 def cast(address: Address, message: Any) -> None:

@@ -6,7 +6,7 @@ are judged when the queue is empty; a shutdown clears the queue.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from allm.supervisors.administration import Administration
 from allm.supervisors.exits import SHUTDOWN, Exit, Leave
 from allm.supervisors.policy import AutoShutdown, Restart, Strategy, Window, affected
 from allm.supervisors.slots import DOWN, RESTARTING, STOPPING, RestartNow, Slot
-from allm.supervisors.spec import ChildSpec, Flags, check_specs, is_tuple
+from allm.supervisors.spec import Child, ChildSpec, Flags, check_specs, is_tuple
 from allm.supervisors.timers import Timers
 
 __all__ = ["Supervisor"]
@@ -28,7 +28,7 @@ class Supervisor(Administration):
 
     def __init__(
         self,
-        children: Iterable[ChildSpec | Mapping[str, Any]] = (),
+        children: Iterable[Child] = (),
         *,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,
