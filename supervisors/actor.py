@@ -98,11 +98,12 @@ class Actor(Specified, pykka.Actor):
     """A limit to its mailbox; not together with a mailbox that is kept."""
 
     actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
-    _actor_coroutines: ClassVar[bool] = False  # whether its handlers may be such
+    actor_awaits: ClassVar[bool] = False
+    """Whether the class has coroutine functions, so that its cell waits for them. Found when the class is made."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._actor_coroutines = has_coroutines(cls)
+        cls.actor_awaits = has_coroutines(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # In place of Pykka's: its uuid4 and its Event cost more than all the rest of a start.
@@ -133,7 +134,7 @@ class Actor(Specified, pykka.Actor):
 
     def _actor_cell(self, name: str) -> Cell:
         kept, _spawning.kept = _spawning.kept, None
-        awaits = self._actor_coroutines
+        awaits = self.actor_awaits
         if kept is not None:
             return AsyncKeptCell(name, self, kept) if awaits else KeptCell(name, self, kept)
         if self.bound is not None:
@@ -272,7 +273,7 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell: Cell | None = getattr(actor, "actor_inbox", None)
     if cell is None:
         raise TypeError(f"{type(actor).__name__}.__init__ does not call super().__init__()")
-    if actor._actor_coroutines:
+    if actor.actor_awaits:
         _refuse_misplaced(actor, dispatcher)
     cell.owner = owner
     cell.generation = generation
@@ -290,7 +291,7 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
 def _refuse_misplaced(actor: Actor, dispatcher: Dispatcher) -> None:
     kind = type(actor)
     try:
-        refuse_misplaced(kind, dispatcher, supervises=kind._actor_begin is not Actor._actor_begin)
+        refuse_misplaced(kind, dispatcher, supervises=kind._actor_begin is not Actor._actor_begin)  # pyright: ignore[reportPrivateUsage]
     except TypeError as error:
         actor.actor_inbox.cancel(Exit.from_exception(error))
         raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from pykka import ActorRef
@@ -21,12 +22,14 @@ from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.exits import SHUTDOWN, CallTimeout, Exit
 from allm.supervisors.here import AskCycle, here
 from allm.supervisors.looking import look
-from allm.supervisors.names import Address, ask
+from allm.supervisors.names import Address, Answers, RefTo, ask
 from allm.supervisors.requests import Refused
 
 __all__ = ["accepted", "call", "get_state", "request", "start_and_wait", "stop", "this_loop", "wait_started"]
 
 A = TypeVar("A", bound=Actor)
+M = TypeVar("M")
+R = TypeVar("R")
 
 _dispatchers: WeakValueDictionary[int, LoopDispatcher] = WeakValueDictionary()
 """The dispatcher of each loop, by the loop's identity: kept by the actors that run on it."""
@@ -61,7 +64,7 @@ async def start_and_wait(
     Where nothing says on which dispatcher, one whose handlers are coroutines runs on this loop. When the time is over, or the
     wait is cancelled, the actor is ended.
     """
-    on = on or actor_class.dispatcher or (this_loop() if actor_class._actor_coroutines else None)  # pyright: ignore[reportPrivateUsage]
+    on = on or actor_class.dispatcher or (this_loop() if actor_class.actor_awaits else None)
     ref = actor_class.start_on(on, *args, **kwargs) if on is not None else actor_class.start(*args, **kwargs)
     try:
         await wait_started(ref, timeout)
@@ -86,7 +89,13 @@ async def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | Non
         cell.unwatch(watcher)
 
 
-async def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
+@overload
+async def call(address: RefTo[Answers[M, Coroutine[Any, Any, R]]], message: M, timeout: float | None = 5.0) -> R: ...
+@overload
+async def call(address: RefTo[Answers[M, R]], message: M, timeout: float | None = 5.0) -> R: ...
+@overload
+async def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any: ...
+async def call(address: Any, message: Any, timeout: float | None = 5.0) -> Any:
     """Ask and wait for the answer; see `allm.supervisors.call`. A task that an actor spawned may call that actor."""
     return await ask(address, message, here.awaiter).within(timeout)
 

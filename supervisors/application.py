@@ -127,7 +127,7 @@ class _Program:
         kwargs: dict[str, Any] = dict(*more)
         if isinstance(function, type) and issubclass(function, Actor):
             on = self._on or function.dispatcher
-            if on is None and self._on_this_loop and function._actor_coroutines:  # pyright: ignore[reportPrivateUsage]
+            if on is None and self._on_this_loop and function.actor_awaits:
                 on = this_loop()
             result: Any = function.start_on(on, *args, **kwargs) if on is not None else function.start(*args, **kwargs)
         else:
@@ -235,9 +235,10 @@ def _text(event: events.RootEnded) -> str:
 
 
 def _words(exit: Mapping[str, Any]) -> str:
-    detail = exit["detail"]
+    detail: Any = exit["detail"]
     if isinstance(detail, Mapping) and "trace" in detail:
-        detail = f"{detail.get('type')}: {detail.get('message')}\n{detail['trace']}".rstrip()
+        error = cast("Mapping[str, Any]", detail)
+        detail = f"{error.get('type')}: {error.get('message')}\n{error['trace']}".rstrip()
     return f"{exit['kind']} {detail if detail is not None else ''}".rstrip()
 
 

@@ -48,10 +48,10 @@ class _Steps(Coroutine[Any, Any, Any]):
         self._held: Callable[..., Any] = getattr(cell.dispatcher, "hold", _call)
 
     def send(self, value: Any, /) -> Any:
-        return self._held(self._step, self.coroutine.send, value)
+        return self._held(self.cell, self._step, self.coroutine.send, value)
 
     def throw(self, *error: Any) -> Any:
-        return self._held(self._step, self.coroutine.throw, *error)
+        return self._held(self.cell, self._step, self.coroutine.throw, *error)
 
     def close(self) -> None:
         self.coroutine.close()
@@ -70,7 +70,7 @@ class _Steps(Coroutine[Any, Any, Any]):
             here.cell, cell.busy = before, busy
 
 
-def _call(function: Callable[..., Any], *args: Any) -> Any:
+def _call(_: Cell, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
@@ -79,11 +79,13 @@ class Hand(_Steps):
 
     task: asyncio.Task[Any]
 
-    def __init__(self, cell: Cell, body: Body, coroutine: Coroutine[Any, Any, Any], then: Callable[[Any], object]) -> None:
+    def __init__(self, cell: Cell, body: Body, coroutine: Coroutine[Any, Any, Any], then: Callable[[Any], object] | None) -> None:
         super().__init__(cell, body, coroutine)
         self.then = then  # what its result is for
         self.ending: Exit | None = None  # it was cancelled, to end the actor with this
-        self.over = self.last = False  # `last`: the actor's last words
+        self.over = False
+        self.last = then is None
+        self.cause: BaseException | None = None  # of last words: what made them the last
         self.error: BaseException | None = None
         self.value: Any = None
 
@@ -136,7 +138,8 @@ class Hand(_Steps):
 class _Turns(_Base):
     """A cell, ours or of any kind of mailbox, that waits for the coroutines of its handlers."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:
+        __slots__ = ()
 
     hand: Hand | None
 
@@ -151,7 +154,7 @@ class _Turns(_Base):
                 return False
             self.hand = self.busy = None
             if hand.last:
-                self.report(hand.value if hand.error is None else _exit_of(hand.error), hand.then(None))
+                self.report(hand.value if hand.error is None else _exit_of(hand.error), hand.cause)
                 return False
             if hand.cut_short:
                 assert hand.ending is not None
@@ -179,7 +182,8 @@ class _Turns(_Base):
         if hand is not None:
             if hand.error is not None:
                 raise hand.error
-            hand.then(hand.value)
+            if hand.then is not None:
+                hand.then(hand.value)
             if hand.ending is not None:  # it came to its end though it was cancelled
                 raise Leave(hand.ending)
         elif not self.begun:
@@ -225,13 +229,16 @@ class _Turns(_Base):
         if envelope is not None and envelope.reply_to is not None:
             envelope.reply_to.set(result)
 
-    def _suspend(self, body: Body, coroutine: Coroutine[Any, Any, Any], then: Callable[[Any], Any], *, last: bool = False) -> None:
-        loop = running_loop()
-        if loop is None or getattr(self.dispatcher, "loop", None) is not loop:
+    def _suspend(
+        self, body: Body, coroutine: Coroutine[Any, Any, Any], then: Callable[[Any], object] | None, cause: BaseException | None = None
+    ) -> None:
+        """Let the coroutine run as a task; without a `then` it is the actor's last words."""
+        loop = _own_loop(self)
+        if loop is None:
             coroutine.close()
             raise TypeError(f"{self.name} returned a coroutine: only an actor on a LoopDispatcher can await it")
         hand = Hand(self, body, coroutine, then)
-        hand.last = last
+        hand.cause = cause
         hand.begin(loop)
         self.hand = hand
         if self.body is not body:  # killed meanwhile
@@ -273,7 +280,7 @@ class _Turns(_Base):
             if last is None:
                 last = body._actor_finish(exit)  # pyright: ignore[reportPrivateUsage]
             if inspect.iscoroutine(last):
-                self._suspend(body, last, lambda _: error, last=True)
+                self._suspend(body, last, None, error)
                 return
             exit = last
         except BaseException as raised:
@@ -288,7 +295,8 @@ class _Turns(_Base):
             task.cancel()
         await asyncio.wait(tasks)
         last: Any = body._actor_finish(exit)  # pyright: ignore[reportPrivateUsage]
-        return await last if inspect.iscoroutine(last) else last
+        words: Exit = await last if inspect.iscoroutine(last) else last
+        return words
 
     def report(self, exit: Exit, error: BaseException | None = None, *, busy: bool = False) -> bool:
         """See `Cell.report`; a coroutine that is under way is cancelled."""
@@ -358,19 +366,26 @@ class _Spawned:
 
 def spawn(cell: Cell, coroutine: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
     """Run a coroutine beside an actor's handlers, as a task of its loop: see `Actor.spawn`."""
-    loop, body = running_loop(), cell.body
+    loop, body = _own_loop(cell), cell.body
     try:
         guard()
-        if loop is None or getattr(cell.dispatcher, "loop", None) is not loop:
+        if loop is None:
             raise TypeError(f"{cell.name} cannot spawn here: it needs a LoopDispatcher, and to be in a handler or hook there")
         if body is None:
             raise RuntimeError(f"{cell.name} has ended")
     except BaseException:
         coroutine.close()
         raise
+    assert loop is not None
     task: asyncio.Task[T] = loop.create_task(_Steps(cell, body, coroutine), name=name, context=Context())
     _Spawned(cell, task, loop)
     return task
+
+
+def _own_loop(cell: Cell) -> AbstractEventLoop | None:
+    """The loop an actor runs on, if this is that loop's thread."""
+    loop: AbstractEventLoop | None = running_loop()
+    return loop if getattr(cell.dispatcher, "loop", None) is loop else None
 
 
 def has_coroutines(actor_class: type) -> bool:

@@ -100,15 +100,18 @@ class LoopDispatcher:
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """Nothing to do: its place in the queue is passed over."""
 
-    def hold(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function, a step of a coroutine, on the loop's thread; what it puts into mailboxes is handled after it."""
+    def hold(self, runnable: Runnable, function: Callable[..., T], *args: Any) -> T:
+        """Run a step of an actor's coroutine, on the loop's thread; what it puts into mailboxes is handled after it."""
         if self._draining:
             return function(*args)
         self._draining = True
+        before = 0.0 if self._slow is None else time.perf_counter()
         try:
             return function(*args)
         finally:
             self._draining = False
+            if self._slow is not None and (took := time.perf_counter() - before) > self._slow:
+                events.emit(events.SlowTurn(runnable.name, took))
             if self._ready:
                 self.loop.call_soon(self._drain, context=Context())
 

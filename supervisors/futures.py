@@ -166,34 +166,14 @@ class Reply(pykka.Future[T]):
         """Wait until there is an answer, without looking at it, with a pulse each second; False after `timeout` seconds."""
         if self.done or (timeout is not None and timeout <= 0):
             return self.done
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not arrived.done():
-                arrived.set_result(None)
-
-        def answered(_: Reply[T]) -> None:
-            on_loop(loop, wake)
-
-        def tick() -> None:
-            nonlocal timer
-            if end is not None and clock.now() >= end:
-                wake()
-            else:
-                pulse()
-                timer = loop.call_later(_beat(end), tick, context=Context())
-
-        end = None if timeout is None else clock.now() + timeout
         with awaiting(self.target):
-            timer = loop.call_later(_beat(end), tick, context=Context())
-            self.add_done_callback(answered)
+            waker = _Waker(None if timeout is None else clock.now() + timeout)
+            self.add_done_callback(waker.answered)
             try:
-                await arrived
+                await waker.wait()
             finally:
-                timer.cancel()
                 with suppress(ValueError):
-                    self._callbacks.remove(answered)
+                    self._callbacks.remove(waker.answered)
         return self.done
 
     def map(self, func: Callable[[T], M]) -> pykka.Future[M]:
@@ -202,15 +182,51 @@ class Reply(pykka.Future[T]):
 
     def filter(self: pykka.Future[Iterable[J]], func: Callable[[J], bool]) -> pykka.Future[Iterable[J]]:
         """See `pykka.Future.filter`."""
-        return pykka.Future.filter(self, _outside(func))
+        base: Any = pykka.Future
+        filtered: pykka.Future[Iterable[J]] = base.filter(self, _outside(func))
+        return filtered
 
     def reduce(self: pykka.Future[Iterable[J]], func: Callable[[R, J], R], *args: R) -> pykka.Future[R]:
         """See `pykka.Future.reduce`."""
-        return pykka.Future.reduce(self, _outside(func), *args)
+        base: Any = pykka.Future
+        reduced: pykka.Future[R] = base.reduce(self, _outside(func), *args)
+        return reduced
 
 
-def _beat(end: float | None) -> float:
-    return PULSE if end is None else max(0.0, min(PULSE, end - clock.now()))
+class _Waker:
+    """Wakes a coroutine when its reply is there or its time is over; has a pulse each second meanwhile."""
+
+    def __init__(self, end: float | None) -> None:
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+        self._arm()
+
+    def answered(self, _: Reply[Any]) -> None:
+        """Wake it. Any thread."""
+        on_loop(self._loop, self._wake)
+
+    async def wait(self) -> None:
+        """Wait to be woken."""
+        try:
+            await self._woken
+        finally:
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def _arm(self) -> None:
+        left = PULSE if self._end is None else max(0.0, min(PULSE, self._end - clock.now()))
+        self._timer = self._loop.call_later(left, self._tick, context=Context())
+
+    def _tick(self) -> None:
+        if self._end is not None and clock.now() >= self._end:
+            self._wake()
+        else:
+            pulse()
+            self._arm()
 
 
 class _NotYet(BaseException):

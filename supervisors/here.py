@@ -35,7 +35,7 @@ __all__ = [
     "waiting",
 ]
 
-running_loop = _get_running_loop
+running_loop: Callable[[], AbstractEventLoop | None] = _get_running_loop
 """The loop that runs on this thread, or None, where `asyncio.get_running_loop` would raise; asked at every put."""
 
 

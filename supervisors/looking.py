@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from pykka import ActorRef
@@ -84,18 +86,18 @@ def _plain(value: Any, depth: int) -> Json:
     """JSON types as they are, collections and dataclasses field by field, anything else by the name of its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    kind: type[Any] = type(value)
     if depth > 0:
         if isinstance(value, Exit):
             return value.to_data()
-        if isinstance(value, Mapping):
-            items = list(value.items())[:_ITEMS]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            return {key if isinstance(key, str) else str(key): _plain(item, depth - 1) for key, item in items}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        if isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, (bytes, bytearray, memoryview)):
-            return [_plain(item, depth - 1) for item in list(value)[:_ITEMS]]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            fields = dataclasses.fields(value)
-            return {field.name: _plain(getattr(value, field.name, None), depth - 1) for field in fields}
-    return f"<{type(value).__qualname__}>"
+        if issubclass(kind, Mapping):
+            items = islice(value.items(), _ITEMS)
+            return {str(key): _plain(item, depth - 1) for key, item in items}
+        if issubclass(kind, (Sequence, AbstractSet, deque)) and not issubclass(kind, (bytes, bytearray, memoryview)):
+            return [_plain(item, depth - 1) for item in islice(value, _ITEMS)]
+        if dataclasses.is_dataclass(kind):
+            return {field.name: _plain(getattr(value, field.name, None), depth - 1) for field in dataclasses.fields(kind)}
+    return f"<{kind.__qualname__}>"
 
 
 class _Tally:
@@ -159,9 +161,8 @@ def counting() -> Generator[Counters]:
         with _lock:
             wanted.remove(me)
             for cell in [] if wanted else list(alive.values()):
-                body: Any = cell.body
-                if body is not None:
-                    vars(body).pop(_PLACE, None)
+                if cell.body is not None:
+                    cell.body.__dict__.pop(_PLACE, None)
 
 
 def install(cell: Cell) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 from pykka import ActorDeadError, ActorRef
 from pykka._envelope import Envelope
@@ -12,7 +13,13 @@ from allm.supervisors.exits import NOPROC, ActorExited
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, Waiter, here
 
-__all__ = ["Address", "Via", "ask", "call", "cast", "resolve"]
+__all__ = ["Address", "Answers", "RefTo", "Via", "ask", "call", "cast", "resolve"]
+
+M = TypeVar("M")
+R = TypeVar("R")
+M_contra = TypeVar("M_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+A_co = TypeVar("A_co", covariant=True)
 
 
 @runtime_checkable
@@ -35,10 +42,30 @@ def resolve(address: Address) -> ActorRef[Any]:
     return ref
 
 
-def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any:
+class Answers(Protocol[M_contra, R_co]):
+    """An actor, for type checkers: what it takes, and what it answers."""
+
+    def on_receive(self, message: M_contra, /) -> R_co: ...
+
+
+class RefTo(Protocol[A_co]):
+    """A ref, for type checkers: which actor is behind it."""
+
+    @property
+    def actor_class(self) -> type[A_co]: ...
+
+
+@overload
+def call(address: RefTo[Answers[M, Coroutine[Any, Any, R]]], message: M, timeout: float | None = 5.0) -> R: ...
+@overload
+def call(address: RefTo[Answers[M, R]], message: M, timeout: float | None = 5.0) -> R: ...
+@overload
+def call(address: Address, message: Any, timeout: float | None = 5.0) -> Any: ...
+def call(address: Any, message: Any, timeout: float | None = 5.0) -> Any:
     """Ask and wait: `ActorExited` with its exit if it dies meanwhile, `CallTimeout` after `timeout` seconds.
 
-    A call to oneself is refused before anything is sent.
+    A call to oneself is refused before anything is sent. For type checkers the answer has the type that the actor's
+    `on_receive` gives it.
     """
     return ask(address, message, here.cell).get(timeout=timeout)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, cast, get_args
 
 import pykka
 
@@ -82,7 +82,7 @@ class ChildSpec:
         if isinstance(value, ChildSpec):
             return value
         if isinstance(value, type):
-            return _of_class(value)
+            return _of_class(cast("type[object]", value))
         if not isinstance(value, Mapping):
             raise SpecError("invalid_child_spec", value)
         if value.get("id") is None:
@@ -97,7 +97,7 @@ class ChildSpec:
         return (getattr(self.start[0], "__module__", "?"),)
 
 
-def _of_class(actor_class: type) -> ChildSpec:
+def _of_class(actor_class: type[object]) -> ChildSpec:
     if not issubclass(actor_class, pykka.Actor):
         raise SpecError("invalid_child_spec", actor_class)
     named: Callable[[str], ChildSpec] | None = getattr(actor_class, "spec", None)
