@@ -60,12 +60,16 @@ class _Steps(Coroutine[Any, Any, Any]):
         return self
 
     def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self._in_its_name(step, *args)
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them end the loop
+            raise ExitError(repr(error), Exit.from_exception(error)) from None
+
+    def _in_its_name(self, step: Callable[..., Any], *args: Any) -> Any:
         cell, before, busy = self.cell, here.cell, self.cell.busy
         here.cell, cell.busy = cell, self.body
         try:
             return step(*args)
-        except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them end the loop
-            raise ExitError(repr(error), Exit.from_exception(error)) from None
         finally:
             here.cell, cell.busy = before, busy
 
@@ -99,7 +103,7 @@ class Hand(_Steps):
         # The task itself never fails: asyncio would end the loop with a SystemExit.
         before, here.awaiter = here.awaiter, self.cell
         try:
-            return super()._step(step, *args)
+            return self._in_its_name(step, *args)
         except StopIteration as done:
             self.value = done.value
             raise
