@@ -7,11 +7,10 @@ the actors in question run. Cancelling a wait leaves the actors as they are, but
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from allm.supervisors import partition
-from allm.supervisors.actor import Actor
 from allm.supervisors.aio_calls import call, get_state, request, start_and_wait, stop, this_loop, wait_started
 from allm.supervisors.aio_tasks import Task, async_, async_nolink, async_stream, await_many
 from allm.supervisors.application import run_async as run
@@ -29,7 +28,7 @@ from allm.supervisors.requests import (
     WhichChild,
     WhichChildren,
 )
-from allm.supervisors.spec import ChildSpec, Flags
+from allm.supervisors.spec import Child, ChildSpec, Flags
 
 __all__ = [
     "Task",
@@ -57,9 +56,7 @@ __all__ = [
 ]
 
 
-async def start_child(
-    supervisor: Address, spec: ChildSpec | type[Actor] | Mapping[str, Any] | Sequence[Any], timeout: float | None = 5.0
-) -> Any:
+async def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = 5.0) -> Any:
     """Start a child; see `allm.supervisors.start_child`."""
     return await request(supervisor, StartChild(spec), timeout)
 
@@ -105,7 +102,7 @@ async def get_spec(supervisor: Address, id: Hashable, timeout: float | None = 5.
 
 async def change_specs(
     supervisor: Address,
-    children: Sequence[ChildSpec | type[Actor] | Mapping[str, Any]],
+    children: Sequence[Child],
     flags: Flags | None = None,
     timeout: float | None = 5.0,
 ) -> None:

@@ -156,7 +156,7 @@ def test_ASYNC_03e_a_time_that_runs_out_names_server_request_and_time_and_ends_w
             gate.wait(WAIT)
 
     async def main() -> None:
-        pool = PoolDispatcher(4)
+        pool = PoolDispatcher(4, idle=0.05)
         ref = await aio.start_and_wait(Probe, journal, on=pool)
         hanging = asyncio.create_task(aio.call(ref, lambda _: gate.wait(WAIT), timeout=None))
         await asyncio.sleep(0)
@@ -225,7 +225,7 @@ def test_ASYNC_03g_a_function_given_to_map_may_not_block_the_loop_either(threads
 
 def test_ASYNC_03h_a_wait_that_is_given_up_leaves_nothing_at_the_future() -> None:
     async def main() -> None:
-        ref = await aio.start_and_wait(Echo, on=PoolDispatcher(1))
+        ref = await aio.start_and_wait(Echo, on=PoolDispatcher(1, idle=0.05))
         slow: Any = ref.ask(0.05, block=False)
         for _ in range(10):
             with contextlib.suppress(TimeoutError):

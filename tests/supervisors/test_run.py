@@ -275,7 +275,7 @@ def test_APP_01k_where_a_loop_runs_it_says_what_to_call(journal: Journal) -> Non
 
 def test_APP_01l_cancelling_it_shuts_the_tree_down(journal: Journal) -> None:
     async def main() -> None:
-        pool = PoolDispatcher(4)
+        pool = PoolDispatcher(4, idle=0.05)
         program = asyncio.create_task(aio.run(Supervisor.spec("root", [spec(journal, "a")]), on=pool))
         while not journal.of("start"):
             await asyncio.sleep(0.001)
