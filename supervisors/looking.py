@@ -134,14 +134,14 @@ _lock = threading.Lock()
 class Counters:
     """The counters of all actors that live while `counting` is on."""
 
-    def of(self, ref: ActorRef[Any]) -> dict[str, Json]:
+    def of(self, ref: ActorRef[Any]) -> dict[str, Any]:
         """The counters of one actor: messages and seconds of its present incarnation, restarts of its place in the tree."""
         cell = cell_of(ref)
         tally = _tally(cell)
         counts = {"messages": tally.messages, "seconds": tally.seconds} if tally is not None else {"messages": 0, "seconds": 0.0}
         return {**counts, "restarts": getattr(cell.owner, "restarts", 0) if cell is not None else 0}
 
-    def read(self) -> dict[str, dict[str, Json]]:
+    def read(self) -> dict[str, dict[str, Any]]:
         """The counters of each live actor that handled a message, by the actor's name."""
         cells = [cell for cell in list(alive.values()) if (tally := _tally(cell)) is not None and tally.messages]
         return {cell.name: self.of(ref) for cell in cells if (ref := cell.ref) is not None}

@@ -58,7 +58,8 @@ class Kind(Actor):
 
     @classmethod
     def spec(cls, id: Any, /, *args: Any, **options: Any) -> ChildSpec:
-        return super().spec(id, *args, **{"restart": "transient", **options})
+        options.setdefault("restart", "transient")
+        return super().spec(id, *args, **options)
 
 
 class Stranger(pykka.ThreadingActor):
