@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from allm.supervisors.dispatch import LoopDispatcher, PoolDispatcher, ThreadDispatcher
     from allm.supervisors.dynamic import DynamicSupervisor
     from allm.supervisors.events import subscribe
-    from allm.supervisors.exits import ActorExited, CallTimeout, Exit, ExitError
+    from allm.supervisors.exits import ActorExited, CallTimeout, Exit, ExitError, SupervisionError
     from allm.supervisors.here import AskCycle, Fenced, WouldBlock, guard
     from allm.supervisors.locks import KeyedLocks
     from allm.supervisors.looking import counting, get_state
@@ -81,6 +81,7 @@ _HOMES = {
         "CallTimeout",
         "Exit",
         "ExitError",
+        "SupervisionError",
     ),
     "here": (
         "AskCycle",
@@ -199,6 +200,7 @@ __all__ = [
     "StartError",
     "StopChild",
     "Strategy",
+    "SupervisionError",
     "Supervisor",
     "SupervisorError",
     "Task",

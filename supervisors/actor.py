@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import os
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Generator
@@ -22,8 +23,8 @@ from pykka import ActorRef, messages
 from allm.supervisors import edges, log, looking
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
 from allm.supervisors.coroutines import AsyncBoundedCell, AsyncCell, AsyncKeptCell, has_coroutines, refuse_misplaced, spawn
-from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
-from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave
+from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
+from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
 from allm.supervisors.looking import Look, public_state
@@ -39,6 +40,7 @@ __all__ = [
     "inherited",
     "kill",
     "launch",
+    "prepare",
     "spawning",
     "start_and_wait",
     "stop",
@@ -49,7 +51,8 @@ T = TypeVar("T")
 A = TypeVar("A", bound="Actor")
 
 _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
-_prefix = [f"urn:uuid:{uuid.uuid4()}:"]
+_process = [f"urn:uuid:{uuid.uuid4()}:", ""]
+"""What urns begin with, and serial numbers: a process that was forked has beginnings of its own."""
 _serial = itertools.count(1)
 _threads = ThreadDispatcher()
 
@@ -61,15 +64,23 @@ class Crash:
     message: str = "crash"
 
 
-_SPECIAL = frozenset((_ActorStop, Down, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
+_SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash))
 
 
-class StartError(Exception):
+class StartError(SupervisionError):
     """An actor did not come up; ``exit`` says why (kind ``ignore``: it did not want to)."""
 
     def __init__(self, exit: Exit) -> None:
         super().__init__(f"not started: {exit.kind} {exit.detail if exit.detail is not None else ''}".rstrip())
         self.exit = exit
+
+
+def _after_fork() -> None:
+    _process[:] = f"urn:uuid:{uuid.uuid4()}:", f"{os.getpid()}-"
+    _spawning.dispatcher = _spawning.kept = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Spawning(threading.local):
@@ -84,7 +95,8 @@ class Actor(Specified, pykka.Actor):
     """An actor that ends with a reason.
 
     Hooks: `on_start`, `on_receive`, `on_exit`. An exception in a handler ends the actor; who asked gets the error
-    without its traceback. ``__init__`` runs in the thread that starts it, everything else on the dispatcher.
+    without its traceback. Everything runs on the dispatcher, but for the ``__init__`` of an actor that no supervisor starts: that
+    runs in the thread that starts it.
     """
 
     child_type: ClassVar[str] = "worker"
@@ -92,10 +104,17 @@ class Actor(Specified, pykka.Actor):
     dispatcher: ClassVar[Dispatcher | None] = None
     """Where actors of this class run when nothing else is said; None: a daemon thread each."""
 
+    leads: ClassVar[bool] = False
+    """Whether its handlers never block: on a pool it has workers that no other actor can hold. Supervisors have."""
     trap_exits: ClassVar[bool] = False
     """Whether ends of linked actors, and exit signals, arrive as `Exited` messages."""
     bound: ClassVar[Bound | None] = None
     """A limit to its mailbox; not together with a mailbox that is kept."""
+
+    _initial: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    """Of one that was prepared: the arguments of its ``__init__``, until that has run."""
+
+    _making = False
 
     actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
     actor_awaits: ClassVar[bool] = False
@@ -106,9 +125,15 @@ class Actor(Specified, pykka.Actor):
         cls.actor_awaits = has_coroutines(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        if self._initial is None:
+            self._equip()
+        else:
+            self._initial = None  # prepared: it has all this
+
+    def _equip(self) -> None:
         # In place of Pykka's: its uuid4 and its Event cost more than all the rest of a start.
-        serial = next(_serial)
-        self.actor_urn = f"{_prefix[0]}{serial}"
+        serial = f"{_process[1]}{next(_serial)}"
+        self.actor_urn = f"{_process[0]}{serial}"
         cell = self._actor_cell(f"{type(self).__name__}#{serial}")
         self.actor_inbox = cell  # pyright: ignore[reportIncompatibleVariableOverride]
         self.actor_stopped = cell.stopped
@@ -124,6 +149,8 @@ class Actor(Specified, pykka.Actor):
     @classmethod
     def start_on(cls, dispatcher: Dispatcher, *args: Any, **kwargs: Any) -> ActorRef[Self]:
         """Start it on that dispatcher and return at once; on a loop's own thread `on_start` has run by then."""
+        if not is_dispatcher(dispatcher):
+            raise TypeError(f"{dispatcher!r} is no dispatcher")
         actor = cls(*args, **kwargs)
         launch(actor, dispatcher)
         return actor.actor_ref
@@ -218,6 +245,21 @@ class Actor(Specified, pykka.Actor):
     # -- driven by the cell
 
     def _actor_begin(self) -> Any:
+        if self._initial is not None:
+            self._initialize(*self._initial)
+        return self._actor_open()
+
+    def _initialize(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._making = True  # an end has no `on_exit` until this is done
+        type(self).__init__(self, *args, **kwargs)
+        if self._initial is not None:
+            raise TypeError(f"{type(self).__name__}.__init__ does not call super().__init__()")
+        if self.actor_inbox.exit is not None:
+            raise Leave(self.actor_inbox.exit)  # killed meanwhile
+        self._making = False
+
+    def _actor_open(self) -> Any:
+        """Start, once ``__init__`` has run; True when the start is complete, a coroutine that has to be awaited first."""
         begun = self.on_start()
         return begun if inspect.iscoroutine(begun) else True
 
@@ -231,6 +273,8 @@ class Actor(Specified, pykka.Actor):
             raise RuntimeError(message.message)
         if isinstance(message, Down):
             return None if message.monitor.flushed else self.on_receive(message)
+        if isinstance(message, ExitSignal):
+            return self._actor_exit_signal(message) if message.to is self.actor_inbox else None
         if type(message) is not _ActorStop:
             return super()._handle_receive(message)
         cell = self.actor_inbox
@@ -259,7 +303,7 @@ class Actor(Specified, pykka.Actor):
         return None
 
     def _actor_finish(self, exit: Exit) -> Any:
-        last = self.on_exit(exit) if exit.kind != "ignore" else None
+        last = self.on_exit(exit) if exit.kind != "ignore" and not self._making else None
         return _then(last, exit) if inspect.iscoroutine(last) else exit
 
 
@@ -278,22 +322,32 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
-    alive[cell.name] = cell
-    if cell.exit is not None:  # killed meanwhile, with its supervisor
-        alive.pop(cell.name, None)
     if looking.wanted:
         looking.install(cell)
     if not edges.installed:
         edges.install()
-    return dispatcher.launch(cell)
+    alive[cell.name] = cell
+    if isinstance(cell, KeptCell):
+        cell.kept.open(cell)  # not before it has an owner: from here on who has the ref may kill it
+    if cell.exit is not None:  # killed meanwhile, perhaps before it had an owner: told twice is told once
+        alive.pop(cell.name, None)
+        if owner is not None:
+            owner.child_ended(cell, cell.exit)
+    try:
+        return dispatcher.launch(cell)
+    except BaseException as error:  # it is none, or cannot
+        cell.cancel(Exit.from_exception(error))
+        raise
 
 
 def _refuse_misplaced(actor: Actor, dispatcher: Dispatcher) -> None:
     kind = type(actor)
     try:
-        refuse_misplaced(kind, dispatcher, supervises=kind._actor_begin is not Actor._actor_begin)  # pyright: ignore[reportPrivateUsage]
+        refuse_misplaced(kind, dispatcher, supervises=kind._actor_open is not Actor._actor_open)  # pyright: ignore[reportPrivateUsage]
     except TypeError as error:
-        actor.actor_inbox.cancel(Exit.from_exception(error))
+        cell = actor.actor_inbox
+        cell.owner = None  # it hears of this by the error
+        cell.cancel(Exit.from_exception(error))
         raise
 
 
@@ -313,18 +367,27 @@ def inherited() -> Dispatcher:
 
 
 def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs: Any) -> Actor:
-    """Make an actor, on a mailbox that is kept if there is one."""
+    """Make an actor, on a mailbox that is kept if there is one; it takes that over when it is launched."""
     if kept is None:
         return actor_class(*args, **kwargs)
     _spawning.kept = kept
     try:
         return actor_class(*args, **kwargs)
-    except BaseException as error:
-        if kept.current is not None:  # half made: what waits goes back for the next one
-            kept.current.cancel(Exit.from_exception(error))
-        raise
     finally:
         _spawning.kept = None
+
+
+def prepare(actor_class: type[Actor], kept: Kept | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Actor:
+    """Make an actor whose ``__init__`` runs in its own first turn, on its own dispatcher and in its own name."""
+    new = actor_class.__new__
+    actor = new(actor_class) if new is object.__new__ else new(actor_class, *args, **kwargs)
+    _spawning.kept = kept
+    try:
+        actor._equip()  # pyright: ignore[reportPrivateUsage]
+    finally:
+        _spawning.kept = None
+    actor._initial = (args, kwargs)  # pyright: ignore[reportPrivateUsage]
+    return actor
 
 
 class _Started:
@@ -368,9 +431,16 @@ def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
 def start_and_wait(
     actor_class: type[A], *args: Any, on: Dispatcher | None = None, timeout: float | None = None, **kwargs: Any
 ) -> ActorRef[A]:
-    """Start an actor and return when its start is complete; `StartError` when it failed."""
+    """Start an actor and return when its start is complete; `StartError` when it failed.
+
+    Whatever keeps it from waiting (the time is over, it may not block here) ends the actor: nobody else has its ref.
+    """
     ref = actor_class.start_on(on, *args, **kwargs) if on is not None else actor_class.start(*args, **kwargs)
-    wait_started(ref, timeout)
+    try:
+        wait_started(ref, timeout)
+    except BaseException:
+        kill(ref)
+        raise
     return ref
 
 

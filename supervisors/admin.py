@@ -10,7 +10,7 @@ from typing import Any
 
 from pykka import ActorRef
 
-from allm.supervisors.exits import Exit
+from allm.supervisors.exits import Exit, SupervisionError
 from allm.supervisors.names import Address, call
 from allm.supervisors.requests import (
     ChangeSpecs,
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-class SupervisorError(Exception):
+class SupervisorError(SupervisionError):
     """A supervisor refused; ``reason`` is OTP's word for why, ``ref`` a holder, ``exit`` a failed start's."""
 
     def __init__(self, refused: Refused) -> None:
@@ -60,21 +60,22 @@ def _ask(supervisor: Address, request: Any, timeout: float | None) -> Any:
     return answer
 
 
-def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = 5.0) -> Any:
+def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = None) -> Any:
     """Start a child: its ref, or ``(ref, extra)``, or None when it asked to be left out.
 
-    Under a supervisor with a template, `spec` is the arguments to append.
+    Under a supervisor with a template, `spec` is the arguments to append. By default it waits as long as the child may take:
+    its own ``start_timeout``, if it has one.
     """
     return _ask(supervisor, StartChild(spec), timeout)
 
 
-def terminate_child(supervisor: Address, child: Hashable, timeout: float | None = 5.0) -> None:
-    """Stop a child and wait for its end."""
+def terminate_child(supervisor: Address, child: Hashable, timeout: float | None = None) -> None:
+    """Stop a child and wait for its end, by default as long as its own ``shutdown`` allows."""
     _ask(supervisor, StopChild(child), timeout)
 
 
-def restart_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> Any:
-    """Start a stopped child again."""
+def restart_child(supervisor: Address, id: Hashable, timeout: float | None = None) -> Any:
+    """Start a stopped child again; waits as `start_child` does."""
     return _ask(supervisor, RestartChild(id), timeout)
 
 

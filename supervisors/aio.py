@@ -56,17 +56,17 @@ __all__ = [
 ]
 
 
-async def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = 5.0) -> Any:
+async def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = None) -> Any:
     """Start a child; see `allm.supervisors.start_child`."""
     return await request(supervisor, StartChild(spec), timeout)
 
 
-async def terminate_child(supervisor: Address, child: Hashable, timeout: float | None = 5.0) -> None:
+async def terminate_child(supervisor: Address, child: Hashable, timeout: float | None = None) -> None:
     """Stop a child and wait for its end; see `allm.supervisors.terminate_child`."""
     await request(supervisor, StopChild(child), timeout)
 
 
-async def restart_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> Any:
+async def restart_child(supervisor: Address, id: Hashable, timeout: float | None = None) -> Any:
     """Start a stopped child again; see `allm.supervisors.restart_child`."""
     return await request(supervisor, RestartChild(id), timeout)
 

@@ -9,9 +9,21 @@ from allm.supervisors.cell import alive
 from allm.supervisors.exits import Exit
 from allm.supervisors.requests import ChildInfo, Counts, Refused
 from allm.supervisors.slots import RUNNING, STARTING, STOPPING, Slot
-from allm.supervisors.spec import SpecError
 
-__all__ = ["count", "describe", "refused_spec", "refused_start", "started"]
+__all__ = ["Given", "count", "describe", "refused_spec", "refused_start", "started"]
+
+
+class Given:
+    """In the place of a future, an answer that is looked at by who asked, on the same thread."""
+
+    __slots__ = ("done", "value")
+
+    def __init__(self) -> None:
+        self.done, self.value = False, None
+
+    def set(self, value: Any = None) -> None:
+        """Answer."""
+        self.done, self.value = True, value
 
 
 def started(slot: Slot) -> Any:
@@ -44,6 +56,6 @@ def refused_start(exit: Exit) -> Refused | None:
     return Refused("start_error", exit=exit)
 
 
-def refused_spec(error: SpecError | TypeError) -> Refused:
+def refused_spec(error: Exception) -> Refused:
     """The answer for a spec that is none."""
     return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeGuard
 
-from pykka import ActorRef
+from pykka import ActorRef, ActorRegistry
 from pykka._envelope import Envelope
 
 from allm.supervisors import events, log
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped
+from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped, text_of
 from allm.supervisors.here import Waiter, guard, here
 from allm.supervisors.inbox import Inbox, StopFlag
 from allm.supervisors.timers import Timers, shared_timers
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from allm.supervisors.lanes import Dispatcher
 
-__all__ = ["TURN", "Body", "Cell", "Owner", "Shutdown", "Watcher", "alive", "cell_of", "is_ref"]
+__all__ = ["TURN", "Body", "Cell", "Hung", "Owner", "Shutdown", "Watcher", "alive", "cell_of", "is_ref"]
 
 TURN: Final = 64
 """Messages an actor handles before others on its dispatcher get their turn."""
@@ -43,6 +43,11 @@ class Body(Protocol):
 
     @property
     def actor_ref(self) -> ActorRef[Any]: ...
+    @property
+    def leads(self) -> bool:
+        """Whether it is a supervisor: its handlers do not block, and a pool has workers for it that nothing else can hold."""
+        ...
+
     def _actor_begin(self) -> bool:
         """Start; True when the start is complete, False when `Cell.acknowledge` comes later."""
         ...
@@ -51,6 +56,17 @@ class Body(Protocol):
     def _actor_signal(self, signal: Any) -> None: ...
     def _actor_finish(self, exit: Exit) -> Exit:
         """Last words; the exit that is reported."""
+        ...
+
+
+class Hung(Protocol):
+    """An actor that was killed in its handler."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def busy(self) -> object:
+        """None once the thread that was in the handler has come back."""
         ...
 
 
@@ -68,6 +84,9 @@ class Watcher(Protocol):
     def ended(self, cell: Cell, exit: Exit) -> None: ...
 
 
+TOO_DEEP: Final = Exit("error", {"type": "builtins.RecursionError", "message": "whoever told it stood at the recursion limit", "trace": ""})
+interrupted: list[Cell] = []
+"""Cells whose ends are not told to all yet, as who told them was interrupted: `pulse` goes on."""
 alive: dict[str, Cell] = {}
 """Every launched cell that has not ended, by name: keeps idle actors in memory; fork and exit end what is here."""
 
@@ -85,6 +104,7 @@ class Cell(Inbox):
         "cuts",
         "dispatcher",
         "envelope",
+        "fate",
         "generation",
         "later",
         "once",
@@ -112,8 +132,9 @@ class Cell(Inbox):
         self.cuts: list[Callable[[], object]] | None = None  # what frees a blocked handler
         self.waiting_on: Waiter | None = None
         self.begun = self.started = False
+        self.fate: Exit | None = None  # why it is about to end
         self.once = [True]  # popped by whoever reports the end: list.pop is atomic
-        self.abandoned: tuple[str, ...] = ()
+        self.abandoned: tuple[Hung, ...] = ()
 
     # -- turns: on the dispatcher's thread
 
@@ -130,8 +151,10 @@ class Cell(Inbox):
                     self.acknowledge()
             return self._work(body)
         except Leave as leave:
-            exit, error = leave.exit, None
+            self.fate, error = leave.exit, None
+            exit = leave.exit
         except BaseException as raised:  # SystemExit and the like end this actor, not its neighbours
+            self.fate = TOO_DEEP  # until there is room to say more
             exit, error = Exit.from_exception(raised), stripped(raised)
         finally:
             here.cell = before
@@ -175,7 +198,7 @@ class Cell(Inbox):
             self.owner.child_started(self)
         if self.watchers:
             for watcher in list(self.watchers.values()):
-                watcher.started(self)
+                _guarded(watcher.started, self)
 
     def _end(self, body: Body, exit: Exit, error: BaseException | None) -> None:
         if self.body is not body:
@@ -209,31 +232,54 @@ class Cell(Inbox):
         except IndexError:
             return False
         if busy:
-            self.abandoned += (self.name,)
+            self.leave_behind((self,))
         self.exit = exit
+        try:
+            self._finish(exit, error)
+        except BaseException:  # an interruption, or the recursion limit of who kills it: the next pulse tells the rest
+            interrupted.append(self)
+            raise
+        return True
+
+    def mend(self) -> None:
+        """End it, or finish its end, where the recursion limit or an interruption left that undone; twice told is once."""
+        if self.exit is not None:
+            self._finish(self.exit, None)
+        elif self.fate is not None and (body := self.body) is not None:
+            self._end(body, self.fate, None)
+
+    def _finish(self, exit: Exit, error: BaseException | None) -> None:
         self._stop_flag()
-        self.body = self.cuts = None
-        self._close(error)
+        body, self.body, self.cuts = self.body, None, None
+        in_work = self._close(error)
         alive.pop(self.name, None)
+        if body is not None and _listed:
+            _unlist(body.actor_ref)
         if self.owner is not None:
             self.owner.child_ended(self, exit)
-        self._answer_all(exit, error)
+        elif exit.kind == "error" and events.wanted() and not (body is not None and body.leads):
+            events.emit(events.ActorCrashed(self.name, exit))
+        self._answer_all(in_work, exit, error)
         while self.watchers:
             for key in list(self.watchers):  # in the order they came
                 if (watcher := self.watchers.pop(key, None)) is not None:
                     _guarded(watcher.ended, self, exit)
-        return True
 
-    def _close(self, error: BaseException | None) -> None:
-        """Refuse what comes; a mailbox that is kept takes over what waits."""
+    def leave_behind(self, hung: tuple[Hung, ...]) -> None:
+        """Note actors of this tree whose threads may never come back; those that have come back are forgotten."""
+        self.abandoned = (*[each for each in self.abandoned if each.busy is not None and each not in hung], *hung)
+
+    def _close(self, error: BaseException | None) -> Envelope[Any] | None:
+        """Refuse what comes; a mailbox that is kept takes over what waits. The message in work, if nobody else answers for it."""
         self.closed = True
+        return self.envelope
 
-    def _answer_all(self, exit: Exit, error: BaseException | None) -> None:
-        envelope, self.envelope = self.envelope, None
+    def _answer_all(self, envelope: Envelope[Any] | None, exit: Exit, error: BaseException | None) -> None:
         if envelope is not None and envelope.reply_to is not None:
             # A SystemExit or KeyboardInterrupt was this actor's; raised in the asker it would end that one, too.
             failure = error if isinstance(error, Exception) else ActorExited(self.name, exit)
             envelope.reply_to.set_exception((type(failure), failure, None))
+        self.envelope = None
         for reply in self.stoppers or ():
             reply.set(None)
         for reply in list(self.later or ()):
@@ -264,7 +310,7 @@ class Cell(Inbox):
             if self.watchers.pop(key, None) is not None:
                 _guarded(watcher.ended, self, NOPROC)
         elif self.started:
-            watcher.started(self)
+            _guarded(watcher.started, self)
 
     def unwatch(self, key: object) -> bool:
         """Stop watching; False when there was nothing to stop."""
@@ -287,6 +333,11 @@ class Cell(Inbox):
         """The ref of the actor, while there is one. (Kept here it would be a cycle, and garbage to collect.)"""
         body = self.body
         return body.actor_ref if body is not None else None
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is a supervisor."""
+        return self.body is not None and self.body.leads
 
     @property
     def timers(self) -> Timers:
@@ -313,5 +364,14 @@ def cell_of(ref: ActorRef[Any]) -> Cell | None:
 def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
-    except Exception as error:  # a watcher's bug is not the dead actor's
-        log.error("watcher_failed", error=repr(error))
+    except BaseException as error:  # a watcher's bug is not the dead actor's
+        log.error("watcher_failed", error=text_of(error, repr))
+
+
+_listed: Final = ActorRegistry._actor_refs  # pyright: ignore[reportPrivateUsage]
+"""Pykka's list of actors: ours are in it only if the program has put them there."""
+
+
+def _unlist(ref: ActorRef[Any]) -> None:
+    if ref in _listed:
+        ActorRegistry.unregister(ref)

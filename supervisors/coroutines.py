@@ -19,13 +19,15 @@ from contextvars import Context
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from allm.supervisors.cell import TURN, Body, Cell, Shutdown
+from allm.supervisors.cell import TOO_DEEP, TURN, Body, Cell, Shutdown
 from allm.supervisors.exits import Exit, ExitError, Leave, stripped
 from allm.supervisors.here import guard, here, on_loop, running_loop
 from allm.supervisors.mailbox import BoundedCell, KeptCell
 from allm.supervisors.monitors import ExitSignal
 
 if TYPE_CHECKING:
+    from pykka._envelope import Envelope
+
     from allm.supervisors.lanes import Dispatcher
 
     _Base = Cell
@@ -116,7 +118,7 @@ class Hand(_Steps):
     def _done(self, task: asyncio.Task[Any]) -> None:
         if self.error is None and task.cancelled():  # before its first step
             self.error = CancelledError()
-        self.over = True
+        self.over, self.cell.busy = True, None
         if self.cell.exit is None:
             self.cell.lane.schedule(self.cell)
 
@@ -172,8 +174,10 @@ class _Turns(_Base):
                 return self._work(body)
             return False
         except Leave as leave:
-            exit, error = leave.exit, None
+            self.fate = exit = leave.exit
+            error = None
         except BaseException as raised:
+            self.fate = TOO_DEEP  # until there is room to say more
             exit, error = Exit.from_exception(raised), stripped(raised)
         finally:
             here.cell = before
@@ -209,13 +213,8 @@ class _Turns(_Base):
             if self.signals:
                 result = cast("Any", body)._actor_signal(self.signals.popleft())
             elif self.user:
-                try:
-                    self.envelope = envelope = self.user.popleft()
-                except IndexError:  # a bounded mailbox made room
+                if (envelope := self._take(body)) is None:
                     continue
-                if self.body is not body:
-                    self.give_back(envelope)
-                    return False
                 result = body._handle_receive(envelope.message)  # pyright: ignore[reportPrivateUsage]
             elif self.body is not body or self.park():
                 return False
@@ -226,6 +225,17 @@ class _Turns(_Base):
                 return False
             self._handled(result)
         return self.body is body
+
+    def _take(self, body: Body) -> Envelope[Any] | None:
+        """Take out the next message, as `Cell._work` does; None when there is none, or the actor was killed meanwhile."""
+        try:
+            self.envelope = envelope = self.user.popleft()
+        except IndexError:  # a bounded mailbox made room
+            return None
+        if self.body is body:
+            return envelope
+        self.give_back(envelope)
+        return None
 
     def _handled(self, result: Any) -> None:
         """Answer the message in hand, unless its handler has."""
@@ -343,8 +353,17 @@ class AsyncKeptCell(_Turns, KeptCell):
     __slots__ = ("hand",)
 
     def __init__(self, *args: Any) -> None:
-        self.hand = None
         super().__init__(*args)
+        self.hand = None
+
+    def _take(self, body: Body) -> Envelope[Any] | None:
+        """Take out the next message, as `KeptCell._work` does, in the order that `Kept` relies on."""
+        user = self.user
+        self.envelope = envelope = user[0]
+        if self.body is not body:
+            return None
+        user.popleft()
+        return envelope
 
 
 class _Spawned:

@@ -8,26 +8,31 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from allm.supervisors import events
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import Exit
 from allm.supervisors.here import call_soon, running_loop, serve
 from allm.supervisors.inbox import lower
-from allm.supervisors.lanes import Dispatcher, Lane, Runnable
+from allm.supervisors.lanes import Dispatcher, Lane, Runnable, is_dispatcher
 from allm.supervisors.pool import PoolDispatcher, refused, start_thread
 from allm.supervisors.pulse import PULSE, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
-__all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "refused"]
+__all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "is_dispatcher", "refused"]
 
 T = TypeVar("T")
 
 _TURNS = 512
+_DEEPEST = 12
+"""Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
+_SLICE: Final = 0.002
+"""Seconds of turns, after which the coroutines and callbacks on the same loop get theirs."""
 
 
 class LoopDispatcher:
@@ -40,6 +45,9 @@ class LoopDispatcher:
     No state of it relies on a sender's coming to the end of a line: a beat on the loop, each second, drains what nobody
     was told of (see `pulse`). Mailboxes are drained in an empty context, whoever put something into one.
 
+    Turns go on for 2 ms, then all else on the loop has its turn: while they wait to go on, a put from the loop's thread only
+    enqueues, too.
+
     `slow` is for finding handlers that block: turns that take longer, in seconds, are reported as `SlowTurn`.
     """
 
@@ -49,7 +57,10 @@ class LoopDispatcher:
         self._timers = LoopTimers(loop)
         self._ready: deque[Runnable] = deque()
         self._draining = False
+        self._depth = 0  # of starts inside starts
+        self._due: Handle | None = None  # the drain goes on in the loop's next round
         self._woken = False
+        self._broken: list[Runnable] = []
         self._cancelling = False
         self._heart: TimerHandle | None = None
         serve(loop)
@@ -64,29 +75,35 @@ class LoopDispatcher:
         return self.loop.is_running()
 
     def inline(self) -> bool:
-        """True on the loop's thread."""
-        return running_loop() is self.loop
+        """True on the loop's thread, unless too many starts are inside each other there."""
+        return running_loop() is self.loop and self._depth < _DEEPEST
 
     def launch(self, runnable: Runnable, /) -> bool:
         """Give the first turn: at once on the loop's thread, soon from another."""
         runnable.lane = self
-        if running_loop() is not self.loop:
+        if not self.inline():
             self.schedule(runnable)
             return False
+        if self._heart is None:
+            self._await_beat(weakref.ref(self))
         outermost, self._draining = not self._draining, True
+        self._depth += 1
         try:
-            if runnable.turn():
+            if self._turn(runnable):
                 self._ready.append(runnable)
         finally:
+            self._depth -= 1
             if outermost:
-                Context().run(self._drain)
+                self._draining = False
+                if self._due is None:
+                    Context().run(self._drain)
         return True
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Put it on the ready queue, and see that the queue is drained."""
         self._ready.append(runnable)
         if running_loop() is self.loop:
-            if not self._draining:
+            if not self._draining and self._due is None:
                 Context().run(self._drain)
         elif not self._woken:
             self._wake()
@@ -112,8 +129,8 @@ class LoopDispatcher:
             self._draining = False
             if self._slow is not None and (took := time.perf_counter() - before) > self._slow:
                 events.emit(events.SlowTurn(runnable.name, took))
-            if self._ready:
-                self.loop.call_soon(self._drain, context=Context())
+            if self._ready and self._due is None:
+                self._due = self.loop.call_soon(self._go_on, context=Context())
 
     def _wake(self) -> None:
         try:
@@ -129,16 +146,32 @@ class LoopDispatcher:
     def _come(self) -> None:
         if self._heart is None:
             _beat(weakref.ref(self))
-        self._drain()
+        if self._due is None:
+            self._drain(clock.now() + _SLICE)
+        else:
+            self._woken = False  # what comes meanwhile wakes again
+
+    def _go_on(self) -> None:
+        self._due = None
+        self._drain(clock.now() + _SLICE)
 
     def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
         """The heart's next beat, and this one: on the loop's thread."""
-        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
+        self._await_beat(me)
         pulse()
+        if self._due is not None:  # an interruption may have left it so
+            self._due.cancel()
+            self._due = None
+        while self._broken:
+            self._broken[-1].mend()
+            self._broken.pop()
         if self._ready:
-            self._drain()
+            self._drain(clock.now() + _SLICE)
 
-    def _drain(self) -> None:
+    def _await_beat(self, me: weakref.ref[LoopDispatcher]) -> None:
+        self._heart = self.loop.call_later(PULSE, _beat, me, context=Context())
+
+    def _drain(self, end: float = 0.0) -> None:
         # Lowered before the queue is looked at: whoever appends later and finds it lowered wakes again.
         self._woken = False
         self._draining = True
@@ -150,16 +183,29 @@ class LoopDispatcher:
                 runnable = ready.popleft()
                 if not (runnable.flag.locked() or runnable.claim()):
                     continue  # it was scheduled once too often
-                if runnable.turn() if self._slow is None else self._timed(runnable, self._slow):
+                if self._turn(runnable) if self._slow is None else self._timed(runnable, self._slow):
                     ready.append(runnable)
+                if not ready:
+                    return
+                if end == 0.0:  # one turn alone looks at no clock
+                    end = clock.now() + _SLICE
+                elif clock.now() > end:
+                    break
         finally:
             self._draining = False
-            if ready:  # others on this loop get their turn too
-                self.loop.call_soon(self._drain, context=Context())
+            if ready and self._due is None:
+                self._due = self.loop.call_soon(self._go_on, context=Context())
+
+    def _turn(self, runnable: Runnable) -> bool:
+        try:
+            return runnable.turn()
+        except RecursionError:  # who told it stands too deep even for its end: that comes from the next beat
+            self._broken.append(runnable)
+            raise
 
     def _timed(self, runnable: Runnable, slow: float) -> bool:
         before = time.perf_counter()
-        more = runnable.turn()
+        more = self._turn(runnable)
         took = time.perf_counter() - before
         if took > slow:
             events.emit(events.SlowTurn(runnable.name, took))

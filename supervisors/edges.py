@@ -15,15 +15,14 @@ from typing import Any
 from allm.supervisors import log
 from allm.supervisors.cell import Cell, Shutdown, alive
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import SHUTDOWN, Exit
-from allm.supervisors.here import exiting, here, threaded
+from allm.supervisors.exits import FORKED, SHUTDOWN, ActorExited
+from allm.supervisors.futures import Reply
+from allm.supervisors.here import exiting, forked, here, threaded
 
 __all__ = ["EXIT_DEADLINE", "drain", "install"]
 
 EXIT_DEADLINE = 5.0
 """Seconds that all trees together have at the end of the program; what hangs after that is let go."""
-
-FORKED = Exit("noproc", "this actor lives in the parent process")
 
 installed: list[bool] = []
 inherited: list[Any] = []
@@ -51,8 +50,17 @@ def _after_fork() -> None:
         cell.closed = True
         cell.stopped.set()
         cell.reject()
-    for resource in list(threaded):
+        for reply in _open(cell):
+            reply.after_fork(ActorExited(cell.name, FORKED))
+    for resource in [*threaded, *forked]:
         resource.after_fork()
+
+
+def _open(cell: Cell) -> list[Reply[Any]]:
+    """The asks that it had in hand, for which there is no thread here to answer them."""
+    envelope = cell.envelope
+    asks = [envelope.reply_to if envelope is not None else None, *(cell.stoppers or ()), *(cell.later or ())]
+    return [reply for reply in asks if isinstance(reply, Reply)]
 
 
 def drain(deadline: float | None = None) -> list[str]:
@@ -77,7 +85,7 @@ def drain(deadline: float | None = None) -> list[str]:
     left = [cell for cell in roots if cell.exit is None]
     for cell in left:
         cell.cancel()
-    return [name for cell in left for name in cell.abandoned or (cell.name,)]
+    return [each.name for cell in left for each in cell.abandoned or (cell,)]
 
 
 def _help() -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from allm.supervisors import log
-from allm.supervisors.exits import Exit, Json
+from allm.supervisors.exits import Exit, Json, text_of
 
 __all__ = [
+    "ActorCrashed",
     "ChildEnded",
     "ChildRestarting",
     "ChildStarted",
@@ -93,6 +94,17 @@ class Escalated(Event):
 
     supervisor: str
     child: Hashable
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class ActorCrashed(Event):
+    """An actor that no supervisor started ended by an exception."""
+
+    name = "actor_crashed"
+    level = "error"
+
+    actor: str
     exit: Exit
 
 
@@ -209,8 +221,8 @@ def emit(event: Event, context: contextvars.Context | None = None, level: log.Le
     for listener in list(listeners):
         try:
             listener(event)
-        except Exception as error:
-            log.error("listener_failed", error=repr(error))
+        except BaseException as error:  # a SystemExit too: who has something to tell is a supervisor, or a dying actor
+            log.error("listener_failed", error=text_of(error, repr))
 
 
 def _fields(record: Event | Offender) -> dict[str, Json]:
@@ -224,4 +236,4 @@ def _plain(value: Any) -> Json:
         return value.to_data()
     if isinstance(value, dict):
         return value  # of JSON types  # pyright: ignore[reportUnknownVariableType]
-    return _fields(value) if isinstance(value, Offender) else str(value)
+    return _fields(value) if isinstance(value, Offender) else text_of(value)

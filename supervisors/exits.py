@@ -6,14 +6,30 @@ their secrets, alive. An error exit holds the type's name, the message and a sho
 
 from __future__ import annotations
 
+import pickle
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
-from pykka import ActorDeadError, Timeout
+from pykka import ActorDeadError, ActorRef, Timeout
 
-__all__ = ["KILLED", "NOPROC", "NORMAL", "SHUTDOWN", "ActorExited", "CallTimeout", "Exit", "ExitError", "Json", "Leave", "stripped"]
+__all__ = [
+    "FORKED",
+    "KILLED",
+    "NOPROC",
+    "NORMAL",
+    "SHUTDOWN",
+    "ActorExited",
+    "CallTimeout",
+    "Exit",
+    "ExitError",
+    "Json",
+    "Leave",
+    "SupervisionError",
+    "stripped",
+    "text_of",
+]
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -49,11 +65,12 @@ class Exit:
     @classmethod
     def from_exception(cls, error: BaseException) -> Exit:
         """An ``error`` exit: type name, message and traceback text; the exception itself is not kept."""
-        if isinstance(error, ExitError):
-            return error.exit
+        own = getattr(error, "exit", None) if isinstance(error, ExitError) else None
+        if isinstance(own, Exit):
+            return own
         kind = type(error)
         trace = "".join(_lines(error))
-        return cls("error", {"type": f"{kind.__module__}.{kind.__qualname__}", "message": _text(error), "trace": trace})
+        return cls("error", {"type": f"{kind.__module__}.{kind.__qualname__}", "message": text_of(error)[:_TEXT], "trace": trace})
 
 
 _ORDERLY: Final = frozenset(("normal", "shutdown", "ignore"))
@@ -61,9 +78,45 @@ NORMAL: Final = Exit("normal")
 SHUTDOWN: Final = Exit("shutdown")
 KILLED: Final = Exit("killed")
 NOPROC: Final = Exit("noproc")
+FORKED: Final = Exit("noproc", "this actor lives in the parent process")
 
 
-class ActorExited(ActorDeadError):
+class SupervisionError(Exception):
+    """The base of all errors of this package.
+
+    They pickle, with their attributes. What is of one process only, such as a ref, is None in the copy; other values that do not
+    pickle are their text.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: _portable(value) for name, value in vars(self).items()}
+        return _rebuilt, (type(self), tuple(map(_portable, self.args)), state)
+
+    def __copy__(self) -> Self:
+        return _rebuilt(type(self), self.args, vars(self))
+
+
+_E = TypeVar("_E", bound=SupervisionError)
+
+
+def _rebuilt(kind: type[_E], args: tuple[Any, ...], state: Mapping[str, Any]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, ActorRef):
+        return None
+    try:
+        pickle.dumps(value)
+    except Exception:  # a lock, a lambda, whatever a program has put there
+        return text_of(value, repr)
+    return value
+
+
+class ActorExited(SupervisionError, ActorDeadError):
     """The actor asked is dead or died before it answered; ``exit`` says why."""
 
     def __init__(self, name: str, exit: Exit) -> None:
@@ -71,7 +124,7 @@ class ActorExited(ActorDeadError):
         self.exit = exit
 
 
-class ExitError(Exception):
+class ExitError(SupervisionError):
     """An exception that says itself with which exit it ends the actor that does not catch it."""
 
     def __init__(self, message: str, exit: Exit) -> None:
@@ -79,7 +132,7 @@ class ExitError(Exception):
         self.exit = exit
 
 
-class CallTimeout(Timeout):
+class CallTimeout(SupervisionError, Timeout):
     """No reply within the time; names the server, the kind of request and the time."""
 
 
@@ -87,26 +140,31 @@ class Leave(BaseException):
     """Ends the actor that raises it, with the exit it carries. Raised by `Actor.exit`."""
 
     def __init__(self, exit: Exit) -> None:
+        if not isinstance(exit, Exit):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"an actor ends with an Exit, not with {type(exit).__name__}")
         super().__init__(exit.kind)
         self.exit = exit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.exit,)
 
 
 def stripped(error: BaseException) -> BaseException:
     """The same exception without traceback, cause and context, fit to be handed to another thread."""
-    error.__traceback__ = None
-    error.__cause__ = None
-    error.__context__ = None
+    for name in ("__traceback__", "__cause__", "__context__"):
+        object.__setattr__(error, name, None)  # a frozen dataclass may be an exception, too
     return error
+
+
+def text_of(value: object, form: Callable[[Any], str] = str) -> str:
+    """The text of a value of the program's own, whose `__str__` or `__repr__` may raise anything."""
+    try:
+        return str(form(value))
+    except BaseException:
+        return "(no message)"
 
 
 def _lines(error: BaseException) -> list[str]:
     # Without source lines: reading them opens files, and this may run on a loop's thread.
     frames = list(traceback.walk_tb(error.__traceback__))[-_FRAMES:]
     return [f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}\n" for frame, line in frames]
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)[:_TEXT]
-    except Exception:
-        return "(no message)"

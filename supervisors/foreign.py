@@ -27,7 +27,9 @@ class Foreign:
         self.generation = generation
         self.exit: Exit | None = None
         self.started = False
-        self.abandoned: tuple[str, ...] = ()
+        self.name = str(self.ref)
+        self.busy: object = None  # not None while its loop runs
+        self.abandoned: tuple[Foreign, ...] = ()
         self._owner = owner
         self._why: Exit | None = None
         self._ordered: Exit | None = None
@@ -52,6 +54,7 @@ class Foreign:
         )
 
         def run() -> None:
+            self.busy = self
             try:
                 loop()
             except BaseException as error:
@@ -59,6 +62,7 @@ class Foreign:
                 ActorRegistry.unregister(actor.actor_ref)
                 actor.actor_stopped.set()
             finally:
+                self.busy = None
                 self._report(self._why or self._ordered or NORMAL)
 
         def begin() -> None:
@@ -104,7 +108,7 @@ class Foreign:
     def cancel(self, exit: Exit = KILLED) -> bool:
         """Let go of it: a handler may run on, the supervisor hears no more of it."""
         if not self.exit and self.ref.is_alive():
-            self.abandoned = (str(self.ref),)
+            self.abandoned = (self,)
         self.ref.actor_stopped.set()
         ActorRegistry.unregister(self.ref)
         reported = self._report(exit)

@@ -19,7 +19,7 @@ import pykka
 
 from allm.supervisors import log
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import CallTimeout, stripped
+from allm.supervisors.exits import CallTimeout, stripped, text_of
 from allm.supervisors.here import Waiter, awaiting, on_loop, waiting
 from allm.supervisors.pulse import PULSE, acquire, pulse
 
@@ -79,6 +79,13 @@ class Reply(pykka.Future[T]):
             self._error = stripped(error)
             self._settle()
 
+    def after_fork(self, error: BaseException) -> None:
+        """Answer with an error, in the child process of a fork: a thread that was answering is not here."""
+        if not self.done:
+            self._once.acquire(False)
+            self._error = error
+            self._settle()
+
     def add_done_callback(self, callback: Callable[[Reply[T]], object]) -> None:
         """Call it with this future once it is answered: at once, or on the thread that answers."""
         self._callbacks.append(callback)
@@ -109,8 +116,8 @@ class Reply(pykka.Future[T]):
                 return
             try:
                 callback(self)
-            except Exception as error:
-                log.error("callback_failed", error=error)
+            except BaseException as error:  # who answers is not who has asked to be called
+                log.error("callback_failed", error=text_of(error, repr))
 
     def _wait(self, timeout: float | None) -> None:
         if _looking.on:
@@ -132,7 +139,7 @@ class Reply(pykka.Future[T]):
 
     @property
     def _source(self) -> str:
-        return self.target.name if self.target is not None else "a future"
+        return self.target.acting.name if self.target is not None else "a future"
 
     def _too_late(self, timeout: float | None) -> CallTimeout:
         request = f" {self.request}" if self.request else ""

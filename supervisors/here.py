@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, Protocol
 
-from allm.supervisors.exits import Exit
+from allm.supervisors.exits import Exit, SupervisionError
 
 __all__ = [
     "AskCycle",
@@ -26,6 +26,7 @@ __all__ = [
     "awaiting",
     "call_soon",
     "exiting",
+    "forked",
     "guard",
     "here",
     "on_loop",
@@ -39,15 +40,15 @@ running_loop: Callable[[], AbstractEventLoop | None] = _get_running_loop
 """The loop that runs on this thread, or None, where `asyncio.get_running_loop` would raise; asked at every put."""
 
 
-class WouldBlock(RuntimeError):
+class WouldBlock(SupervisionError, RuntimeError):
     """A blocking wait on a loop's thread: whatever it waits for may need that very loop."""
 
 
-class AskCycle(RuntimeError):
+class AskCycle(SupervisionError, RuntimeError):
     """Actors that ask one another in a ring; ``calling_self`` when the ring is one actor."""
 
 
-class Fenced(RuntimeError):
+class Fenced(SupervisionError, RuntimeError):
     """An effect of an actor that was killed while its handler ran: it is no longer this actor's to have."""
 
 
@@ -55,6 +56,11 @@ class Waiter(Protocol):
     """One that may wait: an actor's cell."""
 
     waiting_on: Waiter | None
+
+    @property
+    def acting(self) -> Waiter:
+        """Who is meant by it at this moment: the incarnation that runs, where a mailbox outlives incarnations."""
+        ...
 
     @property
     def exit(self) -> Exit | None:
@@ -92,6 +98,8 @@ here = _Here()
 threaded: weakref.WeakSet[Any] = weakref.WeakSet()
 """What has threads: in a forked child its ``after_fork()`` is called, at the end of the program its ``help()``, each
 second while anybody waits its ``look()``, which hires whom an interrupted thread did not."""
+forked: weakref.WeakSet[Any] = weakref.WeakSet()
+"""What has a lock, or refers to actors, and nothing else of `threaded`: in a forked child its ``after_fork()`` is called."""
 exiting: list[bool] = []
 """Not empty while the end of the program stops all trees."""
 _served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
@@ -173,6 +181,7 @@ def _refuse_cycle(cell: Waiter | None, target: Waiter | None) -> None:
     ring: list[str] = []
     step = target
     while cell is not None and step is not None and len(ring) < 1000:
+        step = step.acting
         ring.append(step.name)
         if step is cell:
             why = "calling_self" if len(ring) == 1 else "ask cycle"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from allm.supervisors.clock import clock
@@ -71,6 +72,8 @@ class StopFlag(threading.Event):
             left = 1.0 if end is None else min(1.0, end - clock.now())
             if left <= 0 or gate.acquire(timeout=left):
                 break
+        with suppress(ValueError):  # whoever raised it has taken it
+            self._gates.remove(gate)
         return self._raised
 
 

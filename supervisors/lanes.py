@@ -9,7 +9,7 @@ from typing import Protocol
 from allm.supervisors.exits import Exit
 from allm.supervisors.timers import Timers
 
-__all__ = ["Dispatcher", "Lane", "Runnable"]
+__all__ = ["Dispatcher", "Lane", "Runnable", "is_dispatcher"]
 
 
 class Runnable(Protocol):
@@ -33,6 +33,11 @@ class Runnable(Protocol):
         ...
 
     @property
+    def leads(self) -> bool:
+        """Whether it is a supervisor: its turns are short, and others wait for it."""
+        ...
+
+    @property
     def name(self) -> str:
         """For thread names and errors."""
         ...
@@ -40,6 +45,10 @@ class Runnable(Protocol):
     def turn(self) -> bool:
         """Handle some messages; never raises. True: more wait, give it another turn. Only with the run flag raised, and never twice
         at a time."""
+        ...
+
+    def mend(self) -> None:
+        """End it where its last turn, or its end, was interrupted by the recursion limit."""
         ...
 
     def cancel(self, exit: Exit) -> bool:
@@ -61,6 +70,11 @@ class Lane(Protocol):
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """It was ended from outside; `busy`: in the middle of a turn, whose thread may never come back."""
         ...
+
+
+def is_dispatcher(value: object) -> bool:
+    """Whether it is one: an object, not the class of some."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in ("launch", "inline", "timers"))
 
 
 class Dispatcher(Protocol):

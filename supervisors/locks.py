@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from allm.supervisors.cell import Cell
 from allm.supervisors.exits import CallTimeout, Exit
-from allm.supervisors.here import guard, here, waiting
+from allm.supervisors.here import forked, guard, here, waiting
 from allm.supervisors.pulse import acquire
 
 __all__ = ["KeyedLocks"]
@@ -42,6 +42,11 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._queues: dict[Hashable, deque[_Turn]] = {}  # the first of a queue holds the lock
+        forked.add(self)
+
+    def after_fork(self) -> None:
+        """Who held a lock lives in the parent process."""
+        self._lock, self._queues = threading.RLock(), {}
 
     @contextmanager
     def hold(self, key: Hashable, timeout: float | None = None) -> Generator[None]:

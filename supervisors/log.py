@@ -109,7 +109,17 @@ def _on_a_loop(given: Any) -> Any:
 
 
 def _text(event: str, values: Mapping[str, Any]) -> str:
-    return " ".join((event, *(f"{name}={value!r}" for name, value in values.items())))
+    """The line; the traceback of an exit under it, as one reads it."""
+    shown, traces = dict(values), ""
+    for name, value in values.items():
+        if (
+            isinstance(value, Mapping)
+            and isinstance(detail := value.get("detail"), Mapping)
+            and isinstance(trace := detail.get("trace"), str)
+        ):
+            shown[name] = {**value, "detail": {key: each for key, each in detail.items() if key != "trace"}}
+            traces += f"\n{trace.rstrip()}" if trace else ""
+    return " ".join((event, *(f"{name}={value!r}" for name, value in shown.items()))) + traces
 
 
 _writer: Final = LogWriter(_written)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from pykka import ActorRef
 
@@ -86,7 +86,7 @@ def _plain(value: Any, depth: int) -> Json:
     """JSON types as they are, collections and dataclasses field by field, anything else by the name of its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    kind: Any = type(value)
+    kind = cast("type[Any]", type(value))
     if depth > 0:
         if isinstance(value, Exit):
             return value.to_data()
@@ -95,9 +95,13 @@ def _plain(value: Any, depth: int) -> Json:
             return {str(key): _plain(item, depth - 1) for key, item in items}
         if issubclass(kind, (Sequence, AbstractSet, deque)) and not issubclass(kind, (bytes, bytearray, memoryview)):
             return [_plain(item, depth - 1) for item in islice(value, _ITEMS)]
-        if dataclasses.is_dataclass(kind):
-            return {field.name: _plain(getattr(value, field.name, None), depth - 1) for field in dataclasses.fields(kind)}
+        if hasattr(kind, "__dataclass_fields__"):
+            return _record(value, depth - 1)
     return f"<{kind.__qualname__}>"
+
+
+def _record(value: Any, depth: int) -> Json:
+    return {field.name: _plain(getattr(value, field.name, None), depth) for field in dataclasses.fields(value)}
 
 
 class _Tally:

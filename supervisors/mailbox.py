@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from pykka import messages
 from pykka._envelope import Envelope
 
 from allm.supervisors import events
-from allm.supervisors.cell import Body, Cell
-from allm.supervisors.exits import NOPROC, ActorExited, Exit
-from allm.supervisors.here import guard, here
+from allm.supervisors.cell import TURN, Body, Cell
+from allm.supervisors.exits import FORKED, NOPROC, ActorExited, Exit, SupervisionError, text_of
+from allm.supervisors.here import Waiter, forked, guard, here
 from allm.supervisors.inbox import StopFlag
 
 __all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
 
 
-class MailboxFull(RuntimeError):
+class MailboxFull(SupervisionError, RuntimeError):
     """The mailbox holds as many messages as it may."""
 
 
@@ -46,6 +47,13 @@ class Bound:
 
 
 _FULL = Exit("mailbox_full")
+_ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
+
+
+class _Report(Envelope[Any]):
+    """What a bound does not count."""
+
+    __slots__ = ()
 
 
 class BoundedCell(Cell):
@@ -58,21 +66,44 @@ class BoundedCell(Cell):
         self.bound = bound
 
     def put(self, envelope: Envelope[Any], /) -> None:
-        """Take a message unless too many wait."""
+        """Take a message unless too many wait; a stop always."""
         if here.cell is not None:
             guard()  # before room is made
-        if len(self.user) < self.bound.limit or self._make_room(envelope):
+        if len(self.user) < self.bound.limit or type(envelope.message) is _ActorStop or self._make_room(envelope):
             self.post(envelope)
+
+    def put_message(self, message: Any) -> None:
+        """Put a report, a timer or the like: not fenced, not counted by the bound and not pushed out. Any thread."""
+        self.post(_Report(message))
 
     def _make_room(self, envelope: Envelope[Any]) -> bool:
         if self.bound.full == "drop_oldest":
-            with suppress(IndexError):
-                self._drop(self.user.popleft())
-            return True
+            return self._push_out(envelope)
         if self.bound.full == "refuse" and envelope.reply_to is None:
             raise MailboxFull(f"{self.name} has {self.bound.limit} messages waiting")
         self._drop(envelope)
         return False
+
+    def _push_out(self, envelope: Envelope[Any]) -> bool:
+        """Drop the oldest message; the new one where a stop is the first that may go: what comes after that is not handled."""
+        oldest = next((each for each in self._waiting() if type(each) is Envelope), None)
+        if oldest is not None and type(oldest.message) is _ActorStop:
+            self._drop(envelope)
+            return False
+        if oldest is not None:
+            try:
+                self.user.remove(oldest)  # not by its place: the actor may take it meanwhile
+            except (ValueError, IndexError):
+                return True
+            self._drop(oldest)
+        return True
+
+    def _waiting(self) -> Iterator[Envelope[Any]]:
+        try:
+            yield self.user[0]
+        except IndexError:
+            return
+        yield from self.user.copy()
 
     def _drop(self, envelope: Envelope[Any]) -> None:
         if envelope.reply_to is None:
@@ -83,7 +114,17 @@ class BoundedCell(Cell):
 
 
 class Kept:
-    """The mailbox of a slot: one incarnation at a time takes from it."""
+    """The mailbox of a slot: one incarnation at a time takes from it.
+
+    An incarnation that ends leaves its queue where it is: under the lock a mark is put behind what waits, and what is before
+    the mark goes to the next one, as a copy. Whoever appends after the mark finds the incarnation closed and moves on what
+    is behind the mark. So that nobody takes out of a queue but the thread of its incarnation, which looks at a message, says
+    that it is in work, sees that the body is still there, and only then takes it out (`KeptCell._work`): a message is
+    handled, or in the copy, never both.
+    """
+
+    name = "a child"
+    waiting_on: Waiter | None = None
 
     def __init__(self, max_redeliver: int = 0) -> None:
         self.stopped = StopFlag()
@@ -93,26 +134,39 @@ class Kept:
         self._max_redeliver = max_redeliver
         self._poison: tuple[Envelope[Any], int] | None = None
         self._buried: Exit | None = None
-        self._opened = 0  # incarnations so far
+        forked.add(self)
 
     @property
     def buried(self) -> bool:
         """Whether it is closed for good."""
         return self._buried is not None
 
+    @property
+    def exit(self) -> Exit | None:
+        """Not None once it is closed for good."""
+        return self._buried
+
+    @property
+    def acting(self) -> Waiter:
+        """The incarnation that runs, for who waits for an answer: it may be another one by then."""
+        return self.current or self
+
     def put(self, envelope: Envelope[Any]) -> None:
         """Append to the incarnation that runs, or keep it for the next. Any thread."""
         if not self.take(envelope):
-            _lost("a child", envelope, self._buried or NOPROC)
+            _lost(self.name, envelope, self._buried or NOPROC)
 
     def take(self, envelope: Envelope[Any]) -> bool:
         """`put`; False when it is closed for good."""
+        if envelope.reply_to is not None:
+            envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         cell = self.current
         if cell is None:
             return self._keep(envelope)
-        cell.user.append(envelope)
+        user = cell.user
+        user.append(envelope)
         if cell.closed:
-            self._recover(cell)
+            self._recover(cell, user)
         else:
             cell.poke()
         return True
@@ -130,10 +184,12 @@ class Kept:
             cell.poke()
         return True
 
-    def _recover(self, cell: KeptCell) -> None:
-        """Take over what came to an incarnation in its last moment."""
+    def _recover(self, cell: KeptCell, user: deque[Envelope[Any]]) -> None:
+        """Take over what came to an incarnation in its last moment: what is behind the mark in its queue."""
+        left: deque[Envelope[Any]] = deque()
         with self._lock:
-            left = _emptied(cell.user)
+            while user and user[-1] is not _MARK:  # what another appends between the two is as good
+                left.appendleft(user.pop())
             current, buried = self.current, self._buried
             if current is not None:
                 current.user.extend(left)
@@ -151,22 +207,35 @@ class Kept:
             cell.user.extend(self._held)
             self._held.clear()
             self.current = cell
-            self._opened = cell.opened = self._opened + 1
 
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
         """An incarnation ended: keep what waits, and the message it failed on while that may be tried again."""
         abrupt = error is not None or (cell.exit is not None and cell.exit.kind == "killed")
         with self._lock:
             cell.closed = True
-            self.current = None
-            cell.taken = cell.envelope
-            failed = cell.envelope if abrupt else None
-            if failed is not None and failed.reply_to is None and self._may_retry(failed):
-                cell.envelope = failed = None
-            self._held.extend(_emptied(cell.user))
+            if self.current is not cell:
+                return
+            user, in_work, buried = cell.user, cell.envelope, self._buried
+            user.append(_MARK)
+            left = user.copy()
+            while left.pop() is not _MARK:
+                pass  # it came after the mark: who put it moves it on
+            waiting = [each for each in left if each is not _MARK and each is not in_work]
+            failed = in_work if abrupt else None
+            if failed is not None and failed.reply_to is None and buried is None and self._may_retry(failed):
+                waiting.insert(0, failed)
+                in_work = failed = None
+            # From here on nothing is called that the recursion limit could refuse: all of it is done, or nothing.
+            if buried is None:
+                self._held.extend(waiting)
+            cell.user, cell.taken = deque(), in_work
+            self.current = cell.envelope = None
         if failed is not None and failed.reply_to is None and cell.exit is not None:
-            text = f"{type(error).__name__}: {error}" if error is not None else cell.exit.kind
+            text = f"{type(error).__name__}: {text_of(error)}" if error is not None else cell.exit.kind
             events.dead_letter(cell.name, failed.message, cell.exit, text)
+        if buried is not None:  # with its supervisor, while this incarnation was being made
+            for envelope in waiting:
+                _lost(cell.name, envelope, buried)
 
     def _may_retry(self, failed: Envelope[Any]) -> bool:
         tried = self._poison[1] if self._poison is not None and self._poison[0] is failed else 0
@@ -174,61 +243,78 @@ class Kept:
         if tried >= self._max_redeliver:
             self._poison = None
             return False
-        self._held.append(failed)  # first in line: nothing is held while an incarnation runs
         return True
 
-    def give_back(self, cell: KeptCell, envelope: Envelope[Any]) -> None:
-        """Taken out at the very moment of a kill: first in line again, unless the killer has seen it as in work.
-
-        Once another incarnation has taken over, its place in the line is gone: it counts as the message that was in work.
-        """
-        with self._lock:
-            if cell.taken is envelope:
-                return
-            cell.envelope = None
-            if self._buried is None and self._opened == cell.opened:
-                self._held.appendleft(envelope)
-                return
-        _lost(cell.name, envelope, self._buried or cell.exit or NOPROC)
-
     def bury(self, exit: Exit) -> None:
-        """The child will not come back: asks fail, tells become dead letters."""
+        """The child will not come back: asks fail, tells become dead letters, its refs say dead."""
         with self._lock:
             self._buried = exit
-            left = list(self._held)
-            self._held.clear()
+            left = self._emptied()
         self.stopped.set()
         for envelope in left:
-            _lost("a child", envelope, exit)
+            _lost(self.name, envelope, exit)
+
+    def _emptied(self) -> list[Envelope[Any]]:
+        left = list(self._held)
+        self._held.clear()
+        return left
+
+    def after_fork(self) -> None:
+        """Its actor lives in the parent process: asks fail, tells are the parent's to answer for."""
+        self._lock = threading.RLock()
+        self._buried = FORKED
+        cell, self.current = self.current, None
+        self.stopped.set()
+        waiting = [*self._emptied(), *(cell.user.copy() if cell is not None else ())]
+        for envelope in waiting:
+            if envelope.reply_to is not None:
+                _lost(self.name, envelope, FORKED)
 
 
 class KeptCell(Cell):
     """An incarnation whose mailbox outlives it."""
 
-    __slots__ = ("kept", "opened", "taken")
+    __slots__ = ("kept", "taken")
 
     def __init__(self, name: str, body: Body, kept: Kept) -> None:
         super().__init__(name, body, kept.stopped)
         self.kept = kept
-        self.taken: Envelope[Any] | None = None  # in work when it was closed
-        self.opened = 0  # which incarnation it is
-        kept.open(self)
+        self.taken: Envelope[Any] | None = None  # in work when it was closed, and not to be tried again
 
     def post(self, envelope: Envelope[Any], /) -> None:
         """Into the mailbox of the slot, whichever incarnation runs."""
-        if envelope.reply_to is not None:
-            envelope.reply_to.target = self  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
         self.kept.put(envelope)
 
-    def give_back(self, envelope: Envelope[Any]) -> None:
-        """To the next incarnation."""
-        self.kept.give_back(self, envelope)
+    def _work(self, body: Body) -> bool:
+        user, signals = self.user, self.signals
+        receive = body._handle_receive  # pyright: ignore[reportPrivateUsage]
+        for _ in range(TURN):
+            if signals:
+                body._actor_signal(signals.popleft())  # pyright: ignore[reportPrivateUsage]
+            elif user:
+                # In this order, and a killer does it in the other one (`Cell.report`, `Kept.close`): see `Kept`.
+                self.envelope = envelope = user[0]
+                if self.body is not body:
+                    return False
+                user.popleft()
+                result = receive(envelope.message)
+                if (reply := envelope.reply_to) is not None and self.envelope is envelope:
+                    reply.set(result)
+                self.envelope = None
+            elif self.body is not body or self.park():
+                return False
+        return self.body is body
+
+    def reject(self) -> list[Envelope[Any]]:
+        """Nothing: what waits is the slot's."""
+        return []
 
     def _stop_flag(self) -> None:
         """Refs stay alive while the slot may start it again."""
 
-    def _close(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> Envelope[Any] | None:
         self.kept.close(self, error)
+        return self.taken
 
     @property
     def acting(self) -> Cell:
@@ -236,15 +322,8 @@ class KeptCell(Cell):
         return self.kept.current or self
 
 
-def _emptied(waiting: deque[Envelope[Any]]) -> list[Envelope[Any]]:
-    """What waits, taken out one by one: who appends meanwhile is not overlooked, and takes out the rest."""
-    taken: list[Envelope[Any]] = []
-    while waiting:
-        try:
-            taken.append(waiting.popleft())
-        except IndexError:
-            break
-    return taken
+_MARK: Final[Envelope[Any]] = Envelope(None)
+"""Put behind what waited when an incarnation ended."""
 
 
 def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:

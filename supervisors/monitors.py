@@ -41,11 +41,12 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class ExitSignal:
-    """The signal itself; overtakes the mailbox."""
+    """The signal itself: overtakes the mailbox, or is a message in it, `to` the incarnation that was linked and traps exits."""
 
     ref: ActorRef[Any]
     exit: Exit
     own: bool = False
+    to: Cell | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +57,8 @@ class Monitor:
     id: int = field(default_factory=_ids.__next__)
     flushed: bool = False
     _notify: Callable[[Down], object] | None = None
+    _for: Cell | None = None
+    """The incarnation that watches: the monitor goes with it."""
 
     def started(self, cell: Cell) -> None:
         """Of no interest."""
@@ -63,16 +66,44 @@ class Monitor:
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Deliver the one `Down`."""
         notify, self._notify = self._notify, None
+        self._let_go()
         if notify is not None:
             notify(Down(self, self.ref, exit))
 
+    def _let_go(self) -> None:
+        watcher, self._for = self._for, None
+        if watcher is not None:
+            watcher.unwatch(("monitor", self.id))
+
+
+class _Watching:
+    """An entry with the actor that watches: at its end the monitor is taken back."""
+
+    def __init__(self, watch: Monitor, watched: Cell) -> None:
+        self._watch, self._watched = watch, watched
+
+    def started(self, cell: Cell) -> None:
+        pass
+
+    def ended(self, cell: Cell, exit: Exit) -> None:
+        self._watched.unwatch(self._watch)
+
 
 def monitor(ref: ActorRef[Any], to: ActorRef[Any] | Callable[[Down], object] | None = None) -> Monitor:
-    """Watch an actor. The `Down` goes to `to`, by default the actor whose handler this is."""
-    watch = Monitor(ref, _notify=_receiver(to))
+    """Watch an actor. The `Down` goes to `to`, by default the actor whose handler this is; with that one the monitor ends, too."""
+    watcher = _here() if to is None else _cell(to) if is_ref(to) else None
     cell = cell_of(ref)
+    if watcher is None:
+        watch = Monitor(ref, _notify=cast("Callable[[Down], object]", to))
+    else:
+        kept = watcher.exit is not None and to is not None and cast("ActorRef[Any]", to).is_alive()  # between two incarnations
+        watch = Monitor(ref, _notify=watcher.put_message, _for=None if kept or cell is None else watcher)
     if cell is not None:
         cell.watch(watch, watch)
+        if watcher is not None and (watch._for is watcher):  # pyright: ignore[reportPrivateUsage]
+            watcher.watch(("monitor", watch.id), _Watching(watch, cell))
+            if watch._for is None:  # it has ended meanwhile  # pyright: ignore[reportPrivateUsage]
+                watcher.unwatch(("monitor", watch.id))
     elif ref.is_alive():
         raise TypeError(f"{ref} is a plain Pykka actor: it cannot be monitored")
     else:
@@ -84,6 +115,8 @@ def demonitor(watch: Monitor, *, flush: bool = False) -> bool:
     """Stop watching; False when the `Down` was sent already. `flush`: then it is not handled any more."""
     cell = cell_of(watch.ref)
     pending = cell is not None and cell.unwatch(watch)
+    if pending:
+        watch._let_go()  # pyright: ignore[reportPrivateUsage]
     watch.flushed = watch.flushed or flush
     return pending
 
@@ -96,6 +129,10 @@ def link(ref: ActorRef[Any], other: ActorRef[Any] | None = None) -> None:
     refs = (_ref(one, ref), _ref(two, other))
     one.watch(("link", two.name), _Link(two, refs[0]))
     two.watch(("link", one.name), _Link(one, refs[1]))
+    if one.exit is not None:  # it was dead, or has died before the other watched it
+        two.unwatch(("link", one.name))
+    if two.exit is not None:
+        one.unwatch(("link", two.name))
 
 
 def unlink(ref: ActorRef[Any], other: ActorRef[Any] | None = None) -> None:
@@ -121,14 +158,12 @@ class _Link:
         pass
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        self.other.unwatch(("link", cell.name))
-        self.other.put_signal(ExitSignal(self.ref, exit))
-
-
-def _receiver(to: ActorRef[Any] | Callable[[Down], object] | None) -> Callable[[Down], object]:
-    if to is None:
-        return _here().put_message
-    return _cell(to).put_message if is_ref(to) else cast("Callable[[Down], object]", to)
+        other = self.other
+        other.unwatch(("link", cell.name))
+        if getattr(other.body, "trap_exits", False):  # behind what the dead has sent
+            other.put_message(ExitSignal(self.ref, exit, to=other))
+        else:
+            other.put_signal(ExitSignal(self.ref, exit))
 
 
 def _here() -> Cell:

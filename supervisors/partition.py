@@ -6,18 +6,17 @@ import os
 import zlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 from pykka import ActorRef
 
+from allm.supervisors import decisions
 from allm.supervisors.cell import cell_of
-from allm.supervisors.exits import NOPROC, ActorExited, Exit
-from allm.supervisors.futures import Reply
+from allm.supervisors.exits import NOPROC, ActorExited
 from allm.supervisors.names import Address, call, resolve
 from allm.supervisors.policy import Strategy
 from allm.supervisors.requests import Refused
-from allm.supervisors.slots import DOWN, Slot
+from allm.supervisors.slots import Slot
 from allm.supervisors.spec import ChildSpec, SpecError
 from allm.supervisors.supervisor import Supervisor
 from allm.supervisors.timers import Timers
@@ -62,29 +61,14 @@ class PartitionSupervisor(Supervisor):
         if size == 0:
             raise ValueError("there are no partitions")
         index = key % size if type(key) is int else zlib.crc32(repr(key).encode()) % size
-        return self._slots.get(index)
+        return self.slot(index)
 
     def _resize(self, request: Resize) -> Any:
-        if not 0 <= request.partitions <= self._most:
+        wanted, before = request.partitions, self.size
+        if not 0 <= wanted <= self._most:
             return Refused("invalid_partitions")
-        return self._when_idle(partial(self._resize_now, request.partitions))
-
-    def _resize_now(self, wanted: int, reply: Reply[Any]) -> None:
-        before, self.size = self.size, wanted
-        self._failed = self._partition_failed
-        for index in range(self._most):
-            slot = self._slots.get(index)
-            if slot is not None and (index >= wanted or slot.status is DOWN):
-                self._steps.add([partial(self._stop_step if index >= wanted else self._start_step, slot)])
-        self._steps.add([lambda: reply.set(before)])
-
-    def _partition_failed(self, slot: Slot, exit: Exit) -> None:
-        """It is tried again, as at a restart; the others start meanwhile."""
-        if exit.kind == "ignore":
-            self._left_out(slot)
-        else:
-            self._report("start_error", slot, exit)
-            self._again(slot, exit, retried=True)
+        self.size = wanted
+        return self._keeper.feed(decisions.Arrange(range(wanted, self._most), range(wanted), self.later(), before))
 
 
 def _share(spec: ChildSpec, index: int, with_arguments: Callable[[tuple[Any, ...], int], tuple[Any, ...]] | None) -> ChildSpec:

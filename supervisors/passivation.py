@@ -21,6 +21,7 @@ from allm.supervisors.cell import cell_of
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
+from allm.supervisors.here import forked
 from allm.supervisors.mailbox import Kept, KeptCell
 from allm.supervisors.requests import StartChild
 from allm.supervisors.spec import ChildSpec
@@ -96,13 +97,7 @@ class _Place(Kept):
             self.starting = True
         self._shelf.start(self)
 
-    def open(self, cell: KeptCell) -> None:
-        super().open(cell)
-        self.starting = False
-
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
-        if not cell.started:
-            self.starting = True  # until the supervisor says that it failed: a second start would meet its refusal
         super().close(cell, error)
         self.wake()
         self._shelf.tidy(self)
@@ -126,6 +121,11 @@ class Shelf:
         self._home, self._class, self._store = home, actor_class, store
         self._places: dict[Hashable, _Place] = {}
         self._lock = threading.Lock()
+        forked.add(self)
+
+    def after_fork(self) -> None:
+        """The actors live in the parent process, and what waited for them."""
+        self._lock, self._places = threading.Lock(), {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -182,6 +182,9 @@ class Shelf:
 
     def _started(self, place: _Place, reply: Reply[Any]) -> None:
         if reply.error is None and isinstance(reply.get(), ActorRef):
+            place.starting = False  # not earlier: the id is taken until the supervisor has answered
+            place.wake()
+            self.tidy(place)
             return
         exit = reply.error.exit if isinstance(reply.error, ActorExited) else getattr(reply.get(), "exit", None)
         place.bury(exit or Exit("error", "not started"))

@@ -5,6 +5,7 @@ No clock, no thread, no randomness of its own: times and a random number come in
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,15 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 T = TypeVar("T")
 
 
+_LONGEST: Final = 1e9
+"""Seconds; more are for ever."""
+
+
+def _is_time(value: object) -> bool:
+    """Whether it is a number that is neither negative nor NaN nor without end; a boolean is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Restart:
     """Start it again after `delay` seconds; not `counted`: the attempt number stays as it is."""
@@ -39,12 +49,20 @@ class Restart:
     delay: float = 0.0
     counted: bool = True
 
+    def __post_init__(self) -> None:
+        if not _is_time(self.delay) or type(self.counted) is not bool:
+            raise ValueError(f"not a restart: {self}")
+
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
     """Do not start it again. `escalate`: let restart type and budget decide instead."""
 
     escalate: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.escalate) is not bool:
+            raise ValueError(f"not a giving up: {self}")
 
 
 GIVE_UP: Final = GiveUp()
@@ -75,13 +93,16 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.first < 0 or self.max < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+        times = _is_time(self.first) and all(each == math.inf or _is_time(each) for each in (self.max, self.reset_after))
+        if not times or not _is_time(self.factor) or self.factor < 1 or not _is_time(self.jitter) or self.jitter > 1:
             raise ValueError(f"not a backoff: {self}")
 
     def delay(self, failures: int, random: float = 1.0) -> float:
         """Seconds before the restart that follows `failures` failures in a row; `random` in [0, 1)."""
-        exponent = min(failures - 1, 64)
-        grown = min(self.max, self.first * self.factor**exponent)
+        try:
+            grown = min(self.max, self.first * float(self.factor) ** (failures - 1), _LONGEST)
+        except OverflowError:
+            grown = min(self.max, _LONGEST) if self.first else 0.0
         return grown * (1.0 - self.jitter * (1.0 - random))
 
 

@@ -15,12 +15,17 @@ from allm.supervisors.timers import Timers, shared_timers
 
 __all__ = ["PoolDispatcher", "refused", "start_thread"]
 
+_LEADING = 4
+"""Workers that supervisors have at least: their hooks, and what starts their children, may wait for one another."""
 _STARTING = 5.0
 """Seconds in which a thread has started; one that has not was given up by whoever was to start it."""
 
 
 class PoolDispatcher:
-    """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`."""
+    """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`.
+
+    Supervisors have as many of their own, so that handlers that hang take none of them: what is late is killed in time.
+    """
 
     def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
         if size is not None and size < 1:
@@ -35,6 +40,7 @@ class PoolDispatcher:
         self._running: dict[Runnable, threading.Lock] = {}  # in a turn, each by the gate of its worker
         self._waiting = 0
         self._lost: set[int] = set()  # abandoned, and still in a handler
+        self._leading: PoolDispatcher | None = None  # for supervisors
         threaded.add(self)
 
     def close(self) -> None:
@@ -47,6 +53,8 @@ class PoolDispatcher:
             parked, self._parked = self._parked, []
         for gate in parked:
             gate.release()
+        if self._leading is not None:
+            self._leading.close()
 
     def after_fork(self) -> None:
         """The child has none of the parent's workers."""
@@ -84,8 +92,8 @@ class PoolDispatcher:
 
     @property
     def workers(self) -> int:
-        """Threads alive now, those that wait included."""
-        return self._workers
+        """Threads alive now, those that wait and those for supervisors included."""
+        return self._workers + (self._leading.workers if self._leading is not None else 0)
 
     @property
     def _workers(self) -> int:
@@ -97,9 +105,15 @@ class PoolDispatcher:
 
     def launch(self, runnable: Runnable, /) -> bool:
         """Queue its first turn."""
-        runnable.lane = self
-        self.schedule(runnable)
+        runnable.lane = lane = self._for_supervisors() if runnable.leads else self
+        lane.schedule(runnable)
         return False
+
+    def _for_supervisors(self) -> PoolDispatcher:
+        with self._lock:
+            if self._leading is None:
+                self._leading = PoolDispatcher(max(self.size, _LEADING), idle=self._idle, name=f"{self._name} supervisors")
+            return self._leading
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Queue a turn, and see that a worker takes it."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from allm.supervisors.cell import Cell, alive
+from allm.supervisors.cell import Cell, alive, interrupted
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout
 from allm.supervisors.here import threaded
@@ -39,6 +39,9 @@ def pulse() -> None:
     if began < _due[0]:
         return
     _due[0] = began + PULSE * 0.9
+    while interrupted:
+        interrupted[-1].mend()
+        interrupted.pop()
     stranded: dict[Any, list[Cell]] = {}
     for cell in list(alive.values()):
         if (cell.user or cell.signals) and cell.busy is None and (lane := getattr(cell, "lane", None)) is not None:

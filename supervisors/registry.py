@@ -18,8 +18,8 @@ from pykka import ActorRef
 
 from allm.supervisors import log
 from allm.supervisors.cell import Cell, cell_of, is_ref
-from allm.supervisors.exits import Exit, ExitError
-from allm.supervisors.here import guard, here
+from allm.supervisors.exits import Exit, ExitError, text_of
+from allm.supervisors.here import forked, guard, here
 from allm.supervisors.timers import deliver
 
 __all__ = ["AlreadyRegistered", "Key", "Registered", "Registry", "Unregistered"]
@@ -96,6 +96,12 @@ class Registry:
         self._held: dict[str, set[Hashable]] = {}  # holder's name -> its keys
         self._events: deque[Registered | Unregistered] = deque()
         self._telling = threading.Lock()
+        forked.add(self)
+
+    def after_fork(self) -> None:
+        """The holders live in the parent process: all keys are free here."""
+        self._lock, self._telling = threading.RLock(), threading.Lock()
+        self._entries, self._held, self._events = {}, {}, deque()
 
     def register(self, key: Hashable, value: Any = None, ref: ActorRef[Any] | None = None) -> None:
         """Give `key` to `ref`, by default the actor whose handler this is; `AlreadyRegistered` if it is taken."""
@@ -230,5 +236,5 @@ def _cell(ref: ActorRef[Any] | None) -> Cell:
 def _guarded(function: Callable[..., object], *args: Any) -> None:
     try:
         function(*args)
-    except Exception as error:
-        log.error("listener_failed", error=repr(error))
+    except BaseException as error:
+        log.error("listener_failed", error=text_of(error, repr))

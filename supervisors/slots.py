@@ -7,84 +7,41 @@ is seen at once.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pykka import ActorRef
 
 from allm.supervisors.cell import Cell
+from allm.supervisors.children import DOWN, RESTARTING, RUNNING, STARTING, STOPPING, Child
 from allm.supervisors.exits import Exit
 from allm.supervisors.foreign import Foreign
-from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept
-from allm.supervisors.spec import ChildSpec, Start
+from allm.supervisors.spec import ChildSpec
 
 if TYPE_CHECKING:
     from allm.supervisors.timers import TimerRef
 
-__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "RestartNow", "Slot"]
-
-STARTING: Final = "starting"
-RUNNING: Final = "running"
-STOPPING: Final = "stopping"
-RESTARTING: Final = "restarting"
-DOWN: Final = "down"
+__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot"]
 
 
-class Slot:
-    """One child. Runs on the supervisor's thread, but for the four methods a cell calls."""
+class Slot(Child):
+    """One child with its live parts. Runs on the supervisor's thread, but for the four methods a cell calls."""
 
-    __slots__ = (
-        "cell",
-        "ended_inline",
-        "exit",
-        "extra",
-        "failures",
-        "generation",
-        "group",
-        "home",
-        "id",
-        "inline",
-        "kept",
-        "present",
-        "ref",
-        "reply",
-        "restarts",
-        "spec",
-        "start",
-        "status",
-        "timer",
-        "up_since",
-        "waiters",
-    )
+    __slots__ = ("began", "cell", "ended_inline", "extra", "home", "inline", "kept", "made", "present", "ref", "timer")
 
     def __init__(self, spec: ChildSpec, home: Cell) -> None:
-        self.id: Hashable = spec.id
-        self.spec = spec
-        self.start: Start | None = spec.start  # None once it will not be needed again
+        super().__init__(spec)
         self.kept = Kept(spec.max_redeliver) if spec.mailbox == "keep" else None
         self.cell: Cell | Foreign | None = None
         self.home = home
         self.ref: ActorRef[Any] | None = None
-        self.status: str = DOWN
-        self.generation = 0
-        self.restarts = 0  # all of them
-        self.group: list[Slot] = []  # those that were stopped for its restart
-        self.failures = 0  # counted by the policy or the backoff
-        self.up_since = 0.0
-        self.exit: Exit | None = None  # the last one
         self.extra: Any = None
         self.timer: TimerRef | None = None
-        self.reply: Reply[Any] | None = None  # who asked for this start
-        self.waiters: list[Reply[Any]] = []  # who asked for this stop
         self.present: list[bool] = []  # popped by whoever tells the supervisor that it will not come back
         self.inline = False
+        self.began = False  # inline
         self.ended_inline: Exit | None = None
-
-    @property
-    def up(self) -> bool:
-        """Whether there is an incarnation that must be stopped."""
-        return self.status in (STARTING, RUNNING, STOPPING)
+        self.made: Made | None = None  # by its start function, and not taken yet
 
     def disarm(self) -> None:
         """Take back the timer that is about this child."""
@@ -96,12 +53,12 @@ class Slot:
 
     def child_started(self, cell: Cell) -> None:
         if self.inline:
-            self.status = RUNNING
+            self.began = True
         else:
             self.home.put_message(Began(self, cell.generation))
 
     def child_ended(self, cell: Cell, exit: Exit) -> None:
-        if self.inline and self.status is not RUNNING:
+        if self.inline and not self.began:
             self.ended_inline = exit
         else:  # also when it came up and ended in one turn: that is no failed start
             if cell.started and self.status is STARTING:  # killed while it was telling so: twice told is once
@@ -148,3 +105,13 @@ class RestartNow(NamedTuple):
 
     slot: Slot
     generation: int
+
+
+class Made(NamedTuple):
+    """A start function has returned, in a turn of its own; ``open`` is popped by whoever takes the result, or ends it."""
+
+    slot: Slot
+    generation: int
+    result: Any
+    cell: Cell
+    open: list[bool]

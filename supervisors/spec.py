@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, TypeGuard, cast, get_args
 
 import pykka
 
-from allm.supervisors.lanes import Dispatcher
+from allm.supervisors.exits import SupervisionError
+from allm.supervisors.lanes import Dispatcher, is_dispatcher
 from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
 
 __all__ = ["Child", "ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
@@ -27,7 +28,7 @@ _MAILBOXES = get_args(Mailbox)
 _TYPES = ("worker", "supervisor")
 
 
-class SpecError(ValueError):
+class SpecError(SupervisionError, ValueError):
     """A spec or a set of flags that is refused; ``reason`` is a word for programs, ``value`` the culprit."""
 
     def __init__(self, reason: str, value: object = None) -> None:
@@ -73,6 +74,8 @@ class ChildSpec:
         # A spec is made for every dynamic child: the usual ones cost a look into a set.
         usual = (self.restart, self.type, self.shutdown, self.mailbox)
         known = hashable(usual) and usual in _USUAL
+        if self.policy is not None or self.dispatcher is not None or self.backoff is not None or self.context is not None:
+            _check_parts(self)
         if not known or self.significant is not False or self.max_redeliver != 0 or self.start_timeout is not None:
             _check_fields(self)
 
@@ -154,6 +157,18 @@ def _check_fields(spec: ChildSpec) -> None:
         raise SpecError("invalid_start_timeout", spec.start_timeout)
 
 
+def _check_parts(spec: ChildSpec) -> None:
+    """The objects of a spec that have to be able to do something."""
+    if spec.dispatcher is not None and not is_dispatcher(spec.dispatcher):
+        raise SpecError("invalid_dispatcher", spec.dispatcher)
+    if spec.policy is not None and (isinstance(spec.policy, type) or not callable(getattr(spec.policy, "decide", None))):
+        raise SpecError("invalid_policy", spec.policy)
+    if spec.backoff is not None and not isinstance(spec.backoff, Backoff):
+        raise SpecError("invalid_backoff", spec.backoff)
+    if spec.context is not None and not isinstance(spec.context, Context):
+        raise SpecError("invalid_context", spec.context)
+
+
 def _is_shutdown(value: object) -> bool:
     if isinstance(value, (int, float)):
         return not isinstance(value, bool) and value >= 0
@@ -174,7 +189,7 @@ class Flags:
             raise SpecError("invalid_strategy", self.strategy)
         if type(self.max_restarts) is not int or self.max_restarts < 0:
             raise SpecError("invalid_intensity", self.max_restarts)
-        if isinstance(self.max_seconds, bool) or not _is_number(self.max_seconds) or self.max_seconds <= 0:
+        if isinstance(self.max_seconds, bool) or not _is_number(self.max_seconds) or not self.max_seconds > 0:
             raise SpecError("invalid_period", self.max_seconds)
         if self.auto_shutdown not in _AUTO:
             raise SpecError("invalid_auto_shutdown", self.auto_shutdown)
@@ -184,6 +199,8 @@ class Flags:
         """Flags from flags or a mapping; unknown keys are ignored."""
         if isinstance(value, Flags):
             return value
+        if not isinstance(value, Mapping):
+            raise SpecError("invalid_flags", value)
         names = ("strategy", "max_restarts", "max_seconds", "auto_shutdown")
         return cls(**{key: value[key] for key in names if key in value})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from allm.supervisors.slots import DOWN, RESTARTING, RUNNING, STARTING, STOPPING
+from allm.supervisors.children import DOWN, RESTARTING, RUNNING, STARTING, STOPPING
 
 __all__ = ["ACTOR", "CHILD", "Step", "diagram"]
 

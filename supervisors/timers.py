@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import numbers
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pykka import ActorDeadError, ActorRef
 
+from allm.supervisors import log
 from allm.supervisors.clock import clock
+from allm.supervisors.exits import text_of
 from allm.supervisors.here import on_loop, threaded
 
 __all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "Timers", "shared_timers"]
@@ -40,7 +42,10 @@ class TimerRef(Protocol):
 
 
 class Timers(Protocol):
-    """A source of delayed messages. Any thread may use it."""
+    """A source of delayed messages. Any thread may use it.
+
+    What is no number of seconds (NaN, None, text), or no ref, is refused at once: `TypeError`, or `ValueError`.
+    """
 
     def now(self) -> float:
         """The time of this source, in seconds."""
@@ -68,7 +73,10 @@ class _Timer:
     def fire(self) -> None:
         ref, message = self._ref, self._message
         if self._settle() and ref is not None:
-            deliver(ref, message)
+            try:
+                deliver(ref, message)
+            except Exception as error:  # this timer's own affair
+                log.error("timer_failed", error=text_of(error, repr))
 
     def cancel(self) -> float | None:
         left = max(0.0, self.when - self._clock())
@@ -92,8 +100,31 @@ def deliver(ref: ActorRef[Any], message: Any) -> None:
     if put is not None:  # not counted by a bound; and a supervisor on its way down still keeps its deadlines
         put(message)
         return
-    with suppress(ActorDeadError):
+    try:
         ref.tell(message)
+    except ActorDeadError:
+        return
+    except BaseException as error:  # an actor of another kind: whoever delivers is nobody whom that may end
+        log.error("not_delivered", actor=text_of(ref), error=text_of(error, repr))
+
+
+def _real(seconds: object, what: str) -> float:
+    """The number, if it is one that times can be compared with: a heap that holds another is of no use to anybody."""
+    if not isinstance(seconds, (float, int)) and not isinstance(seconds, numbers.Real):
+        raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}")
+    try:
+        real = float(seconds)
+    except OverflowError:
+        raise ValueError(f"{what} is too long") from None
+    if real != real:
+        raise ValueError(f"{what} is a number of seconds, not NaN")
+    return real
+
+
+def _checked(ref: object) -> ActorRef[Any]:
+    if not isinstance(ref, ActorRef):
+        raise TypeError(f"a timer tells a message to the ref of an actor, not to {type(ref).__name__}")
+    return cast("ActorRef[Any]", ref)
 
 
 class _LoopTimer(_Timer):
@@ -125,10 +156,10 @@ class LoopTimers:
         return self._loop.time()
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._loop.time() + delay, ref, message)
+        return self.send_at(self._loop.time() + _real(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _LoopTimer(when, ref, message, self._loop)
+        timer = _LoopTimer(_real(when, "when"), _checked(ref), message, self._loop)
         on_loop(self._loop, timer.arm)
         return timer
 
@@ -184,12 +215,12 @@ class ThreadTimers:
         return self._clock()
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._clock() + delay, ref, message)
+        return self.send_at(self._clock() + _real(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _ThreadTimer(when, ref, message, self)
+        timer = _ThreadTimer(_real(when, "when"), _checked(ref), message, self)
         with self._lock:
-            heapq.heappush(self._heap, (when, next(self._order), timer))
+            heapq.heappush(self._heap, (timer.when, next(self._order), timer))
             if self._thread is None:
                 self._start()
             elif self._heap[0][2] is timer:
@@ -231,7 +262,10 @@ class ThreadTimers:
                 if self._thread is None:
                     return
             if timer is not None:
-                timer.fire()
+                try:
+                    timer.fire()
+                except BaseException as error:  # the timers of others go on
+                    log.error("timer_failed", error=text_of(error, repr))
 
     def _next(self) -> _ThreadTimer | None:
         """The timer that is due; None after a wait, which may have been the last of this thread."""
@@ -258,11 +292,11 @@ class ManualTimers:
         return self._now
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._now + delay, ref, message)
+        return self.send_at(self._now + _real(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _Timer(when, ref, message, self.now)
-        heapq.heappush(self._heap, (when, next(self._order), timer))
+        timer = _Timer(_real(when, "when"), _checked(ref), message, self.now)
+        heapq.heappush(self._heap, (timer.when, next(self._order), timer))
         return timer
 
     def pending(self) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import pykka
 from pykka import ActorRef
@@ -30,13 +30,13 @@ def tree(ref: ActorRef[Any], *, full: bool = False) -> dict[str, Any]:
     if cell is not None and cell.exit is None:
         status = "running" if cell.started else "starting"
         status = status if ref.is_alive() else "stopping"
-    return _node(ref, ref.actor_class.__name__, status, 0, _Full(None) if full else None)
+    return _node(ref, ref.actor_class.__name__, status, 0, full)
 
 
 def abandoned(ref: ActorRef[Any]) -> tuple[str, ...]:
-    """The actors under this one, itself included, that were killed in a handler: a thread may still be in each."""
+    """The actors under this one, itself included, that were killed in a handler and whose threads are still in it."""
     cell = cell_of(ref)
-    return cell.abandoned if cell is not None else ()
+    return tuple(each.name for each in cell.abandoned if each.busy is not None) if cell is not None else ()
 
 
 @overload
@@ -51,8 +51,8 @@ def child(ref: ActorRef[Any], *path: Hashable, kind: type[Any] = pykka.Actor) ->
     for name in path:
         cell = cell_of(ref)
         body = cell.body if cell is not None else None
-        slots = body.slots() if isinstance(body, Parent) else []
-        found = next((slot.ref for slot in slots if slot.id == name), None)
+        slot = body.slot(name) if isinstance(body, Parent) else None
+        found = slot.ref if slot is not None else None
         if found is None:
             return None
         ref = found
@@ -61,18 +61,39 @@ def child(ref: ActorRef[Any], *path: Hashable, kind: type[Any] = pykka.Actor) ->
     return ref
 
 
-class _Full(NamedTuple):
-    """What a full node knows more."""
+def _node(ref: ActorRef[Any], name: object, status: str, restarts: int, full: bool) -> dict[str, Any]:
+    """The node of an actor and of all below it; a list of what is to be looked at, as a tree may be deeper than the stack."""
+    root, slots = _own(ref, name, status, restarts)
+    if full:
+        _fill(root, cell_of(ref), None)
+    waiting = [(root, slots)]
+    while waiting:
+        node, slots = waiting.pop()
+        if slots is None:
+            continue
+        children: list[dict[str, Any]] = []
+        node["children"] = children
+        for slot in slots:
+            below = _child(slot)
+            if full:
+                _fill(below[0], cell_of(slot.ref) if slot.ref is not None else None, slot.exit)
+            children.append(below[0])
+            waiting.append(below)
+    return root
 
-    last_exit: Exit | None
 
-    def into(self, node: dict[str, Any], cell: Cell | None) -> None:
-        alive = cell is not None and cell.exit is None
-        node["age"] = max(0.0, clock.now() - cell.born) if cell is not None and alive else None
-        node["last_exit"] = self.last_exit.to_data() if self.last_exit is not None else None
+def _fill(node: dict[str, Any], cell: Cell | None, last_exit: Exit | None) -> None:
+    """Add what a full node tells more."""
+    lives = cell is not None and cell.exit is None
+    node["age"] = max(0.0, clock.now() - cell.born) if cell is not None and lives else None
+    node["last_exit"] = last_exit.to_data() if last_exit is not None else None
 
 
-def _node(ref: ActorRef[Any], name: object, status: str, restarts: int, full: _Full | None) -> dict[str, Any]:
+_Found: TypeAlias = "tuple[dict[str, Any], list[Slot] | None]"
+
+
+def _own(ref: ActorRef[Any], name: object, status: str, restarts: int) -> _Found:
+    """The node of one actor, and the slots below it if it is a supervisor."""
     node: dict[str, Any] = {
         "id": name if isinstance(name, (str, int)) else str(name),
         "kind": ref.actor_class.__name__,
@@ -81,22 +102,14 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int, full: _F
     }
     cell = cell_of(ref)
     node["mailbox"] = len(cell.user) if cell is not None else None
-    if full is not None:
-        full.into(node, cell)
     body = cell.body if cell is not None else None
-    if isinstance(body, Parent):
-        node["children"] = [_child(slot, full is not None) for slot in body.slots()]
-    return node
+    return node, body.slots() if isinstance(body, Parent) else None
 
 
-def _child(slot: Slot, is_full: bool) -> dict[str, Any]:
+def _child(slot: Slot) -> _Found:
     ref = slot.ref
-    full = _Full(slot.exit) if is_full else None
     if ref is not None:
-        return _node(ref, slot.id, slot.status, slot.restarts, full)
+        return _own(ref, slot.id, slot.status, slot.restarts)
     kind = slot.spec.type or "worker"
     name = slot.id if isinstance(slot.id, (str, int)) else str(slot.id)
-    node = {"id": name, "kind": kind, "status": slot.status, "restarts": slot.restarts, "mailbox": 0}
-    if full is not None:
-        full.into(node, None)
-    return node
+    return {"id": name, "kind": kind, "status": slot.status, "restarts": slot.restarts, "mailbox": 0}, None

@@ -9,7 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import pytest
 from pykka import ActorDeadError, ActorRef
@@ -56,7 +56,7 @@ class Cook(Actor):
         super().__init__()
         self.journal, self.name = journal, name
 
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
         self.journal.add(("start", self.name))
 
@@ -66,7 +66,7 @@ class Cook(Actor):
             return None
         self.journal.add(("begin", self.name, getattr(message, "__name__", message)))
         try:
-            return await message(self) if callable(message) else message
+            return await cast("Handler", message)(self) if callable(message) else message
         except BaseException as error:
             self.journal.add(("broken", type(error).__name__))
             raise
@@ -82,6 +82,13 @@ class Calm(Cook):
     """Traps exits."""
 
     trap_exits = True
+
+
+Handler: TypeAlias = Callable[[Cook], Coroutine[Any, Any, Any]]
+
+
+def crash(ref: ActorRef[Any]) -> None:
+    raised(ref, Crash())
 
 
 async def forever(_: Cook) -> None:
@@ -214,19 +221,19 @@ def test_ASYNC_01e_exit_and_later_work_in_coroutines(begin: Start, journal: Jour
 
 
 class Starter(Actor):
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
         raise ValueError("no")
 
 
 class Shy(Actor):
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
         self.ignore()
 
 
 class Stopper(Actor):
-    async def on_stop(self) -> None:
+    async def on_stop(self) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
         raise LookupError
 
@@ -268,7 +275,7 @@ def test_ASYNC_01g_decorated_handlers_and_methods_behind_a_proxy_are_awaited(beg
 
 
 class AsyncInit(Actor):
-    async def on_start(self) -> None: ...
+    async def on_start(self) -> None: ...  # type: ignore[override]
 
 
 class AsyncLast(Actor):
@@ -447,7 +454,7 @@ def test_ASYNC_02e_spawned_tasks_end_with_their_actor_before_its_last_words(cook
     assert journal.entries[-3:] == ["work ended", "work ended", ("stop", "cook", "shutdown")]
 
 
-@pytest.mark.parametrize("end", [kill, stop, lambda ref: raised(ref, Crash())])
+@pytest.mark.parametrize("end", [kill, stop, crash])
 def test_ASYNC_02f_spawned_tasks_end_however_their_actor_does(
     cook: ActorRef[Any], journal: Journal, end: Callable[[ActorRef[Any]], Any]
 ) -> None:
@@ -519,7 +526,7 @@ class Plain(Actor):
     """Has no coroutine function of its own."""
 
     def on_receive(self, message: Any) -> Any:
-        return self.spawn(message) and None
+        self.spawn(message)
 
 
 async def elsewhere(journal: Journal) -> None:
@@ -611,7 +618,7 @@ def test_ASYNC_02m_a_bounded_mailbox_drops_while_a_handler_awaits(begin: Start, 
 
 
 class Slow(Actor):
-    async def on_start(self) -> None:
+    async def on_start(self) -> None:  # type: ignore[override]
         await asyncio.Event().wait()
 
 

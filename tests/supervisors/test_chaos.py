@@ -33,6 +33,7 @@ from allm.supervisors import (
 from allm.supervisors.actor import start_and_wait
 from allm.supervisors.admin import delete_child, restart_child, start_child, terminate_child, which_children
 from allm.supervisors.cell import alive, cell_of
+from allm.supervisors.children import Child
 from allm.supervisors.dispatch import LoopDispatcher, PoolDispatcher
 from allm.supervisors.futures import Reply
 from allm.supervisors.parent import Parent
@@ -315,16 +316,16 @@ class ChaosOnThreads(Chaos):
 def steps(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     """The changes of status that were seen."""
     seen: set[tuple[str, str]] = set()
-    plain: Any = Slot.__dict__["status"]
+    plain: Any = Child.__dict__["status"]
 
-    def write(slot: Slot, status: str) -> None:
+    def write(slot: Child, status: str) -> None:
         with suppress(AttributeError):
             before = plain.__get__(slot)
             if before != status:
                 seen.add((before, status))
         plain.__set__(slot, status)
 
-    monkeypatch.setattr(Slot, "status", property(plain.__get__, write))
+    monkeypatch.setattr(Child, "status", property(plain.__get__, write))
     return seen
 
 

@@ -231,7 +231,11 @@ def test_LOOK_01h_counters_count_messages_restarts_and_time_and_cost_nothing_whi
             return message
 
     def calls(ref: ActorRef[Any]) -> int:
-        return calls_made(lambda: [ref.tell(number) for number in range(20)])
+        def tell_all() -> None:
+            for number in range(20):
+                ref.tell(number)
+
+        return calls_made(tell_all)
 
     def measure() -> tuple[int, int, int, dict[str, Any]]:
         ref = Meek.start_on(dispatcher)  # on the loop's own thread: a tell is handled before it returns
@@ -281,7 +285,8 @@ def test_LOOK_01j_time_in_a_handler_that_awaits_is_counted_to_its_end(begin: Sta
             pass
         assert counters.of(ref)["messages"] == 1
         threading.Event().wait(0.01)
-        loop.run(ref._actor_weakref().gate.set)  # pyright: ignore
+        body: Any = ref._actor_weakref()  # pyright: ignore[reportPrivateUsage]
+        loop.run(body.gate.set)
         assert hanging.get(timeout=WAIT) == "done"
         assert counters.of(ref)["seconds"] >= 0.01
 
