@@ -21,8 +21,9 @@ import pykka
 from pykka import ActorRef, messages
 
 from allm.supervisors import edges, log, looking
+from allm.supervisors.async_cells import AsyncBoundedCell, AsyncCell, AsyncKeptCell
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
-from allm.supervisors.coroutines import AsyncBoundedCell, AsyncCell, AsyncKeptCell, has_coroutines, refuse_misplaced, spawn
+from allm.supervisors.coroutines import has_coroutines, refuse_misplaced, spawn
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
 from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply

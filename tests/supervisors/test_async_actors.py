@@ -482,8 +482,9 @@ def test_ASYNC_02g_what_a_spawned_task_raises_is_the_actors_failure(cook: ActorR
     with pytest.raises(ActorExited) as error:
         hanging.get(timeout=WAIT)
     assert error.value.exit.detail["type"] == "builtins.ValueError"
+    wait_until(lambda: bool(exits))
     assert exits == [error.value.exit]
-    assert journal.entries[-1] == ("stop", "cook", "error")
+    journal.wait_for(("stop", "cook", "error"))
 
 
 @pytest.mark.parametrize("raises", [SystemExit, KeyboardInterrupt])

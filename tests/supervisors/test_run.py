@@ -152,13 +152,23 @@ def test_APP_01d_a_program_of_asyncio_cancels_what_its_actors_await(program: Pro
     assert child.end() == (0, "down shutdown\n", "")
 
 
+def press_when(journal: Journal, entry: Any) -> None:
+    """Send this process a SIGTERM when that is in the journal."""
+
+    def press() -> None:
+        journal.wait_for(entry)
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=press).start()
+
+
 def test_APP_01e_the_handlers_of_before_are_back_afterwards(journal: Journal) -> None:
     def mine(number: int, frame: Any) -> None:
         journal.add(("signal", number))
 
     before = signal.signal(signal.SIGTERM, mine)
     try:
-        threading.Thread(target=lambda: (journal.wait_for(("start", "a")), signal.raise_signal(signal.SIGTERM))).start()
+        press_when(journal, ("start", "a"))
         assert run(Supervisor.spec("root", [spec(journal, "a")])) == 0
         assert signal.getsignal(signal.SIGTERM) is mine
         assert journal.of("signal") == []
@@ -230,7 +240,7 @@ def test_APP_01h_the_time_to_obey_is_the_specs(journal: Journal, ended: list[Roo
             journal.add("slow")
             release.wait(WAIT)
 
-    threading.Thread(target=lambda: (journal.wait_for(("start", "a")), signal.raise_signal(signal.SIGTERM))).start()
+    press_when(journal, ("start", "a"))
     assert run(Slow.spec("root", journal, "a", shutdown=0.02)) == 1
     assert (ended[0].exit.kind, ended[0].signal) == ("killed", "SIGTERM")
     release.set()
