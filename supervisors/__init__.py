@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from allm.supervisors import aio
     from allm.supervisors.actor import Actor, Crash, StartError, kill, start_and_wait, stop, wait_started
     from allm.supervisors.admin import (
         SupervisorError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         which_child,
         which_children,
     )
+    from allm.supervisors.application import run
     from allm.supervisors.dispatch import LoopDispatcher, PoolDispatcher, ThreadDispatcher
     from allm.supervisors.dynamic import DynamicSupervisor
     from allm.supervisors.events import subscribe
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from allm.supervisors.here import AskCycle, Fenced, WouldBlock, guard
     from allm.supervisors.idle import ReceiveTimeout
     from allm.supervisors.locks import KeyedLocks
+    from allm.supervisors.looking import counting, get_state
     from allm.supervisors.mailbox import Bound, MailboxFull
     from allm.supervisors.monitors import Down, Exited, demonitor, exit_signal, link, monitor, unlink
     from allm.supervisors.names import Via, call, cast
@@ -67,6 +70,7 @@ _HOMES = {
         "which_child",
         "which_children",
     ),
+    "application": ("run",),
     "dispatch": (
         "LoopDispatcher",
         "PoolDispatcher",
@@ -89,6 +93,7 @@ _HOMES = {
     ),
     "idle": ("ReceiveTimeout",),
     "locks": ("KeyedLocks",),
+    "looking": ("counting", "get_state"),
     "mailbox": (
         "Bound",
         "MailboxFull",
@@ -211,6 +216,7 @@ __all__ = [
     "Via",
     "WouldBlock",
     "abandoned",
+    "aio",
     "async_",
     "async_nolink",
     "async_stream",
@@ -223,10 +229,12 @@ __all__ = [
     "child",
     "count_children",
     "count_partitions",
+    "counting",
     "delete_child",
     "demonitor",
     "exit_signal",
     "get_spec",
+    "get_state",
     "guard",
     "kill",
     "link",
@@ -234,6 +242,7 @@ __all__ = [
     "partition_for",
     "resize_partitions",
     "restart_child",
+    "run",
     "start_and_wait",
     "start_child",
     "stop",
@@ -248,6 +257,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return import_module("allm.supervisors.aio")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,27 +6,33 @@ Built on Pykka's three extension points; refs, `tell`, `ask`, `stop` and proxies
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
 import os
 import threading
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, cast
 
 import pykka
 from pykka import ActorRef, messages
 
-from allm.supervisors import edges, log
+from allm.supervisors import edges, log, looking
+from allm.supervisors.async_cells import AsyncBoundedCell, AsyncCell, AsyncKeptCell
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
+from allm.supervisors.coroutines import has_coroutines, refuse_misplaced, spawn
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
 from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
 from allm.supervisors.idle import Idle, Idled
+from allm.supervisors.looking import Look, public_state
 from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
 from allm.supervisors.monitors import Down, Exited, ExitSignal
+from allm.supervisors.specified import Specified
 from allm.supervisors.timers import Tick, Timers
 
 __all__ = [
@@ -43,6 +49,9 @@ __all__ = [
     "stop",
     "wait_started",
 ]
+
+T = TypeVar("T")
+A = TypeVar("A", bound="Actor")
 
 _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
 _process = [f"urn:uuid:{uuid.uuid4()}:", ""]
@@ -85,7 +94,7 @@ class _Spawning(threading.local):
 _spawning = _Spawning()
 
 
-class Actor(pykka.Actor):
+class Actor(Specified, pykka.Actor):
     """An actor that ends with a reason.
 
     Hooks: `on_start`, `on_receive`, `on_exit`. An exception in a handler ends the actor; who asked gets the error
@@ -113,6 +122,12 @@ class Actor(pykka.Actor):
     _making = False
 
     actor_inbox: Cell  # pyright: ignore[reportIncompatibleVariableOverride]
+    actor_awaits: ClassVar[bool] = False
+    """Whether the class has coroutine functions, so that its cell waits for them. Found when the class is made."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.actor_awaits = has_coroutines(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         if self._initial is None:
@@ -151,9 +166,12 @@ class Actor(pykka.Actor):
 
     def _actor_cell(self, name: str) -> Cell:
         kept, _spawning.kept = _spawning.kept, None
+        awaits = self.actor_awaits
         if kept is not None:
-            return KeptCell(name, self, kept)
-        return Cell(name, self) if self.bound is None else BoundedCell(name, self, self.bound)
+            return AsyncKeptCell(name, self, kept) if awaits else KeptCell(name, self, kept)
+        if self.bound is not None:
+            return AsyncBoundedCell(name, self, self.bound) if awaits else BoundedCell(name, self, self.bound)
+        return AsyncCell(name, self) if awaits else Cell(name, self)
 
     @staticmethod
     def _create_future() -> Reply[Any]:
@@ -164,19 +182,26 @@ class Actor(pykka.Actor):
 
     # -- hooks
 
-    def on_start(self) -> None:
-        """First thing on the dispatcher; an exception here is a failed start."""
+    def on_start(self) -> Any:
+        """First thing on the dispatcher; an exception here is a failed start. A coroutine function on a `LoopDispatcher`: awaited."""
 
     def on_receive(self, message: Any) -> Any:
-        """Handle a message; what is returned answers an ask."""
+        """Handle a message; what is returned answers an ask. A coroutine function on a `LoopDispatcher`: awaited, before the next."""
         log.warning("unexpected_message", actor=str(self), message=type(message).__name__)
 
-    def on_exit(self, reason: Exit) -> None:
+    def on_exit(self, reason: Exit) -> Any:
         """Last thing, whatever ended it, unless it was killed. An exception here becomes the reason.
 
         Unless overridden it calls `on_stop()`, Pykka's hook, for actors to whom the reason is all one.
         """
-        self.on_stop()
+        return self.on_stop()
+
+    def on_stop(self) -> Any:
+        """See `pykka.Actor.on_stop`."""
+
+    def on_get_state(self) -> Any:
+        """What `get_state` tells, on the actor's own thread between two messages: plain data. By default the public attributes."""
+        return public_state(self)
 
     # -- what a handler may use
 
@@ -212,6 +237,13 @@ class Actor(pykka.Actor):
         if seconds is not None:
             self._actor_idle = Idle(self, seconds)
 
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Run a coroutine beside the handlers, as a task of this actor's loop, in this actor's name.
+
+        It is cancelled when the actor ends, before `on_exit`; what it raises ends the actor as if a handler had raised it.
+        """
+        return spawn(self.actor_inbox, coroutine, name)
+
     @contextmanager
     def cutting(self, cut: Callable[[], object]) -> Generator[None]:
         """While inside: a kill calls `cut`, on the killer's thread, to free what this handler blocks on."""
@@ -225,7 +257,7 @@ class Actor(pykka.Actor):
 
     # -- driven by the cell
 
-    def _actor_begin(self) -> bool:
+    def _actor_begin(self) -> Any:
         if self._initial is not None:
             self._initialize(*self._initial)
         return self._actor_open()
@@ -239,10 +271,10 @@ class Actor(pykka.Actor):
             raise Leave(self.actor_inbox.exit)  # killed meanwhile
         self._making = False
 
-    def _actor_open(self) -> bool:
-        """Start, once ``__init__`` has run; True when the start is complete."""
-        self.on_start()
-        return True
+    def _actor_open(self) -> Any:
+        """Start, once ``__init__`` has run; True when the start is complete, a coroutine that has to be awaited first."""
+        begun = self.on_start()
+        return begun if inspect.iscoroutine(begun) else True
 
     def _handle_receive(self, message: Any) -> Any:
         if type(message) in _SPECIAL:
@@ -271,26 +303,34 @@ class Actor(pykka.Actor):
         self._actor_signal(Shutdown(NORMAL))
         return None
 
-    def _actor_signal(self, signal: Any) -> None:
+    def _actor_signal(self, signal: Any) -> Any:
         if isinstance(signal, Shutdown):
             raise Leave(signal.exit)
         if isinstance(signal, ExitSignal):
-            self._actor_exit_signal(signal)
+            return self._actor_exit_signal(signal)
+        if isinstance(signal, Look):
+            signal.answer(self.on_get_state)
         else:
             log.warning("unexpected_signal", actor=str(self), signal=type(signal).__name__)
+        return None
 
-    def _actor_exit_signal(self, signal: ExitSignal) -> None:
+    def _actor_exit_signal(self, signal: ExitSignal) -> Any:
         if self.trap_exits:
-            self.on_receive(Exited(signal.ref, signal.exit))
-        elif signal.own or signal.exit.kind != "normal":
+            return self.on_receive(Exited(signal.ref, signal.exit))
+        if signal.own or signal.exit.kind != "normal":
             raise Leave(signal.exit)
+        return None
 
-    def _actor_finish(self, exit: Exit) -> Exit:
+    def _actor_finish(self, exit: Exit) -> Any:
         if self._actor_idle is not None:
             self._actor_idle.cancel()
-        if exit.kind != "ignore" and not self._making:
-            self.on_exit(exit)
-        return exit
+        last = self.on_exit(exit) if exit.kind != "ignore" and not self._making else None
+        return _then(last, exit) if inspect.iscoroutine(last) else exit
+
+
+async def _then(last: Coroutine[Any, Any, object], exit: Exit) -> Exit:
+    await last
+    return exit
 
 
 def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, generation: int = 1) -> bool:
@@ -298,9 +338,13 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell: Cell | None = getattr(actor, "actor_inbox", None)
     if cell is None:
         raise TypeError(f"{type(actor).__name__}.__init__ does not call super().__init__()")
+    if actor.actor_awaits:
+        _refuse_misplaced(actor, dispatcher)
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
+    if looking.wanted:
+        looking.install(cell)
     if not edges.installed:
         edges.install()
     alive[cell.name] = cell
@@ -313,6 +357,17 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     try:
         return dispatcher.launch(cell)
     except BaseException as error:  # it is none, or cannot
+        cell.cancel(Exit.from_exception(error))
+        raise
+
+
+def _refuse_misplaced(actor: Actor, dispatcher: Dispatcher) -> None:
+    kind = type(actor)
+    try:
+        refuse_misplaced(kind, dispatcher, supervises=kind._actor_open is not Actor._actor_open)  # pyright: ignore[reportPrivateUsage]
+    except TypeError as error:
+        cell = actor.actor_inbox
+        cell.owner = None  # it hears of this by the error
         cell.cancel(Exit.from_exception(error))
         raise
 
@@ -395,8 +450,8 @@ def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
 
 
 def start_and_wait(
-    actor_class: type[Actor], *args: Any, on: Dispatcher | None = None, timeout: float | None = None, **kwargs: Any
-) -> ActorRef[Any]:
+    actor_class: type[A], *args: Any, on: Dispatcher | None = None, timeout: float | None = None, **kwargs: Any
+) -> ActorRef[A]:
     """Start an actor and return when its start is complete; `StartError` when it failed.
 
     Whatever keeps it from waiting (the time is over, it may not block here) ends the actor: nobody else has its ref.

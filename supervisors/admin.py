@@ -5,7 +5,7 @@ From inside an actor, tell or ask the messages of `requests` instead.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from pykka import ActorRef
@@ -26,7 +26,7 @@ from allm.supervisors.requests import (
     WhichChild,
     WhichChildren,
 )
-from allm.supervisors.spec import ChildSpec, Flags
+from allm.supervisors.spec import Child, ChildSpec, Flags
 
 __all__ = [
     "SupervisorError",
@@ -60,7 +60,7 @@ def _ask(supervisor: Address, request: Any, timeout: float | None) -> Any:
     return answer
 
 
-def start_child(supervisor: Address, spec: ChildSpec | Mapping[str, Any] | Sequence[Any], timeout: float | None = None) -> Any:
+def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = None) -> Any:
     """Start a child: its ref, or ``(ref, extra)``, or None when it asked to be left out.
 
     Under a supervisor with a template, `spec` is the arguments to append. By default it waits as long as the child may take:
@@ -110,7 +110,7 @@ def get_spec(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> 
 
 def change_specs(
     supervisor: Address,
-    children: Sequence[ChildSpec | Mapping[str, Any]],
+    children: Sequence[Child],
     flags: Flags | None = None,
     timeout: float | None = 5.0,
 ) -> None:

@@ -15,6 +15,7 @@ from pykka import ActorRef, ActorRegistry
 from pykka._envelope import Envelope
 
 from allm.supervisors import events, log
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped, text_of
 from allm.supervisors.here import Waiter, guard, here, ordered
 from allm.supervisors.inbox import Inbox, StopFlag
@@ -97,6 +98,7 @@ class Cell(Inbox):
         "abandoned",
         "begun",
         "body",
+        "born",
         "busy",
         "cuts",
         "dispatcher",
@@ -119,6 +121,7 @@ class Cell(Inbox):
         self.busy: Body | None = None  # whose turn it is
         self.stopped = stopped or StopFlag()
         self.generation = 1
+        self.born = clock.now()
         self.owner: Owner | None = None
         self.dispatcher: Dispatcher | None = None
         self.watchers: dict[object, Watcher] = {}  # made here: two threads that made it later would lose one's

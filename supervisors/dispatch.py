@@ -10,9 +10,9 @@ import time
 import weakref
 from asyncio import AbstractEventLoop, Handle, TimerHandle
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from allm.supervisors import events
 from allm.supervisors.clock import clock
@@ -25,6 +25,8 @@ from allm.supervisors.pulse import PULSE, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "is_dispatcher", "refused"]
+
+T = TypeVar("T")
 
 _TURNS = 512
 _DEEPEST = 12
@@ -114,6 +116,21 @@ class LoopDispatcher:
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """Nothing to do: its place in the queue is passed over."""
+
+    def hold(self, runnable: Runnable, function: Callable[..., T], *args: Any) -> T:
+        """Run a step of an actor's coroutine, on the loop's thread; what it puts into mailboxes is handled after it."""
+        if self._draining:
+            return function(*args)
+        self._draining = True
+        before = 0.0 if self._slow is None else time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            self._draining = False
+            if self._slow is not None and (took := time.perf_counter() - before) > self._slow:
+                events.emit(events.SlowTurn(runnable.name, took))
+            if self._ready and self._due is None:
+                self._due = self.loop.call_soon(self._go_on, context=Context())
 
     def _wake(self) -> None:
         try:

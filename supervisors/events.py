@@ -24,6 +24,7 @@ __all__ = [
     "Escalated",
     "Event",
     "Offender",
+    "RootEnded",
     "SlowTurn",
     "SupervisorReport",
     "dead_letter",
@@ -180,6 +181,24 @@ class SlowTurn(Event):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RootEnded(Event):
+    """The tree of a program (`run`) is down, or never came up; `code` is the program's exit code.
+
+    `signal` is the one it was ended by, `cause` the child that a supervisor gave up on before.
+    """
+
+    name = "root_ended"
+    level = "error"
+
+    root: str
+    exit: Exit
+    code: int
+    signal: str | None = None
+    started: bool = True
+    cause: dict[str, Any] | None = None
+
+
 def wanted(level: log.Level = "error") -> bool:
     """Whether anybody would hear of an event of this level."""
     return bool(listeners) or log.enabled(level)
@@ -217,4 +236,6 @@ def _plain(value: Any) -> Json:
         return value
     if isinstance(value, Exit):
         return value.to_data()
+    if isinstance(value, dict):
+        return value  # of JSON types  # pyright: ignore[reportUnknownVariableType]
     return _fields(value) if isinstance(value, Offender) else text_of(value)

@@ -7,20 +7,23 @@ the list after; list operations are atomic, so that every callback runs once.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pykka
 
 from allm.supervisors import log
 from allm.supervisors.cell import Cell, Shutdown
+from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Leave, stripped, text_of
-from allm.supervisors.here import Waiter, here, on_loop, ordered, waiting
+from allm.supervisors.here import Waiter, awaiting, here, on_loop, ordered, waiting
 from allm.supervisors.inbox import lower
-from allm.supervisors.pulse import acquire
+from allm.supervisors.pulse import PULSE, acquire, pulse
 
 if TYPE_CHECKING:
     from pykka._types import OptExcInfo
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Reply"]
 
 T = TypeVar("T")
+J = TypeVar("J")
+M = TypeVar("M")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _subordinate(target: Waiter | None) -> Cell | None:
@@ -136,15 +143,16 @@ class Reply(pykka.Future[T]):
                 log.error("callback_failed", error=text_of(error, repr))
 
     def _wait(self, timeout: float | None) -> None:
+        if _looking.on:
+            raise _NotYet(self)
         gate = threading.Lock()
         gate.acquire()
 
         def opened(_: Reply[T] | None = None) -> None:
             lower(gate)
 
-        name = self.target.acting.name if self.target is not None else "a future"
         cell = _subordinate(self.target)
-        with waiting(self.target, f"waiting for {name}"):
+        with waiting(self.target, f"waiting for {self._source}"):
             self.add_done_callback(opened)
             try:
                 if cell is not None:
@@ -160,22 +168,130 @@ class Reply(pykka.Future[T]):
         with suppress(ValueError):  # it is being called
             self._callbacks.remove(opened)
         if not self.done:
-            request = f" {self.request}" if self.request else ""
-            raise CallTimeout(f"{name} did not answer{request} within {timeout} seconds")
+            raise self._too_late(timeout)
+
+    @property
+    def _source(self) -> str:
+        return self.target.acting.name if self.target is not None else "a future"
+
+    def _too_late(self, timeout: float | None) -> CallTimeout:
+        request = f" {self.request}" if self.request else ""
+        return CallTimeout(f"{self._source} did not answer{request} within {timeout} seconds")
+
+    # -- on an event loop
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait on the running loop without blocking it (a plain Pykka future blocks)."""
-        if self._get_hook is None and not self.done:
-            yield from self._future().__await__()
-        return self.get()
+        return self.within(None).__await__()
 
-    def _future(self) -> asyncio.Future[None]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
+    async def within(self, timeout: float | None) -> T:
+        """The value, or the error raised, awaited; `CallTimeout` after `timeout` seconds."""
+        end = None if timeout is None else clock.now() + timeout
+        while self._get_hook is not None:
+            # A result made of other futures, by `map`, `join` or Pykka's `stop`: it says which of them it must wait for.
+            _looking.on = True
+            try:
+                return self.get()
+            except _NotYet as yet:
+                source = yet.reply
+            finally:
+                _looking.on = False
+            if not await source.arrives(None if end is None else end - clock.now()):
+                raise source._too_late(timeout)
+        if not await self.arrives(timeout):
+            raise self._too_late(timeout)
+        return self._outcome()
 
-        def wake() -> None:
-            if not future.done():
-                future.set_result(None)
+    async def arrives(self, timeout: float | None = None) -> bool:
+        """Wait until there is an answer, without looking at it, with a pulse each second; False after `timeout` seconds."""
+        if self.done or (timeout is not None and timeout <= 0):
+            return self.done
+        with awaiting(self.target):
+            waker = _Waker(None if timeout is None else clock.now() + timeout)
+            self.add_done_callback(waker.answered)
+            try:
+                await waker.wait()
+            finally:
+                with suppress(ValueError):
+                    self._callbacks.remove(waker.answered)
+        return self.done
 
-        self.add_done_callback(lambda _: on_loop(loop, wake))
-        return future
+    def map(self, func: Callable[[T], M]) -> pykka.Future[M]:
+        """See `pykka.Future.map`."""
+        return super().map(_outside(func))
+
+    def filter(self: pykka.Future[Iterable[J]], func: Callable[[J], bool]) -> pykka.Future[Iterable[J]]:
+        """See `pykka.Future.filter`."""
+        base: Any = pykka.Future
+        filtered: pykka.Future[Iterable[J]] = base.filter(self, _outside(func))
+        return filtered
+
+    def reduce(self: pykka.Future[Iterable[J]], func: Callable[[R, J], R], *args: R) -> pykka.Future[R]:
+        """See `pykka.Future.reduce`."""
+        base: Any = pykka.Future
+        reduced: pykka.Future[R] = base.reduce(self, _outside(func), *args)
+        return reduced
+
+
+class _Waker:
+    """Wakes a coroutine when its reply is there or its time is over; has a pulse each second meanwhile."""
+
+    def __init__(self, end: float | None) -> None:
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._woken: asyncio.Future[None] = self._loop.create_future()
+        self._arm()
+
+    def answered(self, _: Reply[Any]) -> None:
+        """Wake it. Any thread."""
+        on_loop(self._loop, self._wake)
+
+    async def wait(self) -> None:
+        """Wait to be woken."""
+        try:
+            await self._woken
+        finally:
+            self._timer.cancel()
+
+    def _wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def _arm(self) -> None:
+        left = PULSE if self._end is None else max(0.0, min(PULSE, self._end - clock.now()))
+        self._timer = self._loop.call_later(left, self._tick, context=Context())
+
+    def _tick(self) -> None:
+        if self._end is not None and clock.now() >= self._end:
+            self._wake()
+        else:
+            pulse()
+            self._arm()
+
+
+class _NotYet(BaseException):
+    """Raised in the place of a wait while a loop looks whether a result is there."""
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        self.reply = reply
+
+
+class _Looking(threading.local):
+    on = False
+
+
+_looking = _Looking()
+
+
+def _outside(function: F) -> F:
+    """A function of the caller's that is called as if nobody looked: what it waits for is its own affair."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        before, _looking.on = _looking.on, False
+        try:
+            return function(*args)
+        finally:
+            _looking.on = before
+
+    return call  # type: ignore[return-value]  # pyright: ignore[reportReturnType]

@@ -23,6 +23,7 @@ __all__ = [
     "Lender",
     "Waiter",
     "WouldBlock",
+    "awaiting",
     "call_soon",
     "exiting",
     "forked",
@@ -36,7 +37,7 @@ __all__ = [
     "waiting",
 ]
 
-running_loop = _get_running_loop
+running_loop: Callable[[], AbstractEventLoop | None] = _get_running_loop
 """The loop that runs on this thread, or None, where `asyncio.get_running_loop` would raise; asked at every put."""
 
 
@@ -86,8 +87,10 @@ class Lender(Protocol):
 
 
 class _Here(threading.local):
-    """``cell``: whose handler this thread is in. ``lender``: the pool it is a worker of."""
+    """``cell``: whose handler this thread is in. ``lender``: the pool it is a worker of. ``awaiter``: the actor whose handler
+    is a coroutine in one of its steps: while it awaits, its mailbox waits."""
 
+    awaiter: Waiter | None = None
     cell: Waiter | None = None
     lender: Lender | None = None
 
@@ -160,6 +163,21 @@ def waiting(target: Waiter | None, what: str) -> Generator[None]:
     finally:
         if cell is not None:
             cell.waiting_on = None
+
+
+@contextmanager
+def awaiting(target: Waiter | None) -> Generator[None]:
+    """Hold this while a handler that is a coroutine awaits what `target` is to answer: a ring is refused."""
+    cell = here.awaiter
+    if cell is None or target is None:
+        yield
+        return
+    cell.waiting_on = target
+    try:
+        _refuse_cycle(cell, target)
+        yield
+    finally:
+        cell.waiting_on = None
 
 
 def _refuse_cycle(cell: Waiter | None, target: Waiter | None) -> None:

@@ -103,7 +103,11 @@ def count_partitions(supervisor: Address) -> int:
 
 def resize_partitions(supervisor: Address, count: int, timeout: float | None = 5.0) -> int:
     """Stop the partitions above `count`, or start them again; never more than there were at first."""
-    answer = call(supervisor, Resize(count), timeout)
+    return resized(call(supervisor, Resize(count), timeout), count)
+
+
+def resized(answer: Any, count: int) -> int:
+    """The answer to a `Resize`; ValueError when it was refused."""
     if isinstance(answer, Refused):
         raise ValueError(f"the number of partitions must be between 0 and the initial one, not {count}")
     return int(answer)

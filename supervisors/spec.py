@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias, TypeGuard, get_args
+from typing import Any, Literal, TypeAlias, TypeGuard, cast, get_args
+
+import pykka
 
 from allm.supervisors.exits import SupervisionError
 from allm.supervisors.lanes import Dispatcher, is_dispatcher
 from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
 
-__all__ = ["ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
+__all__ = ["Child", "ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
 
 Shutdown: TypeAlias = "Literal['brutal_kill', 'infinity'] | float"
 Start: TypeAlias = "tuple[Callable[..., Any], Iterable[Any]] | tuple[Callable[..., Any], Iterable[Any], Mapping[str, Any]]"
+Child: TypeAlias = "ChildSpec | type[pykka.Actor] | Mapping[str, Any]"
+"""What lists of children hold. A class stands for its own `spec`, under its name."""
 Mailbox: TypeAlias = Literal["drop", "keep"]
 
 _RESTARTS = get_args(RestartType)
@@ -78,10 +82,12 @@ class ChildSpec:
             _check_fields(self)
 
     @classmethod
-    def of(cls, value: ChildSpec | Mapping[str, Any]) -> ChildSpec:
-        """A spec from a spec or a mapping; unknown keys are ignored."""
+    def of(cls, value: Child) -> ChildSpec:
+        """A spec from a spec, from an actor class, which says it by its `spec`, or from a mapping, whose unknown keys are ignored."""
         if isinstance(value, ChildSpec):
             return value
+        if isinstance(value, type):
+            return _of_class(cast("type[object]", value))
         if not isinstance(value, Mapping):
             raise SpecError("invalid_child_spec", value)
         if value.get("id") is None:
@@ -94,6 +100,13 @@ class ChildSpec:
     def modules(self) -> tuple[str, ...]:
         """Where the start function comes from."""
         return (getattr(self.start[0], "__module__", "?"),)
+
+
+def _of_class(actor_class: type[object]) -> ChildSpec:
+    if not issubclass(actor_class, pykka.Actor):
+        raise SpecError("invalid_child_spec", actor_class)
+    named: Callable[[str], ChildSpec] | None = getattr(actor_class, "spec", None)
+    return named(actor_class.__name__) if named is not None else ChildSpec(actor_class.__name__, (actor_class, ()))
 
 
 _USUAL = frozenset(
@@ -206,7 +219,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float))
 
 
-def check_specs(specs: Iterable[ChildSpec | Mapping[str, Any]], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:
+def check_specs(specs: Iterable[Child], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:
     """The specs, checked, alone and together; nothing is started."""
     checked = [ChildSpec.of(spec) for spec in specs]
     seen: set[Hashable] = set()

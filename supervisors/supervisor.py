@@ -6,7 +6,7 @@ are judged when that is done, changes wait for it, questions do not; a shutdown 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 from allm.supervisors import decisions
@@ -17,7 +17,7 @@ from allm.supervisors.parent import Parent
 from allm.supervisors.policy import AutoShutdown, Strategy
 from allm.supervisors.requests import ChangeSpecs, DeleteChild, RestartChild, StartChild, StopChild
 from allm.supervisors.slots import Slot
-from allm.supervisors.spec import ChildSpec, Flags, check_significant, check_specs, is_tuple
+from allm.supervisors.spec import Child, ChildSpec, Flags, check_significant, check_specs, is_tuple
 from allm.supervisors.timers import Timers
 
 __all__ = ["Supervisor"]
@@ -40,7 +40,7 @@ class Supervisor(Parent):
 
     def __init__(
         self,
-        children: Iterable[ChildSpec | Mapping[str, Any]] = (),
+        children: Iterable[Child] = (),
         *,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,

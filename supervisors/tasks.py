@@ -7,6 +7,7 @@ message is left behind. The functions run on the task supervisor's dispatcher; t
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import threading
 from collections.abc import Callable
@@ -71,6 +72,21 @@ class TaskActor(Actor):
             self.task.reply.set(function(*args))
         except Exception as error:
             exit = Exit.from_exception(error)  # before the traceback is dropped
+            self.task.reply.fail(error)
+        else:
+            exit = NORMAL
+        self.exit(exit)
+
+
+class AsyncTaskActor(TaskActor):
+    """One task whose function is a coroutine function: on a loop."""
+
+    async def on_receive(self, message: Any) -> None:
+        function, args = message
+        try:
+            self.task.reply.set(await function(*args))
+        except Exception as error:
+            exit = Exit.from_exception(error)
             self.task.reply.fail(error)
         else:
             exit = NORMAL
@@ -194,10 +210,16 @@ def async_nolink(supervisor: Address, function: Callable[..., T], *args: Any, sh
 
 
 def _start(supervisor: Address, function: Callable[..., T], args: tuple[Any, ...], shutdown: Shutdown, *, linked: bool) -> Task[T]:
-    task: Task[T] = Task(linked)
-    start = (TaskActor, (task, function, args, linked))
-    task.ref = start_child(supervisor, ChildSpec(task.id, start, restart="temporary", shutdown=shutdown))
+    task, spec = prepare(function, args, shutdown, linked=linked)
+    task.ref = start_child(supervisor, spec)
     return task
+
+
+def prepare(function: Callable[..., Any], args: tuple[Any, ...], shutdown: Shutdown, *, linked: bool) -> tuple[Task[Any], ChildSpec]:
+    """A task and the child that is to run it."""
+    task: Task[Any] = Task(linked)
+    kind = AsyncTaskActor if inspect.iscoroutinefunction(function) else TaskActor
+    return task, ChildSpec(task.id, (kind, (task, function, args, linked)), restart="temporary", shutdown=shutdown)
 
 
 def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]:

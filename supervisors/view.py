@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, overload
 
+import pykka
 from pykka import ActorRef
 
-from allm.supervisors.cell import cell_of
+from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.clock import clock
+from allm.supervisors.exits import Exit
 from allm.supervisors.parent import Parent
 from allm.supervisors.slots import Slot
 
 __all__ = ["abandoned", "child", "tree"]
 
+A = TypeVar("A", bound=pykka.Actor)
 
-def tree(ref: ActorRef[Any]) -> dict[str, Any]:
-    """An actor and, of a supervisor, its children: id, kind, status, restarts, mailbox length, children."""
+
+def tree(ref: ActorRef[Any], *, full: bool = False) -> dict[str, Any]:
+    """An actor and, of a supervisor, its children: id, kind, status, restarts, mailbox length, children.
+
+    `full`: and for each the seconds its incarnation has lived (`age`) and how the one before ended (`last_exit`); None
+    when there is none.
+    """
     cell = cell_of(ref)
     status = "running" if ref.is_alive() else "ended"
     if cell is not None and cell.exit is None:
         status = "running" if cell.started else "starting"
         status = status if ref.is_alive() else "stopping"
-    return _node(ref, ref.actor_class.__name__, status, 0)
+    return _node(ref, ref.actor_class.__name__, status, 0, full)
 
 
 def abandoned(ref: ActorRef[Any]) -> tuple[str, ...]:
@@ -30,8 +39,15 @@ def abandoned(ref: ActorRef[Any]) -> tuple[str, ...]:
     return tuple(each.name for each in cell.abandoned if each.busy is not None) if cell is not None else ()
 
 
-def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
-    """The live descendant under these ids, or None. Any thread, no message: it may be gone when you look at it."""
+@overload
+def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None: ...
+@overload
+def child(ref: ActorRef[Any], *path: Hashable, kind: type[A]) -> ActorRef[A] | None: ...
+def child(ref: ActorRef[Any], *path: Hashable, kind: type[Any] = pykka.Actor) -> ActorRef[Any] | None:
+    """The live descendant under these ids, or None. Any thread, no message: it may be gone when you look at it.
+
+    With `kind` the ref has that actor's type; TypeError when the descendant is of another class.
+    """
     for name in path:
         cell = cell_of(ref)
         body = cell.body if cell is not None else None
@@ -40,23 +56,37 @@ def child(ref: ActorRef[Any], *path: Hashable) -> ActorRef[Any] | None:
         if found is None:
             return None
         ref = found
+    if not issubclass(ref.actor_class, kind):
+        raise TypeError(f"{ref} is no {kind.__name__}")
     return ref
 
 
-def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[str, Any]:
+def _node(ref: ActorRef[Any], name: object, status: str, restarts: int, full: bool) -> dict[str, Any]:
     """The node of an actor and of all below it; a list of what is to be looked at, as a tree may be deeper than the stack."""
     root, slots = _own(ref, name, status, restarts)
+    if full:
+        _fill(root, cell_of(ref), None)
     waiting = [(root, slots)]
     while waiting:
         node, slots = waiting.pop()
         if slots is None:
             continue
-        node["children"] = []
+        children: list[dict[str, Any]] = []
+        node["children"] = children
         for slot in slots:
             below = _child(slot)
-            node["children"].append(below[0])
+            if full:
+                _fill(below[0], cell_of(slot.ref) if slot.ref is not None else None, slot.exit)
+            children.append(below[0])
             waiting.append(below)
     return root
+
+
+def _fill(node: dict[str, Any], cell: Cell | None, last_exit: Exit | None) -> None:
+    """Add what a full node tells more."""
+    lives = cell is not None and cell.exit is None
+    node["age"] = max(0.0, clock.now() - cell.born) if cell is not None and lives else None
+    node["last_exit"] = last_exit.to_data() if last_exit is not None else None
 
 
 _Found: TypeAlias = "tuple[dict[str, Any], list[Slot] | None]"
