@@ -200,7 +200,8 @@ class Scene:
                 self._up.add((key, event.child, event.generation))
             elif isinstance(event, told.ChildEnded):
                 # A start that failed inline has no such event, elsewhere it has one: only ends of what was up are held against the model.
-                if (key, event.child, event.generation) in self._up:
+                if (up := (key, event.child, event.generation)) in self._up:
+                    self._up.remove(up)
                     self.events[key].append(("ended", event.child, event.generation, event.exit.kind))
             elif isinstance(event, told.ChildRestarting):
                 self.events[key].append(("restarting", event.child, event.exit.kind, event.restarts, event.delay))

@@ -81,7 +81,7 @@ class World:
         self.alive: list[Proc] = []
         self.events: dict[tuple[Path, int], list[tuple[Any, ...]]] = defaultdict(list)
         self.made: Counter[Path] = Counter()
-        self.dynamic: dict[tuple[Path, int], bool] = {}
+        self.unordered: set[tuple[Path, int]] = set()  # supervisors whose children end side by side
         self._timers: list[Timer] = []
         self._order = 0
 
@@ -288,7 +288,8 @@ class Boss(Proc):
         self.asked: list[Ticket] = []
         world.made[path] += 1
         self.key = path, world.made[path]
-        world.dynamic[self.key] = tree.dynamic
+        if tree.dynamic:
+            world.unordered.add(self.key)
 
     def tell(self, event: tuple[Any, ...]) -> None:
         self.world.events[self.key].append(event)
@@ -419,6 +420,7 @@ class Boss(Proc):
     def kill(self, kind: str = "killed") -> None:
         if self.exit is not None:
             return
+        self.world.unordered.add(self.key)
         self.done(kind)
         for place in self.places:
             place.disarm()
@@ -444,6 +446,7 @@ class Static(Boss):
         self.inbox: deque[tuple[Any, ...]] = deque()
         self.task: Steps = self.life()
         self.waits_for: Wait = lambda: True
+        self.ending: Place | None = None
 
     def begin(self) -> None:
         self.places = [Place(self, kid) for kid in self.tree.kids]
@@ -509,18 +512,28 @@ class Static(Boss):
         if place.status in ("starting", "running"):
             self.end_child(place)
         if place.status == "stopping":
+            self.ending = place
             yield lambda: place.status != "stopping"
         elif place.status == "restarting":
             place.disarm()
             place.status = "down"
+
+    def clear(self, group: list[Place]) -> Steps:
+        """End a group; the temporary ones are not to come back with it, also those that ended by themselves just now."""
+        for place in reversed(group):
+            yield from self.take_down(place)
+            if place.kid.restart == "temporary":
+                self.forget(place)
 
     def left_out(self, place: Place) -> None:
         if place.kid.restart == "temporary":
             self.forget(place)
 
     def finish(self, kind: str) -> Steps:
-        """The end: children in reverse, then itself."""
+        """The end: the child that it was ending already, the others in reverse, then itself."""
         self.final = kind
+        if (place := self.ending) is not None:
+            yield lambda: place.status != "stopping"
         for place in reversed(list(self.places)):
             yield from self.take_down(place)
         for place in list(self.places):
@@ -547,9 +560,7 @@ class Static(Boss):
                 place.arm(verdict, partial(self.put, "retry", place, generation))
             elif retried:
                 self.inbox.append(("retry", place, generation))
-            for other in reversed(self.group(place)):
-                if other is not place:
-                    yield from self.take_down(other)
+            yield from self.clear([other for other in self.group(place) if other is not place])
             if verdict == 0 and not retried:
                 yield from self.start_group(place)
         else:
@@ -574,9 +585,7 @@ class Static(Boss):
 
     def start_group(self, place: Place) -> Steps:
         group = self.group(place)
-        for other in reversed(group):
-            if other.status in UP:
-                yield from self.take_down(other)
+        yield from self.clear([other for other in group if other.status != "restarting"])
         for other in group:
             if other not in self.places:
                 continue

@@ -29,7 +29,7 @@ SHUTDOWNS = st.sampled_from([2.0, 5.0, 5.0, "infinity", "brutal_kill"])
 BACKOFFS = st.sampled_from([None, None, (1.0, 4.0), (0.5, 1.0)])
 TIMEOUTS = st.sampled_from([None, None, 3.0])
 BUDGETS = st.sampled_from([0, 1, 2, 3, 5, 50])
-OUTCOMES = st.lists(st.sampled_from(["fail", "fail", "ok", "ignore", "hang"]), min_size=1, max_size=4)
+OUTCOMES = st.lists(st.sampled_from(["fail", "fail", "shutdown", "ok", "ignore", "hang"]), min_size=1, max_size=4)
 KINDS = st.sampled_from(["crash", "crash", "crash", "normal", "shutdown", "odd"])
 NUMBERS = st.integers(0, 59)
 
@@ -85,7 +85,7 @@ class Model(RuleBasedStateMachine):
         """Wait until the tree is as the model says, and once more when all have done what they had to do."""
         self.world.run()
         self.tally[what] += 1
-        bosses = [proc.path for proc in self.world.alive if isinstance(proc, Boss) and proc.final is None]
+        bosses = [proc.path for proc in self.world.alive if isinstance(proc, Boss)]
         deadline = time.monotonic() + WAIT
         for _ in range(2):
             while (difference := self.difference()) is not None:
@@ -117,8 +117,9 @@ class Model(RuleBasedStateMachine):
         yield "events", self.ordered({key: events for key, events in world.events.items() if events}), self.ordered(scene.heard())
 
     def ordered(self, told: dict[Any, list[Any]]) -> Any:
-        """The events, in order where it is defined: children of a dynamic supervisor are independent of each other."""
-        return {key: sorted(events, key=lambda event: event[1]) if self.world.dynamic.get(key) else events for key, events in told.items()}
+        """The events, in order where it is defined: children of a dynamic supervisor, and of a killed one, end side by side."""
+        unordered = self.world.unordered
+        return {key: sorted(events, key=lambda event: event[1]) if key in unordered else events for key, events in told.items()}
 
     # -- whom a step is about
 
