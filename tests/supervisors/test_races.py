@@ -64,7 +64,7 @@ class Storm:
         return ChildSpec(name, (Supervisor, (kids,), {"strategy": strategy, **MANY}))
 
     def worker(self, id: str) -> ChildSpec:
-        return spec(self.journal, id, mailbox=self.mailbox, shutdown=WAIT)
+        return spec(self.journal, id, mailbox=self.mailbox, shutdown=1.0)
 
     def rage(self, number: int, count: int) -> None:
         """One thread's share."""
