@@ -17,6 +17,18 @@ from tests.supervisors.support import WAIT, Journal, Loop, make_dispatcher
 Start = Callable[..., ActorRef[Any]]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: takes an hour or so; runs only when asked for, with -m soak")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the soak out unless the marks that were asked for name it."""
+    if "soak" not in str(config.option.markexpr):
+        soaking = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soaking)
+
+
 @pytest.fixture
 def journal() -> Journal:
     return Journal()
