@@ -285,12 +285,16 @@ def test_EDGE_26_a_source_is_closed_with_its_stream(tasks: ActorRef[Any]) -> Non
         finally:
             closed.append(name)
 
-    stream = async_stream(tasks, str, source("early"), max_concurrency=2)
+    def nap(_: int) -> None:
+        time.sleep(0.5)
+
+    held = [source("early"), source("late")]  # so that it is not the collector who closes them
+    stream = async_stream(tasks, str, held[0], max_concurrency=2)
     assert next(stream) == Ok("0")
     stream.close()
     assert closed == ["early"]
     with pytest.raises(CallTimeout):
-        list(async_stream(tasks, time.sleep, (0.5 for _ in source("late")), timeout=0.01))
+        list(async_stream(tasks, nap, held[1], timeout=0.01))
     assert closed == ["early", "late"]
 
 
