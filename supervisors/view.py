@@ -51,11 +51,9 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int) -> dict[
         node, slots = waiting.pop()
         if slots is None:
             continue
-        node["children"] = []
-        for slot in slots:
-            below = _child(slot)
-            node["children"].append(below[0])
-            waiting.append(below)
+        below = [_child(slot) for slot in slots]
+        node["children"] = [each for each, _ in below]
+        waiting += below
     return root
 
 

@@ -323,7 +323,11 @@ def test_EDGE_04_e_a_supervisor_that_fails_while_it_judges_ends_and_is_replaced(
     reports: list[Any] = []
     unsubscribe = subscribe(reports.append)
     admit, once = Window.admit, [True]
-    monkeypatch.setattr(Window, "admit", lambda window, now: throw(error) if once and once.pop() else admit(window, now))
+
+    def fail_once(window: Window, now: float) -> bool:
+        return bool(throw(error)) if once and once.pop() else admit(window, now)
+
+    monkeypatch.setattr(Window, "admit", fail_once)
     bad.tell("crash")
     wait_ended(inner)
     wait_until(lambda: running(parent, "inner") is not inner)
@@ -747,7 +751,8 @@ def test_EDGE_21_g_starts_on_a_loop_are_complete_at_once(loop: Loop, begin: Star
 
     def begin_on_loop() -> str:
         ref = start_and_wait(Supervisor, [spec(journal, "a"), ChildSpec("b", (partial(Probe.start, journal, "b"), ()))], on=dispatch)
-        found = [info.status for info in ref.actor_inbox.body.children()]  # type: ignore[attr-defined]
+        body: Any = ref.actor_inbox.body  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        found: list[str] = [info.status for info in body.children()]
         stop(ref)
         return ",".join(found)
 
@@ -813,7 +818,7 @@ def test_EDGE_25_a_child_is_found_and_started_at_the_same_cost_among_many(kind: 
         return time.process_time() - began
 
     def start(ref: ActorRef[Any], n: int) -> float:
-        body = ref.actor_inbox.body  # type: ignore[attr-defined]
+        body: Any = ref.actor_inbox.body  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         began = time.process_time()
         for id in range(n):
             if kind is DynamicSupervisor:
