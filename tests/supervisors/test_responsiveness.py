@@ -180,6 +180,7 @@ def test_RESP_06c_reports_go_to_structlog_once_the_program_configured_it(supervi
     try:
         raised(running(ref, "a"), "crash")
         which_children(ref)
+        running(ref, "a")
         ref.tell("stray")
         which_children(ref)
     finally:
