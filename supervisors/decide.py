@@ -49,7 +49,7 @@ from allm.supervisors.decisions import (
     Tell,
     Up,
 )
-from allm.supervisors.exits import SHUTDOWN, Exit
+from allm.supervisors.exits import SHUTDOWN, Exit, SupervisionError
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart, affected, should_restart
 from allm.supervisors.spec import bare
 
@@ -59,7 +59,7 @@ _DEEPEST = 16
 """Failed starts inside failed starts that a reason tells one by one; of more the middle is left out."""
 
 
-class UnknownReport(Exception):
+class UnknownReport(SupervisionError):
     """A report that cannot come in this phase: a fault of whoever drives the supervisor."""
 
 
