@@ -71,14 +71,12 @@ def _node(ref: ActorRef[Any], name: object, status: str, restarts: int, full: bo
         node, slots = waiting.pop()
         if slots is None:
             continue
-        children: list[dict[str, Any]] = []
-        node["children"] = children
-        for slot in slots:
-            below = _child(slot)
-            if full:
-                _fill(below[0], cell_of(slot.ref) if slot.ref is not None else None, slot.exit)
-            children.append(below[0])
-            waiting.append(below)
+        below = [_child(slot) for slot in slots]
+        node["children"] = [each for each, _ in below]
+        if full:
+            for slot, (each, _) in zip(slots, below, strict=True):
+                _fill(each, cell_of(slot.ref) if slot.ref is not None else None, slot.exit)
+        waiting += below
     return root
 
 
