@@ -52,7 +52,7 @@ class Kid:
 def personal(kid: Kid, path: Path) -> Kid:
     """The child with times of its own, by a fraction of a second: no two timers of a tree are due at once, so their order is defined."""
     bit = crc32("/".join(path).encode()) % 2048 / 8192
-    own = {name: time + bit for name in ("shutdown", "start_timeout") if isinstance(time := getattr(kid, name), float)}
+    own: dict[str, Any] = {name: time + bit for name in ("shutdown", "start_timeout") if isinstance(time := getattr(kid, name), float)}
     backoff = None if kid.backoff is None else (kid.backoff[0] + bit, kid.backoff[1] + bit)
     return replace(kid, backoff=backoff, **own)
 
