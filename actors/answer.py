@@ -18,8 +18,6 @@ _DRAIN_BYTES: Final = 1 << 20
 _TURNS: Final = 64
 _PIECES: Final = 1000
 """Pieces of under 1 KiB that are held: one of two bytes takes forty."""
-_STREAMS: Final = ("event-stream", "ndjson", "jsonl")
-"""Words in the content type of an answer that comes event by event; what an event looks like is the decoder's business."""
 
 
 class UnfitAnswer(Exception):
@@ -59,7 +57,8 @@ class Body:
 
     async def begin(self) -> tuple[Form, list[bytes]]:
         """(form, what was read to know it). Some hosts call a stream JSON, or nothing at all: its first bytes that are no blanks tell."""
-        if any(word in self._kind for word in _STREAMS):
+        kind = self._kind
+        if kind and ("event-stream" in kind or "ndjson" in kind or "jsonl" in kind):
             return "events", []
         read: list[bytes] = []
         beginning, size = b"", 0  # without the blanks before it

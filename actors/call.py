@@ -162,6 +162,14 @@ class Plan:
         return self.adapter.request(self.engine, request, self.base_url, not self.options.one_body)
 
 
+def _dropped(options: Options) -> tuple[type[Event], ...]:
+    """The deltas that nobody wants."""
+    if options.text_deltas and options.tool_deltas:
+        return ()
+    wanted = ((TextDelta, options.text_deltas), (ToolCallDelta, options.tool_deltas))
+    return tuple([kind for kind, wants in wanted if not wants])
+
+
 class Call:
     """The slot of one call."""
 
@@ -188,10 +196,8 @@ class Call:
         self._since = clock.now()
         self._order = OrderChecker()
         messages = plan.request.messages
-        self._used_ids = frozenset(call.id for message in messages if message.role == "assistant" for call in message.tool_calls)
-        self._drops = tuple(
-            kind for kind, wanted in ((TextDelta, plan.options.text_deltas), (ToolCallDelta, plan.options.tool_deltas)) if not wanted
-        )
+        self._used_ids = frozenset([call.id for message in messages if message.role == "assistant" for call in message.tool_calls])
+        self._drops = _dropped(plan.options)
 
     def begin(self) -> Decoder:
         """The next attempt starts."""

@@ -8,20 +8,21 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
 from allm.actors.answer import Body, UnfitAnswer, drain, headers_of, read_error
 from allm.actors.call import Call, Plan
 from allm.actors.crews import Crew
+from allm.actors.decoding import Unreadable, ask, whole_body
 from allm.actors.reading import LARGE, SLICE, Reading, aside
 from allm.actors.refusals import refusal_of
 from allm.actors.scrubbing import scrubbed
 from allm.actors.stream import Connected, Connecting, Ended, Read, Resolving, Resumed
 from allm.actors.unpacking import PackedError
 from allm.actors.vault import KeyContext, KeyHandle, Vault, resolver_of
-from allm.errors import AdapterError, AllmError, EngineError, ErrorInfo
+from allm.errors import AllmError, EngineError, ErrorInfo
 from allm.events import TERMINAL, ErrorOccurred, Event
 from allm.images import Image
 from allm.limits import limits
@@ -31,7 +32,6 @@ from allm.supervisors.here import call_soon
 
 __all__ = ["Exchange", "Ways"]
 
-_T = TypeVar("_T")
 _TEXT: Final = 8 << 10
 """Bytes of an error answer that the loop reads itself."""
 _TURNS: Final = 63
@@ -134,7 +134,7 @@ class Exchange:
             raise
         except AllmError as error:
             self._tell_end(error.info)
-        except _Unreadable as error:
+        except Unreadable as error:
             self._end(ErrorInfo("adapter", "malformed_response", f"the answer could not be read: {error}"))
         except PackedError as error:
             self._late(ErrorInfo("adapter", "malformed_response", str(error)))
@@ -151,7 +151,7 @@ class Exchange:
         for wait, item in script.steps:
             if wait:
                 await asyncio.sleep(wait)
-            if item and self._deliver(_read(decoder.feed, item), decoder):
+            if item and self._deliver(ask(decoder.feed, item), decoder):
                 return
             await self._room()
         self._finish(decoder)
@@ -175,7 +175,7 @@ class Exchange:
             await self._refused(text, partial(refusal_of, self._call.plan.adapter, answer.status_code, headers, text, problem, request.url))
             return
         self._began_well = True
-        _read(decoder.headers, headers)
+        ask(decoder.headers, headers)
         body = Body(answer, headers, limits().service if self._call.plan.service else limits().answer)
         form, read = await body.begin()
         if form == "events":
@@ -204,7 +204,7 @@ class Exchange:
             if self._unhanded + len(chunk) > LARGE:
                 over = await self._fed(decoder, chunk)
             else:
-                over = self._deliver(_read(decoder.feed, chunk), decoder, len(chunk))
+                over = self._deliver(ask(decoder.feed, chunk), decoder, len(chunk))
             if over:
                 return None if self._failed else await drain(body)
             if pipe.full:
@@ -215,15 +215,15 @@ class Exchange:
     async def _fed(self, decoder: Decoder, chunk: bytes) -> bool:
         """Has a chunk of a stream decoded, on a thread if it may complete something large; True after a terminal event."""
         if self._unhanded + len(chunk) <= LARGE:
-            return self._deliver(_read(decoder.feed, chunk), decoder, len(chunk))
-        return await self._read_aside(partial(_read, decoder.feed, chunk), decoder, len(chunk))
+            return self._deliver(ask(decoder.feed, chunk), decoder, len(chunk))
+        return await self._read_aside(partial(ask, decoder.feed, chunk), decoder, len(chunk))
 
     async def _whole(self, decoder: Decoder, body: Body, read: list[bytes]) -> None:
         size = await body.rest(read)
         if size <= LARGE:
-            over = self._deliver(_whole(decoder, body, read), decoder, size)
+            over = self._deliver(whole_body(decoder, body, read), decoder, size)
         else:
-            over = await self._read_aside(partial(_whole, decoder, body, read), decoder, size)
+            over = await self._read_aside(partial(whole_body, decoder, body, read), decoder, size)
         if not over:
             self._finish(decoder)
 
@@ -310,7 +310,7 @@ class Exchange:
 
     def _finish(self, decoder: Decoder) -> None:
         """The body ended of itself: well only if the end marker was seen."""
-        if not self._deliver(_read(decoder.end), decoder):
+        if not self._deliver(ask(decoder.end), decoder):
             self._end(ErrorInfo("adapter", "truncated", "the stream ended without the provider's end marker"))
 
     def _late(self, error: ErrorInfo, unanswered: bool = False) -> None:
@@ -382,28 +382,6 @@ class Exchange:
                 await answer.stream.aclose()
             except Exception:
                 pass  # the connection is gone; whoever waits for the answer knows
-
-
-class _Unreadable(Exception):
-    """A decoder raised, with the name of what it raised: its text may hold anything."""
-
-
-def _read(read: Callable[..., _T], *told: Any) -> _T:
-    """What a decoder makes of it. One that raises has met an answer that it does not know: another attempt may bring a better one."""
-    try:
-        return read(*told)
-    except AllmError:
-        raise  # it says what is wrong
-    except Exception as error:
-        raise _Unreadable(type(error).__name__) from None
-
-
-def _whole(decoder: Decoder, body: Body, read: list[bytes]) -> list[Event]:
-    """The events of a body that has come in whole."""
-    data = body.joined(read)
-    if not data.strip():
-        raise AdapterError("truncated", "the answer has no body")
-    return _read(decoder.body, data)
 
 
 def _open(room: "asyncio.Future[None]") -> None:

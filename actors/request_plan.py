@@ -4,7 +4,8 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from allm.actors.call import Options, Plan
 from allm.actors.options import CallOptions, ServiceOptions
@@ -39,7 +40,8 @@ Ask: TypeAlias = str | Message | Sequence[Message] | Thread | Request
 _FIELDS = (
     "model", "tool_choice", "temperature", "top_p", "max_tokens", "stop", "seed", "reasoning", "response_format", "prompt_cache",
 )  # fmt: skip
-
+_SAID: Final = attrgetter(*_FIELDS)
+_SILENT: Final = Request((user(""),))
 
 AnyPlan = TypeVar("AnyPlan", Plan, "TurnPlan")
 
@@ -157,15 +159,9 @@ def as_request(ask: Any) -> Request:
 
 def merge(engine: Engine, request: Request, opts: Mapping[str, Any]) -> Request:
     """The request with everything that options and engine say, but for what is made anew at each sending (`outgoing`)."""
-    fields: dict[str, Any] = {}
-    for name in _FIELDS:
-        value = opts.get(name)
-        if value is None:
-            value = getattr(request, name)
-        if value is None or (name == "stop" and value == ()):
-            value = engine.params.get(name)
-        if value is not None:
-            fields[name] = value if name != "response_format" else as_format(value)
+    # Most calls say none of these: one look at all of them.
+    said = engine.params or _SAID(request) != _SAID(_SILENT) or not opts.keys().isdisjoint(_FIELDS)
+    fields = _fields(engine, request, opts) if said else {}
     tools: Sequence[Tool | ToolSpec] = request.tools
     if engine.tools or opts.get("tools"):
         tools = merge_tools(engine.tools, merge_tools(request.tools, own_tools(opts)))
@@ -178,6 +174,19 @@ def merge(engine: Engine, request: Request, opts: Mapping[str, Any]) -> Request:
         metadata={**engine.metadata, **request.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")},
         **fields,
     )
+
+
+def _fields(engine: Engine, request: Request, opts: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name in _FIELDS:
+        value = opts.get(name)
+        if value is None:
+            value = getattr(request, name)
+        if value is None or (name == "stop" and value == ()):
+            value = engine.params.get(name)
+        if value is not None:
+            fields[name] = value if name != "response_format" else as_format(value)
+    return fields
 
 
 def own_tools(opts: Mapping[str, Any]) -> Sequence[Tool | ToolSpec]:

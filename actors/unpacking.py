@@ -24,6 +24,8 @@ class PackedError(Exception):
 
 def coding_of(header: str) -> str | None:
     """`gzip` or `deflate`, None for a body that comes as it is. Raises PackedError for any other coding, and for several."""
+    if not header:
+        return None
     layers = [coding for part in header.lower().split(",") if (coding := part.strip()) not in ("", "identity")]
     if not layers:
         return None

@@ -8,28 +8,27 @@ from typing import Any
 import msgspec
 
 from allm.arguments import read_arguments
+from allm.block_parts import CallBlock, TextBlock, WholeBlock, message_of
 from allm.errors import AdapterError, ErrorInfo
 from allm.events import (
     Event,
     MessageCompleted,
     MessageStarted,
     PartCompleted,
-    ReasoningCompleted,
     ReasoningDelta,
     ReasoningStarted,
     TextCompleted,
     TextDelta,
     TextStarted,
     ToolCallCompleted,
-    ToolCallDelta,
     ToolCallStarted,
 )  # fmt: skip
 from allm.limits import limits
-from allm.messages import Message, Part, ReasoningPart, TextPart, ToolCallPart
+from allm.messages import Message, Part, TextPart, ToolCallPart
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
 
-__all__ = ["CallContext", "MessageBuilder", "message_of"]
+__all__ = ["CallContext", "MessageBuilder"]
 
 
 class CallContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,66 +48,6 @@ class CallContext(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str = ""
     tools: tuple[str, ...] = ()
     answer_tool: str | None = None
-
-
-class _Block:
-    """One block: text or reasoning, with what it consists of so far."""
-
-    __slots__ = ("data", "id", "pieces", "provider", "reasoning", "signature")
-
-    def __init__(self, name: str, reasoning: bool) -> None:
-        self.id = name
-        self.reasoning = reasoning
-        self.pieces: list[str] = []
-        self.signature: str | None = None
-        self.data: str | None = None
-        self.provider: str | None = None
-
-    def part(self) -> Part | None:
-        text = "".join(self.pieces)
-        if self.reasoning:
-            return ReasoningPart(text, self.signature, self.data, self.provider)
-        return TextPart(text, self.signature) if text or self.signature else None
-
-    def completed(self) -> Event:
-        text = "".join(self.pieces)
-        if self.reasoning:
-            return ReasoningCompleted(self.id, text, self.signature, self.data, self.provider)
-        return TextCompleted(self.id, text, self.signature)
-
-
-class _Call:
-    """A tool call, or the answer as the arguments of one (`answers`), which is text. Its start is told once its name is known."""
-
-    __slots__ = ("answers", "call_id", "delta", "id", "name", "part_", "pieces", "signature", "started")
-
-    def __init__(self, name: str) -> None:
-        self.id = name
-        self.call_id = ""
-        self.name = ""
-        self.pieces: list[str] = []
-        self.signature: str | None = None
-        self.started = False
-        self.answers = False
-        self.delta: type[ToolCallDelta] | type[TextDelta] = ToolCallDelta
-        self.part_: ToolCallPart | TextPart | None = None
-
-    def part(self) -> Part | None:
-        if self.answers:
-            return TextPart("".join(self.pieces)) if self.pieces else None
-        return self.part_
-
-
-class _Whole:
-    """A part that came whole."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Part) -> None:
-        self.value = value
-
-    def part(self) -> Part | None:
-        return self.value
 
 
 class MessageBuilder:
@@ -147,12 +86,12 @@ class MessageBuilder:
         self.progress = False
         self.names: dict[str, str] = {}  # on the wire -> the tool's own, where they differ
         self._context = context
-        self._blocks: list[_Block | _Call | _Whole] = []
-        self._calls: dict[Any, _Call] = {}
-        self._current: _Block | None = None
+        self._blocks: list[TextBlock | CallBlock | WholeBlock] = []
+        self._calls: dict[Any, CallBlock] = {}
+        self._current: TextBlock | None = None
         self._key: Any = None
-        self._open_blocks: dict[Any, _Block] = {}
-        self._answer: _Block | _Call | None = None
+        self._open_blocks: dict[Any, TextBlock] = {}
+        self._answer: TextBlock | CallBlock | None = None
         self._answer_tool = context.answer_tool
         self._count = 0
         self._called = 0
@@ -193,7 +132,7 @@ class MessageBuilder:
     def whole(self, part: Part) -> None:
         """A part that comes in one piece."""
         self.close_block()
-        self._blocks.append(_Whole(part))
+        self._blocks.append(WholeBlock(part))
         self.events.append(PartCompleted(self._next_id(), part))
 
     def turn_to(self, key: Any) -> None:
@@ -314,7 +253,7 @@ class MessageBuilder:
             metadata = {**metadata, "response_type": context.response_type}
         return {**metadata, "left_out": context.left_out} if context.left_out else metadata
 
-    def _with_place(self, answer: _Block | _Call, metadata: dict[str, Any]) -> dict[str, Any]:
+    def _with_place(self, answer: TextBlock | CallBlock, metadata: dict[str, Any]) -> dict[str, Any]:
         """The metadata with the place of the answer among the parts, where there is other text."""
         parts = [block for block in self._blocks if block.part() is not None]
         texts = [block for block in parts if isinstance(block.part(), TextPart)]
@@ -353,26 +292,26 @@ class MessageBuilder:
         self._count += 1
         return f"{self._context.block_prefix}{self._context.generation}.{self._count}"
 
-    def _open(self, reasoning: bool) -> _Block:
+    def _open(self, reasoning: bool) -> TextBlock:
         self.close_block()
-        block = self._current = self._open_blocks[self._key] = _Block(self._next_id(), reasoning)
+        block = self._current = self._open_blocks[self._key] = TextBlock(self._next_id(), reasoning)
         self._blocks.append(block)
         self.events.append(ReasoningStarted(block.id) if reasoning else TextStarted(block.id))
         return block
 
-    def _open_call(self, key: Any) -> _Call:
+    def _open_call(self, key: Any) -> CallBlock:
         self.close_block()
         if self._called >= self._most_calls:
             raise AdapterError("malformed_response", f"more than {self._most_calls} tool calls in one answer")
         self._called += 1
-        call = _Call(self._next_id())
+        call = CallBlock(self._next_id())
         replaced = self._calls.pop(key, None)
         if replaced is not None:
             self._end_call(replaced)
         self._calls[key] = call
         return call
 
-    def _start_call(self, call: _Call) -> None:
+    def _start_call(self, call: CallBlock) -> None:
         call.started = True
         self._blocks.append(call)  # the message has its parts in the order in which their starts were told
         if call.name == self._answer_tool:
@@ -383,10 +322,10 @@ class MessageBuilder:
         if call.pieces:
             self.events.append(call.delta(call.id, "".join(call.pieces)))
 
-    def _calls_in_order(self) -> list[_Call]:
-        return [block for block in self._blocks if isinstance(block, _Call)]
+    def _calls_in_order(self) -> list[CallBlock]:
+        return [block for block in self._blocks if isinstance(block, CallBlock)]
 
-    def _end_call(self, call: _Call, whole: bool = False) -> None:
+    def _end_call(self, call: CallBlock, whole: bool = False) -> None:
         if call.part_ is not None or not call.name:
             return  # what never got a name can be neither run nor sent back
         if call.answers:
@@ -399,7 +338,7 @@ class MessageBuilder:
         part = call.part_ = ToolCallPart(call.call_id, call.name, arguments, raw or None, call.signature)
         self.events.append(ToolCallCompleted(call.id, part.name, part.arguments, part.raw_arguments, part.id, part.signature))
 
-    def _end_answer(self, call: _Call, whole: bool) -> None:
+    def _end_answer(self, call: CallBlock, whole: bool) -> None:
         """The answer is complete, or cut: its text is what came of the arguments."""
         if whole and not call.pieces:
             call.pieces.append("{}")
@@ -407,7 +346,7 @@ class MessageBuilder:
         part = call.part_ = TextPart("".join(call.pieces))
         self.events.append(TextCompleted(call.id, part.text))
 
-    def _new_call_id(self, call: _Call) -> str:
+    def _new_call_id(self, call: CallBlock) -> str:
         """An id that the thread does not have: several calls may have been made under one request id."""
         made = wanted = f"call_{self._context.request_id}_{call.id}"
         again = 1
@@ -415,13 +354,3 @@ class MessageBuilder:
             again += 1
             made = f"{wanted}.{again}"
         return made
-
-
-def message_of(parts: list[Part]) -> Message:
-    """The assistant's message of these parts: plain text where there is nothing else."""
-    if not parts:
-        return Message("assistant")
-    first = parts[0]
-    if len(parts) == 1 and isinstance(first, TextPart) and first.signature is None:
-        return Message("assistant", first.text)
-    return Message("assistant", tuple(parts))

@@ -10,13 +10,11 @@ Whatever the bytes are, `from_json` gives a value or raises ValidationError.
 """
 
 import copy
-import functools
 import importlib
 import math
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin, overload
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -36,10 +34,11 @@ from allm import (
     settings,
     usage,
 )
+from allm.codec_layout import NUMBER, Place, layout_of, tag_of_class
 from allm.errors import ErrorInfo, ValidationError
 from allm.freezing import freeze, freeze_dict
 from allm.messages import Unknown
-from allm.plain import MAX_DEPTH, Value, tag_of
+from allm.plain import MAX_DEPTH, Value
 from allm.trust import reading
 
 __all__ = [
@@ -107,18 +106,18 @@ def to_json(value: Any) -> bytes:
     if not isinstance(value, Value | ErrorInfo):
         raise ValidationError.at("value", f"{kind.__name__} is no value of this library")
     if to_plain := _encoders.get(kind) or getattr(kind, "to_plain", None):
-        return _document({"type": _tag(kind), **to_plain(value)})
+        return _document({"type": tag_of_class(kind), **to_plain(value)})
     if isinstance(value, Unknown):
         return _document(_contents(value), value.data.get("v"))
     try:
         data = msgspec.json.encode(value)
         if b'"$unknown"' in data:  # or the text of somebody; the slow way is right for both
             data = msgspec.json.encode(_without_unknown(value))
-        if _plan(kind).numeric and not _sound(value):
+        if layout_of(kind).numeric and not _sound(value):
             raise ValueError("a number that JSON cannot carry")
     except _REFUSED as error:
-        _audit(value, _tag(kind))
-        raise ValidationError.at(_tag(kind), str(error)) from None
+        _audit(value, tag_of_class(kind))
+        raise ValidationError.at(tag_of_class(kind), str(error)) from None
     return b'{"v":%d,' % VERSION + data[1:]
 
 
@@ -157,10 +156,10 @@ def _read(data: bytes | str, type: Any, max_bytes: int) -> Any:
 
 def known_types() -> dict[str, type[msgspec.Struct]]:
     """The classes of all values by their tags, as far as their modules are imported. `Unknown` is none of them."""
-    found: dict[str, type[msgspec.Struct]] = {_tag(ErrorInfo): ErrorInfo}
+    found: dict[str, type[msgspec.Struct]] = {tag_of_class(ErrorInfo): ErrorInfo}
     for cls in _subclasses(Value):
         if cls is not Unknown:
-            found.setdefault(_tag(cls), cls)
+            found.setdefault(tag_of_class(cls), cls)
     return found
 
 
@@ -240,18 +239,18 @@ def _value(document: dict[str, Any], tag: str, cls: type[msgspec.Struct] | None,
 
 
 def _settle_fields(document: dict[str, Any], cls: type[msgspec.Struct], prefix: str) -> None:
-    for name, place in _plan(cls).places:
+    for name, place in layout_of(cls).places:
         if (item := document.get(name)) is not None:
             document[name] = _settle(item, place, prefix + name)
 
 
-def _settle(item: Any, place: "_Place", path: str) -> Any:
+def _settle(item: Any, place: Place, path: str) -> Any:
     """The item made ready for `convert`: payloads and numbers checked, unknown objects wrapped."""
     kind = item.__class__
     if place.payload or (place.number and (kind is int or kind is float)):
         return freeze(item, path)
     if kind is list and place.item is not None:
-        if place.item == _NUMBER and _all_finite(item):
+        if place.item == NUMBER and _all_finite(item):
             return item
         return [_settle(each, place.item, f"{path}[{i}]") for i, each in enumerate(item)]
     if kind is dict and place.classes:
@@ -319,7 +318,7 @@ def _sound(value: Any) -> bool:
     if kind is tuple:
         return _all_finite(value) or all(map(_sound, value))
     if isinstance(value, msgspec.Struct):
-        return all(_sound(getattr(value, name)) for name in _plan(kind).numeric)
+        return all(_sound(getattr(value, name)) for name in layout_of(kind).numeric)
     return True
 
 
@@ -343,72 +342,6 @@ def _audit(value: Any, path: str) -> None:
         freeze(value, path)
 
 
-# The plan: what the annotations say of each class, worked out once
-
-
-class _Place(NamedTuple):
-    """What may stand at one position, as far as the walks must know."""
-
-    payload: bool = False
-    number: bool = False
-    classes: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType({})
-    open: bool = False
-    item: "_Place | None" = None
-
-    @property
-    def only(self) -> str | None:
-        """The tag that an object without one has here."""
-        return next(iter(self.classes)) if len(self.classes) == 1 and not self.open else None
-
-    @property
-    def numeric(self) -> bool:
-        """Whether a number may be found here or further down, payloads apart: these were checked when frozen."""
-        inner = self.item is not None and self.item.numeric
-        return self.number or inner or any(_plan(cls).numeric for cls in self.classes.values())
-
-
-_NUMBER: Final = _Place(number=True)
-
-
-class _Plan(NamedTuple):
-    """Of one class: the fields to look into when reading (by their names in JSON) and when writing (as attributes)."""
-
-    places: tuple[tuple[str, _Place], ...]
-    numeric: tuple[str, ...]
-
-
-@functools.cache
-def _plan(cls: type[msgspec.Struct]) -> _Plan:
-    fields = [(field, _place(field.type)) for field in msgspec.structs.fields(cls)]
-    freezes = hasattr(cls, "__post_init__")  # then payloads are checked there, and once is enough
-    return _Plan(
-        tuple((f.encode_name, place) for f, place in fields if place != _Place() and not (freezes and place.payload)),
-        tuple(field.name for field, place in fields if place.numeric),
-    )
-
-
-def _place(hint: Any) -> _Place:
-    origin, args = get_origin(hint), get_args(hint)
-    if hint is Any or hint is dict or origin is dict:
-        return _Place(payload=True)
-    if hint is int or hint is float:
-        return _Place(number=True)
-    if hint is Unknown:
-        return _Place(open=True)
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return _Place(classes={_tag(hint): hint})
-    if origin is tuple:
-        return _Place(item=_place(args[0]))
-    if origin is Annotated:
-        return _place(args[0])
-    return functools.reduce(_either, map(_place, args)) if origin in (Union, types.UnionType) else _Place()
-
-
-def _either(a: _Place, b: _Place) -> _Place:
-    classes = {**a.classes, **b.classes}
-    return _Place(a.payload or b.payload, a.number or b.number, classes, a.open or b.open, a.item or b.item)
-
-
 def _class_of(tag: str) -> type[msgspec.Struct] | None:
     if tag not in _classes:
         if tag in _LATER:
@@ -421,8 +354,3 @@ def _subclasses(cls: type[Value]) -> Iterator[type[Value]]:
     for sub in cls.__subclasses__():
         yield sub
         yield from _subclasses(sub)
-
-
-def _tag(cls: type) -> str:
-    config = getattr(cls, "__struct_config__", None)
-    return str(config.tag) if config is not None and config.tag is not None else tag_of(cls.__name__)

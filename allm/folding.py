@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from allm.blocks import message_of
+from allm.block_parts import message_of
 from allm.errors import ErrorInfo
 from allm.events import (
     ChatCompleted,

@@ -155,7 +155,24 @@ class SseDecoder:
             self._bare_ends(frames)
         return frames
 
+    def _regular(self, lines: list[bytes]) -> list[Frame] | None:
+        """The frames of lines that are whole events of one line of data, all with a name or all without; else None. Nearly every read is
+        such, and this takes a sixth of the steps."""
+        if not lines or self._data or self._event or self._bare or max(map(len, lines)) > min(_LARGE, self._limit):
+            return None
+        frames: list[Frame] = []
+        if not len(lines) % 2 and not any(lines[1::2]):
+            frames = [_frame(Frame, (b"", line[6:])) for line in lines[::2] if line[:6] == b"data: "]
+            return frames if 2 * len(frames) == len(lines) else None
+        if not len(lines) % 3 and not any(lines[2::3]):
+            pairs = zip(lines[::3], lines[1::3], strict=True)
+            frames = [_frame(Frame, (name[7:], line[6:])) for name, line in pairs if name[:7] == b"event: " and line[:6] == b"data: "]
+            return frames if 3 * len(frames) == len(lines) else None
+        return None
+
     def _lines(self, lines: list[bytes]) -> list[Frame]:
+        if (regular := self._regular(lines)) is not None:
+            return regular
         frames: list[Frame] = []
         data = self._data
         for line in lines:

@@ -22,6 +22,7 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.answer_ways import ANSWER_TOOL
+from allm.providers.anthropic_blocks import OpenBlock, blocks_of, input_of
 from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
@@ -31,23 +32,9 @@ from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
-from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
+from allm.wire_json import MalformedJson, decode, is_array, is_object
 
 __all__ = ["AnthropicDecoder"]
-
-
-class _Open:
-    """A block that has begun and not ended. `data` is how it began, `pieces` the JSON text that came since; `grown` are the pieces of the
-    texts of a block that is not known: they are joined once."""
-
-    __slots__ = ("citations", "data", "grown", "kind", "pieces")
-
-    def __init__(self, kind: str, data: dict[str, Any]) -> None:
-        self.kind = kind
-        self.data = data
-        self.pieces: list[str] = []
-        self.citations: list[Any] = []
-        self.grown: dict[str, list[str]] = {}
 
 
 class AnthropicDecoder(SseWireDecoder):
@@ -62,7 +49,7 @@ class AnthropicDecoder(SseWireDecoder):
         super().__init__(context)
         self.build.names = real_names(context.tools, MOST_NAME)
         self._maker = maker_at(context.base_url)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, OpenBlock] = {}
         self._current = -1
         self._newest = -1
         self._silent: int | None = None
@@ -90,7 +77,7 @@ class AnthropicDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         if (error := error_told(message)) is not None:
             self._refused(error)
-        elif is_object(message) and (blocks := _blocks(message.get("content"))) is not None:
+        elif is_object(message) and (blocks := blocks_of(message.get("content"))) is not None:
             self._message(message)
             for index, block in enumerate(blocks):
                 self._start(index, block)
@@ -223,7 +210,7 @@ class AnthropicDecoder(SseWireDecoder):
         self.progress = True
         match kind:
             case "text" | "thinking":
-                begun = self._open[index] = _Open(kind, data)
+                begun = self._open[index] = OpenBlock(kind, data)
                 self._write(kind, data.get(kind))
                 if kind == "text" and is_array(data.get("citations")):
                     begun.citations.extend(data["citations"])
@@ -232,17 +219,17 @@ class AnthropicDecoder(SseWireDecoder):
             case "error" if (error := error_told(data)) is not None:
                 self._refused(error)
             case "redacted_thinking" if isinstance(data.get("data"), str):
-                self._open[index] = _Open("thinking", data)
+                self._open[index] = OpenBlock("thinking", data)
                 self.build.sign(data=data["data"], provider="anthropic", reasoning=True)
             case "tool_use" if data.get("name") == ANSWER_TOOL:
-                self._open[index] = _Open("answer", data)
+                self._open[index] = OpenBlock("answer", data)
                 self.build.answer()
             case "tool_use" if isinstance(data.get("name"), str) and data["name"]:
                 named = data.get("id")
-                self._open[index] = _Open("call", data)
+                self._open[index] = OpenBlock("call", data)
                 self.build.call(index, named if isinstance(named, str) else None, data["name"], None)
             case _:
-                self._open[index] = _Open("part", data)
+                self._open[index] = OpenBlock("part", data)
 
     def _delta(self, index: int, delta: Delta, data: bytes) -> None:
         match delta.type:
@@ -287,23 +274,12 @@ class AnthropicDecoder(SseWireDecoder):
             self.progress = True
 
     def _unknown_delta(self, index: int, delta: dict[str, Any]) -> None:
-        """A delta of a newer wire: texts and lists grow, anything else is replaced (as in a `compaction_delta`)."""
+        """A delta of a newer wire."""
         begun = self._open.get(index)
         if begun is None or begun.kind != "part":
             return
         self.progress = True
-        for name, value in delta.items():
-            if name == "type":
-                continue
-            had = begun.data.get(name)
-            if isinstance(had, str) and isinstance(value, str):
-                begun.grown.setdefault(name, [had]).append(value)
-                continue
-            begun.grown.pop(name, None)
-            if is_array(had):
-                had.extend(value if is_array(value) else [value])
-            else:
-                begun.data[name] = value
+        begun.grow(delta)
 
     def _stop(self, index: int) -> None:
         self._turn_to(index)
@@ -321,15 +297,15 @@ class AnthropicDecoder(SseWireDecoder):
             self._stop_call(index, begun)
         elif kind == "answer":
             if not begun.pieces:
-                self.build.text(_input_of(begun.data) or "{}")
+                self.build.text(input_of(begun.data) or "{}")
             self._answered = True
             self.build.close_block()
         else:
             self._part(begun)
 
-    def _stop_call(self, index: int, begun: _Open) -> None:
+    def _stop_call(self, index: int, begun: OpenBlock) -> None:
         """Ends a call; one without a byte of input was cut off before it, or has none: what follows will tell."""
-        if not begun.pieces and (given := _input_of(begun.data)):
+        if not begun.pieces and (given := input_of(begun.data)):
             begun.pieces.append(given)
             self.build.call(index, None, None, given)
         if begun.pieces:
@@ -352,13 +328,8 @@ class AnthropicDecoder(SseWireDecoder):
         if extras:
             self._whole("tool_use", {"id": data.get("id"), **extras})
 
-    def _part(self, begun: _Open) -> None:
-        begun.data |= {name: "".join(pieces) for name, pieces in begun.grown.items()}
-        if begun.pieces or isinstance(begun.data.get("input"), str):
-            try:
-                begun.data["input"] = obj(decode(("".join(begun.pieces) or begun.data["input"]).encode()))
-            except (MalformedJson, UnicodeEncodeError):
-                begun.data["input"] = {}
+    def _part(self, begun: OpenBlock) -> None:
+        begun.join()
         kind = begun.data.get("type")
         self._whole(kind if isinstance(kind, str) else "unknown", begun.data)
 
@@ -403,16 +374,3 @@ class AnthropicDecoder(SseWireDecoder):
             metadata=self._metadata,
             raw=raw,
         )
-
-
-def _blocks(content: Any) -> list[Any] | None:
-    """The blocks of a message; some hosts send a text in their place, or the only one. None for anything else."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    return [content] if is_object(content) and content else content if is_array(content) else None
-
-
-def _input_of(data: dict[str, Any]) -> str:
-    """The input that a call began with, as JSON; hosts send it as an object or as a text. Empty for none."""
-    given = data.get("input")
-    return given if isinstance(given, str) else encode(given).decode() if given else ""

@@ -21,7 +21,7 @@ from allm.engine import Engine
 from allm.errors import ValidationError
 from allm.providers.answer_ways import ANSWER_TOOL, recast
 from allm.providers.anthropic_terms import maker_at
-from allm.providers.anthropic_thread import MOST_NAME, Block, Turns
+from allm.providers.anthropic_thread import MOST_NAME, Block, Turns, turns_of
 from allm.providers.ids import wire_names
 from allm.providers.tool_schemas import plain_object
 from allm.requests import JsonSchema, Request, ToolSpec
@@ -96,11 +96,7 @@ def _turns(engine: Engine, request: Request, model: str, version: Version, names
     refuse them in place."""
     place = engine.adapter_opts.get("system")
     known = version >= _ORDERS_IN_PLACE and version != _NEWEST and "opus" in model.lower()
-    turns = Turns(place == "in_place" or (place is None and known), names, maker)
-    for i, message in enumerate(request.messages):
-        turns.add(message, f"messages[{i}]")
-    turns.close()
-    return turns
+    return turns_of(request.messages, place == "in_place" or (place is None and known), names, maker)
 
 
 def _max_tokens(engine: Engine, request: Request) -> int:

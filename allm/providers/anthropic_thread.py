@@ -16,7 +16,7 @@ The vendor takes it signed only. Other hosts of this wire (DeepSeek, MiniMax) do
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from allm.providers.file_types import by_name
 from allm.providers.ids import wire_id, wire_name
 from allm.wire_json import is_object
 
-__all__ = ["MOST_NAME", "Block", "Turns"]
+__all__ = ["MOST_NAME", "Block", "Turns", "turns_of"]
 
 Block = dict[str, Any]
 
@@ -55,20 +55,40 @@ class _Call:
     result: Block | None = None
 
 
-class Turns:
-    """Gathers messages into turns. `add` each, then `close`; `system` and `messages` are the outcome.
+def turns_of(messages: Sequence[Message], in_place: bool, names: Mapping[str, str], maker: str | None) -> "Turns":
+    """The turns of a thread. `names`: of the tools that are declared -> their names on the wire. `maker`: under which name this host's
+    unsigned reasoning is kept. Raises ValidationError for what the wire cannot carry.
 
-    `names`: of the tools that are declared -> their names on the wire. `maker`: under which name this host's unsigned reasoning is kept.
+    A message that says nothing once its orphans are left out is no turn, so that they go before turns are made.
+    """
+    turns = _gathered(messages, Turns(in_place, names, maker))
+    if orphans := _orphans(turns.messages):
+        turns = _gathered(messages, Turns(in_place, names, maker, orphans))
+    return turns
+
+
+def _gathered(messages: Sequence[Message], turns: "Turns") -> "Turns":
+    for i, message in enumerate(messages):
+        turns.add(message, f"messages[{i}]")
+    turns.close()
+    return turns
+
+
+class Turns:
+    """Gathers messages into turns; see `turns_of`. `system` and `messages` are the outcome.
+
+    `orphans`: ids of the calls of server tools to leave out.
     """
 
-    def __init__(self, in_place: bool, names: Mapping[str, str] | None = None, maker: str | None = None) -> None:
+    def __init__(self, in_place: bool, names: Mapping[str, str], maker: str | None, orphans: frozenset[Any] = frozenset()) -> None:
         self.system: list[Block] = []
         self.messages: list[Block] = []
         self.tools: dict[str, None] = {}
         """Names of the tools that were called."""
         self._in_place = in_place
-        self._names = names or {}
+        self._names = names
         self._maker = maker
+        self._orphans = orphans
         self._used: set[str] = set()
         self._calls: list[_Call] = []
         self._said: list[Block] = []
@@ -89,7 +109,6 @@ class Turns:
     def close(self) -> None:
         """After the last message."""
         self._end_user_turn()
-        self.messages = _joined(_without_orphans(self.messages))
         if not self.messages:
             # A thread of nothing but instructions is legal elsewhere; here there must be a message.
             self.messages.append({"role": "user", "content": [_text(NO_MESSAGE)]})
@@ -133,7 +152,7 @@ class Turns:
                     calls.append(_Call(part.id, self._new_id(part.id)))
                     blocks.append(self._call(part, calls[-1].id))
                 case ProviderPart():
-                    _append(blocks, part)
+                    _append(blocks, part, self._orphans)
                 case ImagePart() | FilePart():
                     carried += _carried(part)
                 case Unknown():
@@ -198,22 +217,15 @@ def _end_with_words(blocks: list[Block]) -> None:
         blocks.pop()
 
 
-def _without_orphans(messages: list[Block]) -> list[Block]:
-    """Without the calls of server tools that have no result: the wire refuses them, but where the answer goes on with them. That is the
+def _orphans(messages: list[Block]) -> frozenset[Any]:
+    """The ids of the calls of server tools that have no result: the wire refuses them, but where the answer goes on with them. That is the
     end of the thread, or the results of the calls that stand beside them or that they made."""
     answered = {block.get("tool_use_id") for message in messages if message["role"] == "assistant" for block in message["content"]}
     newest = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     goes_on = all(block["type"] == "tool_result" for message in messages[newest + 1 :] for block in message["content"])
-    kept: list[Block] = []
-    for i, message in enumerate(messages):
-        if message["role"] == "assistant" and not (i == newest and goes_on):
-            content = [block for block in message["content"] if not _is_server_call(block) or block.get("id") in answered]
-            if len(content) < len(message["content"]):
-                _end_with_words(content)
-                message = {**message, "content": content}
-        if message["content"]:
-            kept.append(message)
-    return kept
+    called = messages[:newest] if goes_on else messages
+    calls = [block for message in called if message["role"] == "assistant" for block in message["content"] if _is_server_call(block)]
+    return frozenset(block.get("id") for block in calls) - answered
 
 
 def _is_server_call(block: Block) -> bool:
@@ -221,21 +233,10 @@ def _is_server_call(block: Block) -> bool:
     return kind != "tool_use" and kind.endswith("_tool_use")
 
 
-def _joined(messages: list[Block]) -> list[Block]:
-    """Neighbours of one role are one turn."""
-    joined: list[Block] = []
-    for message in messages:
-        if joined and joined[-1]["role"] == message["role"]:
-            joined[-1] = {**joined[-1], "content": [*joined[-1]["content"], *message["content"]]}
-        else:
-            joined.append(message)
-    return joined
-
-
-def _append(blocks: list[Block], part: ProviderPart) -> None:
+def _append(blocks: list[Block], part: ProviderPart, orphans: frozenset[Any]) -> None:
     """Adds a block of the provider's own, or what belongs to the block before it."""
     block = _own(part)
-    if block is None:
+    if block is None or (_is_server_call(block) and block.get("id") in orphans):
         return
     before = blocks[-1]["type"] if blocks else ""
     if part.type == "citations":

@@ -211,6 +211,8 @@ def within_limits(told: dict[str, Any]) -> dict[str, Any]:
 
 def noted(told: dict[str, Any]) -> dict[str, Any]:
     """The same for what nobody needs to read the answer: of such notes so many values are kept, in all."""
+    if not told:
+        return {}
     kept: dict[str, Any] = {}
     left = _NOTES
     for name, value in told.items():

@@ -37,6 +37,8 @@ def wire_names(names: Iterable[str], limit: int = 64, allowed: Callable[[str, in
     """Each name of a tool -> its name on the wire, which `allowed` makes of it. No two are alike: `a.b` beside `a_b` gets a name that is
     made from it."""
     given = list(names)
+    if not given:
+        return {}
     taken = {name for name in given if allowed(name, limit) == name}
     wired: dict[str, str] = {}
     for name in given:

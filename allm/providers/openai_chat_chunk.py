@@ -88,6 +88,8 @@ decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
 def _count(value: Any) -> int | None:
+    if value is None:
+        return None
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
 
 
@@ -128,7 +130,7 @@ def usage_of(told: dict[str, Any]) -> Usage:
         input_cost=_cost(costs.get("input_tokens_cost")),
         output_cost=_cost(costs.get("output_tokens_cost")),
         total_cost=_cost(costs.get("total_cost") if costs else cost),
-        extra=noted(_rest(told, _KNOWN_USAGE) | _rest(prompt, _KNOWN_PROMPT) | _rest(completion, _KNOWN_COMPLETION)),
+        extra=noted({**_rest(told, _KNOWN_USAGE), **_rest(prompt, _KNOWN_PROMPT), **_rest(completion, _KNOWN_COMPLETION)}),
     )
 
 
@@ -142,4 +144,6 @@ _KNOWN_COMPLETION = frozenset({"reasoning_tokens"})
 
 def _rest(told: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """What was counted and has no field of its own."""
+    if told.keys() <= known:  # nearly always, and decided in C
+        return {}
     return {name: value for name, value in told.items() if value and name not in known}

@@ -88,9 +88,9 @@ class ChatDecoder(SseWireDecoder):
         for event, data in frames:
             if self.ended:
                 return
-            if event == b"error":
+            if event and event == b"error":
                 self._error_event(data)
-            elif event == BARE:
+            elif event and event == BARE:
                 self._bare(data)
             elif data == b"[DONE]":
                 self._done()
@@ -116,16 +116,17 @@ class ChatDecoder(SseWireDecoder):
             chunk = odd
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
-        silent = not chunk.choices and not (chunk.usage and counts(chunk.usage))
-        # Nearly every chunk has none of both errors: one comparison.
-        if (silent or chunk.error is not chunk.errors) and (error := error_in_json(data)) is not None:
+        choices = chunk.choices
+        # Nearly every chunk has choices, and none of both errors: one comparison.
+        odd = chunk.error is not chunk.errors or (not choices and not (chunk.usage and counts(chunk.usage)))
+        if odd and (error := error_in_json(data)) is not None:
             self._refused(error)
             return
-        if not self.build.started and (chunk.id or chunk.choices):
+        if not self.build.started and (chunk.id or choices):
             self.build.start(chunk.id if isinstance(chunk.id, str) else None, chunk.model)
             self._extras(chunk)
-        if chunk.choices:
-            for choice in chunk.choices:
+        if choices:
+            for choice in choices:
                 if not choice.index:
                     self._choice(choice)
         if chunk.usage:
@@ -164,11 +165,11 @@ class ChatDecoder(SseWireDecoder):
         if delta is not None:
             self._chosen = True
             self._delta(delta)
-        if choice.finish_reason:
-            if self._finish is None or "error" not in (finish_of(choice.finish_reason), finish_of(self._finish)):
-                self._finish = choice.finish_reason
-        elif choice.finish_reason is None:
+        finish = choice.finish_reason
+        if finish is None:
             self._may_finish = True
+        elif finish and (self._finish is None or "error" not in (finish_of(finish), finish_of(self._finish))):
+            self._finish = finish
         if choice.usage:
             self._count(choice.usage)
         return None
@@ -242,7 +243,10 @@ class ChatDecoder(SseWireDecoder):
 
     def _extras(self, chunk: Chunk) -> None:
         for name in _BESIDE:
-            if (value := getattr(chunk, name)) is not None:
+            value = getattr(chunk, name)
+            if isinstance(value, str) and value.isascii():
+                self._metadata[name] = value
+            elif value is not None:
                 self._metadata.update(noted({name: value}))
         if is_object(chunk.x_groq) and not self._usage and is_object(usage := chunk.x_groq.get("usage")):
             self._usage = usage
@@ -257,7 +261,7 @@ class ChatDecoder(SseWireDecoder):
         finish = finish_of(self._finish)
         if self.failed(finish, self._finish):
             return
-        if self._last is not None:
+        if self._last is not None and not self._whole:
             self._extras(self._last)
         if not self.build.started:
             self.build.start(None, None)

@@ -184,15 +184,17 @@ def _assistant(message: Message, i: int, path: str, pairs: _Pairs) -> list[Item]
         if isinstance(part, TextPart):
             text.append(part.text)
             continue
-        items += _answered(text, _own_data(part, "message").get("phase"))
-        text = []
+        phase = _own_data(part, "message").get("phase")
+        made: list[Item] = []
         if isinstance(part, ToolCallPart):
-            items.append(_call(part, pairs.calls[i, j], pairs))
-        else:
-            if _is_own(part, "_call") and _called(part) not in pairs.own:
-                continue
-            for item in _made(message.parts, j, f"{path}.content[{j}]"):
-                (shown if item.get("role") == "user" else items).append(item)
+            made = [_call(part, pairs.calls[i, j], pairs)]
+        elif not _is_own(part, "_call") or _called(part) in pairs.own:
+            made = _made(message.parts, j, f"{path}.content[{j}]")
+        if made or phase:  # what is left out parts no text from the next
+            items += _answered(text, phase)
+            text = []
+        for item in made:
+            (shown if item.get("role") == "user" else items).append(item)
     items += _answered(text, None)
     while items and items[-1].get("type") == "reasoning":
         items.pop()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allm.blocks import CallContext, MessageBuilder, message_of
+from allm.block_parts import message_of
+from allm.blocks import CallContext, MessageBuilder
 from allm.events import (
     Event,
     MessageCompleted,

@@ -156,13 +156,13 @@ def calls_last(messages: tuple[Message, ...], wire: str) -> tuple[Message, ...]:
     return tuple(Message(message.role, parts) for message, parts in zip(messages, ordered, strict=True))
 
 
-def answers(messages: tuple[Message, ...]) -> Iterator[tuple[str, list[str]]]:
-    """(the arguments of a call, the marks of its result) for results in the turn of the only call of their id."""
+def answers(messages: tuple[Message, ...], turns: bool) -> Iterator[tuple[str, list[str]]]:
+    """(the arguments of a call, the marks of its result) for results of the only call of their id, with `turns` in that call's turn."""
     used = Counter(call.id for message in messages for call in message.tool_calls)
     turn: dict[str, ToolCallPart] = {}
     for message in messages:
         if message.role == "assistant" and (message.tool_calls or message.text):  # not an item of a wire's own between others
-            turn = {call.id: call for call in message.tool_calls}
+            turn = {**({} if turns else turn), **{call.id: call for call in message.tool_calls}}
         elif message.role == "tool" and used[message.tool_call_id or ""] == 1 and (call := turn.pop(message.tool_call_id or "", None)):
             yield json.dumps(call.arguments, sort_keys=True), marks(message.text)
 
@@ -178,7 +178,7 @@ def check_nothing_is_lost(thread: tuple[Message, ...], back: tuple[Message, ...]
         assert all(text.strip() in told for text in texts), (role, told)
     instructions = [[mark for message in each if message.role == "system" for mark in marks(message.text)] for each in (thread, back)]
     assert instructions[0] == instructions[1]
-    given, found = dict(answers(thread)), dict(answers(back))
+    given, found = dict(answers(thread, turns=True)), dict(answers(back, turns=False))  # a wire may tell one message as several
     assert {call: found[call] for call in given} == given
 
 
@@ -201,6 +201,27 @@ def test_nothing_is_lost_on_the_way_back_at_any_wire(thread: tuple[Message, ...]
         written[name].append(body)
         check_nothing_is_lost(thread, wire.read(body, None).request.messages, wire)
         assert of_others(thread, body, wire) == []
+
+
+NOTHING = Message("user", ())
+CALLED = ToolCallPart("call_1", "weather", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        (NOTHING,),
+        (NOTHING, Message("assistant", (FOREIGN[2], TextPart("")))),  # a server tool's call that was never answered
+        (Message("assistant", (FOREIGN[2],)), NOTHING, Message("assistant", (TextPart(" "),))),
+    ],
+)
+@pytest.mark.parametrize("said", [(), (TextPart(" "), ReasoningPart("Hm.", provider="other"), TextPart("<<2>>"))])
+def test_what_says_nothing_parts_no_call_from_its_result(said: tuple[Part, ...], between: tuple[Message, ...]) -> None:
+    result = Message("tool", "<<5>>", tool_call_id="call_1")
+    thread = (Message("user", "<<1>>"), NOTHING, Message("assistant", (CALLED, *said)), *between, result)
+    for wire in WIRES.values():
+        body = wire.write(Request(thread, model=MODELS[wire.name][0]))
+        check_nothing_is_lost(thread, wire.read(body, None).request.messages, wire)
 
 
 @judged
