@@ -139,7 +139,7 @@ class Place:
         self.exit = "shutdown"
         self.proc: Proc | None = None
         self.timer: Timer | None = None
-        self.starter: Ticket | None = None  # who asked a dynamic supervisor for it
+        self.starter: Ticket | None = None  # who asked for the start that goes on
         self.waiters: list[Ticket] = []  # who asked for its end
 
     def disarm(self) -> None:

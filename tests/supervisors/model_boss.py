@@ -123,6 +123,9 @@ class Boss(Proc):
         if place in self.places:
             self.places.remove(place)
         self.gone(place)
+        starter, place.starter = place.starter, None
+        if starter is not None:  # it was ended before it was up
+            starter.answer = "ok" if place.exit == "ignore" else "start_error"
 
     def gone(self, place: Place) -> None:
         """Who waits for its end need not wait longer."""

@@ -205,7 +205,9 @@ class Static(Boss):
             self.forget(place)
 
     def bring_up_for(self, place: Place, ticket: Ticket) -> Steps:
+        place.starter = ticket
         yield from self.bring_up(place)
+        place.starter = None
         ticket.answer = "start_error" if place.status == "down" and place.exit != "ignore" else "ok"
         if place.status == "down" and place.exit == "ignore":
             self.left_out(place)
@@ -317,9 +319,6 @@ class Swarm(Boss):
             return
         place.status = "down"
         super().forget(place)
-        starter, place.starter = place.starter, None
-        if starter is not None:
-            starter.answer = "ok" if place.exit == "ignore" else "start_error"
         if self.final is not None and not self.places and self.exit is None:
             self.done(self.final)
 
