@@ -32,8 +32,8 @@ from allm.supervisors.actor import start_and_wait
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.futures import Reply
-from tests.supervisors.model import Kid, Path, Tree
-from tests.supervisors.support import WAIT
+from tests.supervisors.model import Kid, Path, Tree, personal
+from tests.supervisors.support import WAIT, later
 
 __all__ = ["Clock", "Scene", "word"]
 
@@ -150,6 +150,7 @@ class Scene:
 
     def spec(self, path: Path, kid: Kid) -> ChildSpec:
         place = (*path, kid.id)
+        kid = personal(kid, place)
         start: Any = (Worker, (self, place))
         if kid.below is not None:
             start = (Dynamic if kid.below.dynamic else Static, (self, place, kid.below))
@@ -229,10 +230,9 @@ class Scene:
     def ask(self, path: Path, message: Any) -> Reply[Any] | str:
         """The future of an ask; of one that is refused at once, how."""
         try:
-            reply: Any = self.find(path).ask(message, block=False)
+            return later(self.find(path), message)
         except ActorDeadError:
             return "dead"
-        return reply
 
     def release(self, path: Path) -> None:
         """Let go of what hangs there."""

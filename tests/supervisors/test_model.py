@@ -19,7 +19,9 @@ from allm.supervisors.futures import Reply
 from allm.supervisors.requests import DeleteChild, RestartChild
 from tests.conftest import Say
 from tests.supervisors.live import Scene, word
-from tests.supervisors.model import Boss, Kid, Leaf, Path, Ticket, Tree, World, seen
+from tests.supervisors.model import Kid, Leaf, Path, Ticket, Tree, World
+from tests.supervisors.model_boss import Boss, seen
+from tests.supervisors.model_supervisors import plant
 from tests.supervisors.support import WAIT, Loop, make_dispatcher
 
 RESTARTS = st.sampled_from(["permanent", "permanent", "transient", "temporary"])
@@ -80,7 +82,7 @@ class Model(RuleBasedStateMachine):
     def set_out(self, tree: Tree) -> None:
         self.world, self.scene = World(), Scene(self.dispatch)
         self.tickets: list[tuple[Ticket, Reply[Any] | str]] = []
-        self.root: Boss = self.world.plant(tree)
+        self.root: Boss = plant(self.world, tree)
         self.scene.plant(tree)
         self.settle("trees")
 

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,7 +99,7 @@ class Storm:
         """Every supervisor answers, the tree stops, and no ask is open."""
         count_children(self.root, timeout=WAIT)
         for name in SUPERVISORS:
-            wait_until(lambda name=name: self.answers(name))
+            wait_until(partial(self.answers, name))
         stop(self.root, timeout=WAIT)
         wait_until(lambda: all(reply.done for reply in self.asked))
 
