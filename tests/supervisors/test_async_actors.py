@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import logging
+import math
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -36,6 +37,7 @@ from allm.supervisors import (
     kill,
     link,
     monitor,
+    pulse,
     restart_child,
     start_and_wait,
     start_child,
@@ -121,6 +123,12 @@ def on(loop: Loop) -> LoopDispatcher:
 @pytest.fixture
 def cook(begin: Start, journal: Journal, on: LoopDispatcher) -> ActorRef[Any]:
     return begin(Cook, journal, on=on)
+
+
+@pytest.fixture(autouse=True)
+def nothing_relies_on_the_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The net under the scheduler would hide a wake-up that is missing."""
+    monkeypatch.setattr(pulse, "_due", [math.inf])
 
 
 @pytest.fixture(autouse=True)
