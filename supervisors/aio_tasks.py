@@ -58,7 +58,7 @@ class Task(Generic[T]):
 
     async def result(self, timeout: float | None = 5.0) -> T:
         """Wait for the result; see `tasks.Task.result`."""
-        self._task._check_owner()
+        self._task.check_owner()
         if await self._task.reply.arrives(timeout):
             return self._task.result()
         self._give_up()
@@ -66,7 +66,7 @@ class Task(Generic[T]):
 
     async def poll(self, timeout: float = 0.0) -> Ok[T] | Exit | None:
         """Wait at most `timeout` seconds; None: not done, ask again."""
-        self._task._check_owner()
+        self._task.check_owner()
         return self._task.poll() if await self._task.reply.arrives(timeout) else None
 
     async def shutdown(self, timeout: float | None = 5.0) -> Ok[T] | Exit | None:
@@ -132,7 +132,7 @@ async def await_many(many: Iterable[Task[Any]], timeout: float | None = 5.0) -> 
             together.set(None)
 
     for task in waiting:
-        task._task._check_owner()
+        task._task.check_owner()
         task._task.reply.add_done_callback(one_done)
     if waiting and not await together.arrives(timeout):
         for task in waiting:
