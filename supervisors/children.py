@@ -7,7 +7,7 @@ children are `Slot`s, which hold the live parts as well.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from allm.supervisors.exits import Exit
@@ -58,9 +58,9 @@ class Child:
         self.failures = 0  # counted by the policy or the backoff
         self.up_since = 0.0
         self.exit: Exit | None = None  # the last one
-        self.group: list[Child] = []  # those that were stopped for its restart
+        self.group: Sequence[Child] = ()  # those that were stopped for its restart
         self.reply: Any = None  # who asked for this start
-        self.waiters: list[Any] = []  # who asked for this stop
+        self.waiters: tuple[Any, ...] = ()  # who asked for this stop
 
     @property
     def up(self) -> bool:

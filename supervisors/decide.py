@@ -370,7 +370,7 @@ def _restart(state: State, child: Child, exit: Exit, delay: float, retried: bool
     if later:
         actions.append(Pause(child, delay))
     group = _group(state, child)
-    child.group = group if len(group) > 1 else []
+    child.group = group if len(group) > 1 else ()
     steps = [Step("stop aside", other) for other in reversed(group) if other is not child]
     if not later:
         steps.append(Step("group", child))
@@ -393,7 +393,7 @@ def _start_group(state: State, child: Child, actions: list[Action]) -> None:
     group = _group(state, child)
     if child.group:
         stopped = {id(other) for other in (*group, *child.group)}
-        group, child.group = [other for other in state.children if id(other) in stopped], []
+        group, child.group = [other for other in state.children if id(other) in stopped], ()
     _do(state, [Step("stop aside", other) for other in reversed(group) if other.up], actions)
     _do(state, [Step("start again", other, "restart") for other in group], actions)
 
@@ -410,7 +410,7 @@ def _ended_for_good(state: State, child: Child, exit: Exit, actions: list[Action
 
 def _left_aside(state: State, child: Child) -> list[Child]:
     """Those that were stopped for the restart of this child and for no other's that is still to come."""
-    group, child.group = [*child.group, *_group(state, child)], []
+    group, child.group = [*child.group, *_group(state, child)], ()
     left = [other for other in group if other is not child and other.status is DOWN and other.why == "aside"]
     if not left:
         return left
@@ -447,7 +447,7 @@ def _stop_one(state: State, report: Stop, actions: list[Action]) -> None:
         actions.append(Decline(report.reply, "not_found"))
         return
     if child.up:
-        child.waiters.append(report.reply)
+        child.waiters = (*child.waiters, report.reply)
         _do(state, [Step("stop", child)], actions)
         return
     if child.status is RESTARTING:
@@ -536,7 +536,7 @@ def _stop_at_the_end(state: State, report: Stop, actions: list[Action]) -> None:
     if child is None or not child.up or not state.children.holds(child):
         actions.append(Answer(report.reply, None))
     else:
-        child.waiters.append(report.reply)
+        child.waiters = (*child.waiters, report.reply)
 
 
 def _nothing(state: State, report: Report, actions: list[Action]) -> None:

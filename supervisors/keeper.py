@@ -262,7 +262,7 @@ class Keeper:
         """The child will not come back."""
         slot, exit = cast("tuple[Slot, Exit]", action)
         slot.disarm()
-        waiters, slot.waiters = slot.waiters, []
+        waiters, slot.waiters = slot.waiters, ()
         for waiter in waiters:
             waiter.set(None)
         if slot.kept is not None and not slot.kept.buried:
