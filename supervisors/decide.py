@@ -135,6 +135,8 @@ def _stop(state: State, child: Child, actions: list[Action], *, aside: bool) -> 
         child.status = DOWN
         actions.append(Disarm(child))
     if not child.up:
+        if aside and child.spec.restart == "temporary":  # it ended by itself just before: a bystander all the same
+            _drop(state, child, child.exit or SHUTDOWN, actions)
         return
     child.why = "aside" if aside else child.why if child.why != "aside" else "added"
     if child.status is not STOPPING:
@@ -394,7 +396,7 @@ def _start_group(state: State, child: Child, actions: list[Action]) -> None:
     if child.group:
         stopped = {id(other) for other in (*group, *child.group)}
         group, child.group = [other for other in state.children if id(other) in stopped], ()
-    _do(state, [Step("stop aside", other) for other in reversed(group) if other.up], actions)
+    _do(state, [Step("stop aside", other) for other in reversed(group) if other is not child], actions)
     _do(state, [Step("start again", other, "restart") for other in group], actions)
 
 
@@ -494,9 +496,9 @@ def _arrange(state: State, report: Arrange, actions: list[Action]) -> None:
 
 
 def _shutdown(state: State, report: Shutdown, actions: list[Action]) -> None:
+    ordered = [child for child in state.children if child.status is STOPPING] if report.crashed else []
     _end(state, report.exit, actions)
-    if report.crashed:  # what was ordered last may not have been done
-        actions.extend(Halt(child) for child in state.children if child.status is STOPPING and Halt(child) not in actions)
+    actions.extend(Halt(child, again=True) for child in ordered)  # what was ordered last may not have been done
 
 
 def _end(state: State, exit: Exit, actions: list[Action]) -> None:

@@ -158,9 +158,10 @@ class Launch(NamedTuple):
 
 
 class Halt(NamedTuple):
-    """Tell it to stop and set its deadline; `Down` follows."""
+    """Tell it to stop and set its deadline; `Down` follows. `again`: it may have been told, and its time goes on then."""
 
     child: Child
+    again: bool = False
 
 
 class Judge(NamedTuple):

@@ -200,6 +200,8 @@ class Keeper:
     def _halt(self, action: decisions.Halt) -> decisions.Report | None:
         """Tell a child to stop and set its deadline."""
         slot = cast("Slot", action.child)
+        if action.again and slot.timer is not None:
+            return None
         slot.disarm()
         cell, shutdown = slot.cell, slot.spec.shutdown
         if cell is None or (cell.exit is not None and slot.made is None):  # the report of its end may be on its way, or may not
