@@ -153,6 +153,23 @@ def test_EDGE_02_supervisors_have_pool_workers_that_no_handler_can_hold(
     wait_until(lambda: pool.workers == 0)
 
 
+@pytest.mark.parametrize("mail", [False, True], ids=["idle", "mail waits"])
+def test_EDGE_02b_who_is_idle_obeys_at_once_though_all_workers_are_held(
+    begin: Start, journal: Journal, release: threading.Event, mail: bool
+) -> None:
+    pool = PoolDispatcher(2, idle=0.05)
+    hung = [spec(journal, number, shutdown=0.05) for number in range(2)]
+    root = begin(Supervisor, [*hung, spec(journal, "innocent", shutdown="infinity")], on=pool)
+    hang_all(root, 2, release)
+    innocent = running(root, "innocent")
+    if mail:
+        innocent.tell("after its end")
+    assert stop(root, timeout=WAIT) == Exit("shutdown")  # the innocent one is stopped first, and has no deadline
+    assert its(innocent).exit == Exit("shutdown")
+    release.set()
+    wait_until(lambda: pool.workers == 0)
+
+
 # -- EDGE-03
 
 
