@@ -521,10 +521,17 @@ def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: 
 
     refs = loop.run(fill)
 
+    def flood() -> None:
+        for ref in refs:
+            for _ in range(640):
+                its(ref).user.append(Envelope(1))
+            its(ref).poke()
+
     async def rounds() -> list[int]:
         dispatcher.keep_beating(weakly(dispatcher))
         dispatcher.keep_beating(weakly(dispatcher))
         seen: list[int] = []
+        flood()
         while len(done) < 10 * 640:
             before = len(done)
             await asyncio.sleep(0)
@@ -533,13 +540,6 @@ def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: 
             seen.append(len(done) - before)
         return seen
 
-    def flood() -> None:
-        for ref in refs:
-            for _ in range(640):
-                its(ref).user.append(Envelope(1))
-            its(ref).poke()
-
-    loop.run(flood)
     seen = asyncio.run_coroutine_threadsafe(rounds(), loop.loop).result(WAIT)
     assert max(seen) <= 6 * 64
     for ref in refs:
