@@ -27,7 +27,7 @@ from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
 from allm.providers.error_bodies import error_beside, error_in_json, error_told
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, is_reason
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
@@ -179,8 +179,9 @@ class AnthropicDecoder(SseWireDecoder):
         if (error := error_beside(told)) is not None:
             return self._refused(error)
         reason = told.get("stop_reason")
-        if isinstance(reason, str) and (self._stop_reason is None or "error" not in (finish_of(reason), finish_of(self._stop_reason))):
-            self._stop_reason = reason
+        if isinstance(reason, str) and is_reason(reason):
+            if self._stop_reason is None or "error" not in (finish_of(reason), finish_of(self._stop_reason)):
+                self._stop_reason = reason
         if self._stop_reason == "refusal":
             details = obj(told.get("stop_details"))
             why = details.get("explanation")

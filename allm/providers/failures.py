@@ -98,12 +98,12 @@ def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes)
 def unframed(body: bytes) -> bytes:
     """The data of the first event in an error body that is framed as server-sent events (LiteLLM); any other body as it is."""
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+    if not start.startswith((b"data:", b"event:", b"id:", b"retry:", b":", b"error: {", b"error:{")):
         return body
     event: list[bytes] = []
     for line in start.splitlines():
         name, _, value = line.partition(b":")
-        if name == b"data" and value.strip() != b"[DONE]":
+        if name in (b"data", b"error") and value.strip() != b"[DONE]":
             event.append(value.removeprefix(b" "))
         elif not line and event:
             break

@@ -13,6 +13,7 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import noted
+from allm.providers.finish_words import is_reason
 from allm.providers.loose import decode_answer
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -196,7 +197,7 @@ def finish_word(told: str | int | None) -> str | None:
     """The word for the end; None while there is none."""
     if isinstance(told, int):
         return _FINISH_BY_NUMBER.get(told, str(told)) if told else None
-    return None if told == "FINISH_REASON_UNSPECIFIED" else told or None
+    return told if told and is_reason(told) else None
 
 
 def block_word(told: Any) -> str | None:

@@ -20,7 +20,7 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, is_reason
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
@@ -166,7 +166,7 @@ class ChatDecoder(SseWireDecoder):
             self._chosen = True
             self._delta(delta)
         finish = choice.finish_reason
-        if finish is None:
+        if finish is None or (finish is not msgspec.UNSET and not is_reason(finish)):
             self._may_finish = True
         elif finish and (self._finish is None or "error" not in (finish_of(finish), finish_of(self._finish))):
             self._finish = finish
@@ -258,9 +258,11 @@ class ChatDecoder(SseWireDecoder):
 
     def _complete(self, raw: Any = None) -> None:
         self.ended = True
+        if self._last is not None and (error := error_told({"x_groq": self._last.x_groq})) is not None:
+            return self.fail(self._error_of(error))  # Groq stopped the stream early, and tells it beside a finish reason
         finish = finish_of(self._finish)
         if self.failed(finish, self._finish):
-            return
+            return None
         if self._last is not None and not self._whole:
             self._extras(self._last)
         if not self.build.started:
@@ -280,3 +282,4 @@ class ChatDecoder(SseWireDecoder):
             metadata=self._metadata,
             raw=raw,
         )
+        return None
