@@ -66,7 +66,7 @@ _OF_THE_ANSWER: Final = re.compile(
 
 _MEANT: Final = (
     ("rate_limited", re.compile(r"\brate[ _-]?limit|\btoo many requests\b|\bthrottl", re.I)),
-    ("overloaded", re.compile(r"\boverloaded\b|\bat (?:full )?capacity\b", re.I)),
+    ("overloaded", re.compile(r"\boverloaded\b|\b(?:at|over) (?:full )?capacity\b", re.I)),
     ("authentication", re.compile(r"\b(?:invalid|incorrect|wrong|missing) api[ _-]?key\b|\bunauthori[sz]ed\b|\bnot authenticated\b", re.I)),
     ("not_found", re.compile(r"\bmodel\b[^.\n]{0,80}\b(?:not found|does not exist)\b", re.I)),
 )

@@ -37,9 +37,9 @@ _MEANINGS: Final[dict[FinishReason, str]] = {
 }
 """Ours: theirs. Beside the obvious: `sensitive`, `network_error` and `model_context_window_exceeded` are z.ai's,
 `insufficient_system_resource` DeepSeek's, `model_length` Mistral's, `end_turn` also xAI's, `eos_token` and `stop_sequence` TGI's, `abort`
-SGLang's and vLLM's, `error_limit`, `error_toxic` and `user_cancel` Cohere's, `guardrail_intervened` Bedrock's, `blacklist` GigaChat's,
-`repetition` vLLM's, `repetition_truncation` MiMo's, `time_limit` watsonx's, `eos_found` and its like LM Studio's, `language` and (with enums
-as numbers) 7 and 8 Gemini's."""
+SGLang's and vLLM's, `repetition` vLLM's, `repetition_truncation` MiMo's, `error_limit`, `error_toxic` and `user_cancel` Cohere's,
+`guardrail_intervened` Bedrock's, `blacklist` GigaChat's, `time_limit` watsonx's, `eos_found` and its like LM Studio's, `language` Gemini's,
+and so are 7 and 8, where enums are numbers."""
 
 FINISH_WORDS: Final[dict[str, FinishReason]] = {word: ours for ours, words in _MEANINGS.items() for word in words.split()}
 """theirs -> ours."""

@@ -109,6 +109,7 @@ class GeminiDecoder(SseWireDecoder):
         self._blocked: str | None = None
         self._refusal: str | None = None
         self._usage: msgspec.Raw | None = None
+        self._usage_before: msgspec.Raw | None = None
         self._extras: dict[str, msgspec.Raw] = {}
         self._calls = 0
         self._open: _OpenCall | None = None
@@ -136,7 +137,7 @@ class GeminiDecoder(SseWireDecoder):
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far."""
-        response = self.build.partial(finish, error, usage_of(self._usage))
+        response = self.build.partial(finish, error, usage_of(self._usage, self._usage_before))
         return self.build.take(), response
 
     def _finished(self) -> bool:
@@ -172,8 +173,11 @@ class GeminiDecoder(SseWireDecoder):
         try:
             chunk = chunk_of(data)
         except MalformedJson:
-            return self._malformed("a chunk of the answer is no JSON")
+            return None if data.strip() == b"[DONE]" else self._malformed("a chunk of the answer is no JSON")
         except msgspec.ValidationError as wrong:
+            if data.split(maxsplit=1)[0][:2] in (b"[{", b"["):  # a host that puts the array's form into events
+                self._several(data)
+                return None
             return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
@@ -223,6 +227,7 @@ class GeminiDecoder(SseWireDecoder):
             return self._refused(error)
         if candidate.finishReason is not None:
             self._finish = finish_word(candidate.finishReason) or self._finish
+            self._usage_before = self._usage or self._usage_before
         if candidate.finishMessage:
             self._refusal = candidate.finishMessage
         if not candidate.says_no_more():
@@ -346,4 +351,6 @@ class GeminiDecoder(SseWireDecoder):
         if self._refusal and not refused:
             metadata["finishMessage"] = self._refusal
         refusal = self._refusal if refused else None
-        self.build.complete(finish, raw_finish=word, usage=usage_of(self._usage), refusal=refusal, metadata=metadata, raw=raw)
+        self.build.complete(
+            finish, raw_finish=word, usage=usage_of(self._usage, self._usage_before), refusal=refusal, metadata=metadata, raw=raw
+        )

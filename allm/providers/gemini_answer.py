@@ -15,6 +15,7 @@ from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import noted
 from allm.providers.finish_words import is_reason
 from allm.providers.loose import decode_answer
+from allm.providers.usage_counts import settled, tokens
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
@@ -28,7 +29,6 @@ _FINISH_BY_NUMBER = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5
 _BLOCK_BY_NUMBER = {1: "SAFETY", 2: "OTHER", 3: "BLOCKLIST", 4: "PROHIBITED_CONTENT"}
 
 _NOTHING: Final = msgspec.Raw()
-_LIMIT: Final = 1 << 63
 
 
 class FunctionCall(msgspec.Struct, gc=False):
@@ -157,12 +157,17 @@ def _pruned(told: Any) -> Any:
 
 
 def _pruned_candidate(told: dict[str, Any]) -> dict[str, Any]:
+    content = told.get("content")
+    parts: Any = content if isinstance(content, str) else content.get("parts") if is_object(content) else None
+    if isinstance(parts, str) or (is_array(parts) and any(isinstance(part, str) for part in parts)):
+        texts: list[Any] = [parts] if isinstance(parts, str) else parts
+        told = {**told, "content": {"parts": [{"text": part} if isinstance(part, str) else part for part in texts]}}
     candidate: dict[str, Any] = _right(told, _CANDIDATE)
     if isinstance(index := candidate.get("index"), str) and not (index.isascii() and index.isdecimal()):
         del candidate["index"]
-    content: dict[str, Any] = candidate.get("content") or {}
-    if "parts" in content:
-        content["parts"] = [_right(part, _PART) if is_object(part) else {} for part in content["parts"]]
+    kept: dict[str, Any] = candidate.get("content") or {}
+    if "parts" in kept:
+        kept["parts"] = [_right(part, _PART) if is_object(part) else {} for part in kept["parts"]]
     return candidate
 
 
@@ -207,29 +212,35 @@ def block_word(told: Any) -> str | None:
     return told if isinstance(told, str) and told else None
 
 
-def usage_of(data: msgspec.Raw | None) -> Usage:
+def usage_of(data: msgspec.Raw | None, before: msgspec.Raw | None = None) -> Usage:
     """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, what its own tools gave the model to read
-    beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero."""
+    beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero. Where the total is without the
+    thoughts, they are in the candidates' already. `before` is what was told of it earlier: it counts where the last word is of nothing."""
     told = _read(data)
+    if not is_object(told) or not any(tokens(told.get(name)) for name in _COUNTS):
+        told = _read(before) if before is not None else told
     if not is_object(told):
         return Usage()
-    answer, thoughts = _count(told.get("candidatesTokenCount")), _count(told.get("thoughtsTokenCount"))
-    prompt, shown = _count(told.get("promptTokenCount")), _count(told.get("toolUsePromptTokenCount"))
+    answer, thoughts, total = (tokens(told.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"))
+    prompt, shown = tokens(told.get("promptTokenCount")), tokens(told.get("toolUsePromptTokenCount"))
+    given = None if prompt is None and shown is None else (prompt or 0) + (shown or 0)
+    output = None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0)
+    if thoughts and answer is not None and total == (given or 0) + answer and thoughts <= answer:
+        output = answer
+    if given is not None and total:
+        given, output, total = settled(given, output or 0, total, thoughts)
     return Usage(
-        input_tokens=None if prompt is None and shown is None else (prompt or 0) + (shown or 0),
-        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
-        cached_input_tokens=_count(told.get("cachedContentTokenCount")),
+        input_tokens=given,
+        output_tokens=output,
+        cached_input_tokens=tokens(told.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
-        total_tokens=_count(told.get("totalTokenCount")),
+        total_tokens=total,
         extra=noted({name: value for name, value in told.items() if value and name not in _KNOWN}),
     )
 
 
+_COUNTS: Final = ("totalTokenCount", "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
 _KNOWN = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount"})
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
 
 
 def within_limits(told: dict[str, msgspec.Raw]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from allm.providers.finish_words import finish_of, is_reason
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
-from allm.providers.openai_chat_chunk import Choice, Chunk, Delta, counts, decode_chunk, usage_of
+from allm.providers.openai_chat_chunk import Choice, Chunk, Delta, counts, decode_chunk, joined, usage_of
 from allm.providers.openai_chat_hosts import host_of, tells_back
 from allm.providers.openai_chat_kept import Kept, image_of, other_part
 from allm.responses import FinishReason, Response
@@ -156,8 +156,8 @@ class ChatDecoder(SseWireDecoder):
 
     def _choice(self, choice: Choice) -> None:
         delta = choice.delta
-        if delta is None or self._whole:
-            delta = choice.message or delta
+        if (delta is None or self._whole) and choice.message is not None:
+            delta = self._untold(choice.message) if self._chosen and not self._whole else choice.message
         if choice.error is not None or (delta is not None and delta.error is not None):
             error = choice.error if says_something(choice.error) else delta.error if delta is not None else None
             if says_something(error):
@@ -173,6 +173,21 @@ class ChatDecoder(SseWireDecoder):
         if choice.usage:
             self._count(choice.usage)
         return None
+
+    def _untold(self, message: Delta) -> Delta:
+        """What the whole message, behind its deltas, says beyond them."""
+        told, content = self.build.message(), message.content
+        more = content[len(told.text) :] if isinstance(content, str) and content.startswith(told.text) else None
+        return Delta(
+            content=more if told.text else content,
+            reasoning_content=None if told.reasoning_text else message.reasoning_content or message.reasoning,
+            refusal=None if self._refusal else message.refusal,
+            tool_calls=None if self._calls.begun else message.tool_calls,
+            function_call=None if self._calls.begun else message.function_call,
+            images=message.images,
+            annotations=message.annotations,
+            error=message.error,
+        )
 
     def _delta(self, delta: Delta) -> None:
         content = delta.content
@@ -238,8 +253,10 @@ class ChatDecoder(SseWireDecoder):
         self._kept.audio(delta.audio)
 
     def _count(self, usage: dict[str, Any]) -> None:
-        if counts(usage) or not counts(self._usage):
+        if usage.get("prompt_tokens") and usage.get("completion_tokens"):
             self._usage = usage
+        else:
+            self._usage = joined(self._usage, usage)
 
     def _extras(self, chunk: Chunk) -> None:
         for name in _BESIDE:
