@@ -128,6 +128,10 @@ class ChatCalls:
         """Whether there is any, the answer's own tool included."""
         return bool(self._all)
 
+    def ids(self) -> list[str]:
+        """The ids that the host gave them."""
+        return [known.id for known in self._all]
+
     def __bool__(self) -> bool:
         return any(known.name and known.name != self._answer_tool for known in self._all)
 

@@ -47,6 +47,7 @@ class Delta(msgspec.Struct):
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
     reasoning_details: Any = None
+    thinking_blocks: Any = None
     images: Any = None
     annotations: Any = None
     audio: Any = None

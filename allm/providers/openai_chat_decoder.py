@@ -212,7 +212,8 @@ class ChatDecoder(SseWireDecoder):
                     self._calls.told(call.index, call.id, None, None, call.extra_content)
         elif delta.function_call is not None:
             self._calls.legacy(delta.function_call.name, delta.function_call.arguments)
-        if delta.images is not None or delta.annotations is not None or delta.audio is not None:
+        # Two of these are one only where neither came: two comparisons in place of four.
+        if delta.images is not delta.annotations or delta.audio is not delta.thinking_blocks:
             self._beside(delta)
 
     def _reasoning(self, delta: Delta) -> None:
@@ -251,6 +252,8 @@ class ChatDecoder(SseWireDecoder):
             self.build.whole(part)
         self._kept.annotations(delta.annotations)
         self._kept.audio(delta.audio)
+        if shown := self._kept.thinking(delta.thinking_blocks, bool(delta.reasoning_content or delta.reasoning)):
+            self.build.reasoning(shown)
 
     def _count(self, usage: dict[str, Any]) -> None:
         if usage.get("prompt_tokens") and usage.get("completion_tokens"):
@@ -289,7 +292,7 @@ class ChatDecoder(SseWireDecoder):
         for part in self._kept.parts():
             self.build.whole(part)
         if self._told_back is not None and self._calls:
-            for part in self._kept.turn(self._told_back, beside_calls):
+            for part in self._kept.turn(self._told_back, beside_calls, self._calls.ids()):
                 self.build.whole(part)
         self.build.complete(
             finish,
