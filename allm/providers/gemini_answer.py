@@ -3,8 +3,6 @@
 What is needed once an answer only (usage, ratings, grounding) stays raw until the end: usage comes with every chunk.
 """
 
-import base64
-import binascii
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -14,7 +12,7 @@ from allm.images import Image
 from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import noted
 from allm.providers.finish_words import is_reason
-from allm.providers.loose import decode_answer
+from allm.providers.loose import bytes_of, decode_answer
 from allm.providers.usage_counts import settled, tokens
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
@@ -266,11 +264,11 @@ def media_of(part: Part) -> ImagePart | FilePart | None:
     if blob is None or not blob.data:
         return None
     try:
-        data = base64.b64decode(blob.data.replace("-", "+").replace("_", "/"), validate=True)
+        data = bytes_of(blob.data)
         if (blob.mimeType or "image/").startswith("image/"):
             return ImagePart(Image(data=data, mime=blob.mimeType))
         return FilePart(data=data, mime=blob.mimeType)
-    except (binascii.Error, ValueError, ValidationError):
+    except (ValueError, ValidationError):
         return None
 
 

@@ -3,8 +3,7 @@
 Images become `ImagePart`s where they come. Annotations and audio become one `ProviderPart("openai.chat", ...)` each when the answer is
 complete. A turn with tool calls has one part more, `ProviderPart("openai.chat@<host>", "turn", ...)`, if its host needs something back to
 go on thinking where it was: which field its reasoning came in, its `reasoning_details` or `thinking_blocks`, what stood beside its calls.
-It names the host,
-so that it goes back there and nowhere else, from any process that has the thread.
+It names the host, so that it goes back there and nowhere else, from any process that has the thread.
 """
 
 import base64
@@ -16,6 +15,7 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import ImagePart, Part, ProviderPart
 from allm.providers.decoding import within_limits
+from allm.providers.loose import bytes_of
 from allm.wire_json import encode, is_array, is_object
 
 __all__ = ["MAKER", "MOST_OF_ID", "TURN", "Kept", "image_of", "other_part"]
@@ -180,8 +180,8 @@ def image_of(told: dict[str, Any]) -> ImagePart | None:
         if isinstance(address, str):
             return ImagePart(Image.from_url(address))
         if isinstance(text := told.get("b64_json", told.get("data")), str):
-            return ImagePart(Image.from_base64(text))
-    except ValidationError:
+            return ImagePart(Image(data=bytes_of(text)))
+    except (ValidationError, ValueError):
         return None
     return None
 

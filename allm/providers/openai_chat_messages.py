@@ -150,8 +150,9 @@ def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, names: Mapping[str
     """What the assistant said, the results of its calls, and what the user shows of both."""
     message = messages[i]
     calls = [_call(call, sent_id, names) for call, sent_id in pairs.calls[i]]
-    said: Item = {"role": "assistant", **_named(message), "content": message.text or None}
-    items = [said] if message.text else []
+    text = message.text if message.text.strip() else None
+    said: Item = {"role": "assistant", **_named(message), "content": text}
+    items = [said] if text else []
     if calls:
         items = [{**said, "tool_calls": calls, **_told_back(message, [call for call, _ in pairs.calls[i]], calls, dialect.host)}]
     shown = _made(message)

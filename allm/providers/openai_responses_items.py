@@ -5,8 +5,6 @@ image was made. What is left over becomes a `ProviderPart` of the item's type, r
 the request encoder can send it back to its maker.
 """
 
-import binascii
-from base64 import b64decode
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,6 +15,7 @@ from allm.messages import ImagePart, ProviderPart
 from allm.providers.decoding import noted
 from allm.providers.failures import error_of
 from allm.providers.finish_words import finish_of
+from allm.providers.loose import bytes_of
 from allm.providers.usage_counts import counted, settled, tokens
 from allm.responses import FinishReason
 from allm.usage import Usage
@@ -118,10 +117,10 @@ def call_left_over(kind: str, item: dict[str, Any]) -> ProviderPart | None:
 def image_of(item: dict[str, Any]) -> ImagePart | None:
     """The image that the model made, if it did."""
     try:
-        data = b64decode(text_of(item.get("result")), validate=True)
+        data = bytes_of(text_of(item.get("result")))
         mime = text_of(item.get("output_format")).lower()
         return ImagePart(Image(data=data, mime=f"image/{mime}" if mime else None))
-    except (binascii.Error, ValueError, ValidationError):
+    except (ValueError, ValidationError):
         return None
 
 
