@@ -11,7 +11,7 @@ from allm.image_requests import ImageRequest
 from allm.images import Image
 from allm.messages import ImagePart
 from allm.providers.adapter import HttpRequest
-from allm.providers.error_bodies import error_beside, error_told
+from allm.providers.error_bodies import error_told
 from allm.providers.failures import error_of, failure
 from allm.providers.image_adapter import ImageDecoder, ImagesOnly
 from allm.providers.loose import bytes_of
@@ -104,8 +104,7 @@ class OpenAIImagesDecoder(ImageDecoder):
 
     def read(self, body: dict[str, Any]) -> None:
         """An image, or the address of one, for each entry of `data`."""
-        error = error_beside(body) if body.get("data") else error_told(body)
-        if error is not None:
+        if (error := error_told(body)) is not None:
             self.build.events.append(ErrorOccurred(error_of(self.provider, error)))
             return
         data, form = body.get("data"), body.get("output_format")
