@@ -28,12 +28,10 @@ def decode_answer(data: bytes) -> Any:
 
 
 def bytes_of(text: str) -> bytes:
-    """The bytes that are written as base64: as a data URI, over several lines, in either alphabet, or without its padding. Raises
-    ValueError for what is none."""
+    """The bytes that are written as base64: as a data URI, over several lines, in either alphabet. Raises ValueError for what is none."""
     if text[:5].lower() == "data:":
         text = text.partition(",")[2]
-    bare = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    return base64.b64decode("".join(text.split()).replace("-", "+").replace("_", "/"), validate=True)
 
 
 def read_loosely(told: dict[str, Any], kind: type[T]) -> T:
