@@ -31,7 +31,7 @@ def bytes_of(text: str) -> bytes:
     """The bytes that are written as base64: as a data URI, over several lines, in either alphabet. Raises ValueError for what is none."""
     if text[:5].lower() == "data:":
         text = text.partition(",")[2]
-    return base64.b64decode("".join(text.split()).replace("-", "+").replace("_", "/"), validate=True)
+    return base64.b64decode("".join(text.splitlines()).replace("-", "+").replace("_", "/"), validate=True)
 
 
 def read_loosely(told: dict[str, Any], kind: type[T]) -> T:

@@ -293,8 +293,11 @@ def test_an_assistant_who_says_nothing_is_left_out() -> None:
         Message("assistant"),
         Message("assistant", (ReasoningPart("hm"),)),
         Message("assistant", (ProviderPart("x", "y", {}),)),
+        Message("assistant", " \n"),
     ):
         assert [item["role"] for item in sent([user("a"), nothing, user("b")])] == ["user", "user"]
+    blank = Message("assistant", (TextPart("\n"), ToolCallPart("c1", "f", {})))
+    assert sent([user("a"), blank, tool_result("c1", "r")])[1]["content"] is None
 
 
 def test_the_end_of_a_stream_is_told_as_ever() -> None:
