@@ -27,7 +27,7 @@ from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, joine
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
 from allm.providers.error_bodies import error_beside, error_in_json, error_told
-from allm.providers.finish_words import finish_of, is_reason
+from allm.providers.finish_words import finish_of, is_reason, later
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
@@ -188,9 +188,8 @@ class AnthropicDecoder(SseWireDecoder):
         if (error := error_beside(told)) is not None:
             return self._refused(error)
         reason = told.get("stop_reason")
-        known = self._stop_reason
-        if isinstance(reason, str) and is_reason(reason) and (known is None or "error" not in (finish_of(reason), finish_of(known))):
-            self._stop_reason = reason
+        if isinstance(reason, str) and is_reason(reason):
+            self._stop_reason = later(self._stop_reason, reason)
         if self._stop_reason == "refusal":
             details = obj(told.get("stop_details"))
             why = details.get("explanation")

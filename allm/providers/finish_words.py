@@ -10,7 +10,7 @@ from typing import Final
 
 from allm.responses import FinishReason
 
-__all__ = ["FINISH_WORDS", "finish_of", "is_reason"]
+__all__ = ["FINISH_WORDS", "finish_of", "is_reason", "later"]
 
 _MEANINGS: Final[dict[FinishReason, str]] = {
     "stop": (
@@ -47,6 +47,8 @@ FINISH_WORDS: Final[dict[str, FinishReason]] = {word: ours for ours, words in _M
 _GOES_ON: Final = frozenset({"", "null", "none", "unspecified", "notfinished"})
 """What stands where a reason would, while there is none: hosts write a null as a text, enums have a word for it."""
 
+_WORSE: Final[dict[FinishReason, int]] = {"error": 3, "content_filter": 2, "length": 1}
+
 _SEPARATOR: Final = re.compile(r"[\W_]+")
 _BARE: Final[dict[str, FinishReason]] = {_SEPARATOR.sub("", word): ours for word, ours in FINISH_WORDS.items()}
 
@@ -62,6 +64,11 @@ def finish_of(word: str | None) -> FinishReason:
 def is_reason(word: str) -> bool:
     """Whether this says that an answer ended, and is not how a host writes that it goes on."""
     return word in FINISH_WORDS or _bare(word) not in _GOES_ON
+
+
+def later(known: str | None, word: str) -> str:
+    """Which of two reasons that one answer was given counts: the later one, but it takes back no worse one."""
+    return word if known is None or _WORSE.get(finish_of(word), 0) >= _WORSE.get(finish_of(known), 0) else known
 
 
 def _bare(word: str) -> str:

@@ -21,7 +21,7 @@ from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.decoding import SseWireDecoder, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, later
 from allm.providers.gemini_answer import (
     EXTRAS,
     Candidate,
@@ -226,7 +226,8 @@ class GeminiDecoder(SseWireDecoder):
         if candidate.error is not None and (error := error_told({"error": candidate.error})) is not None:
             return self._refused(error)
         if candidate.finishReason is not None:
-            self._finish = finish_word(candidate.finishReason) or self._finish
+            if (word := finish_word(candidate.finishReason)) is not None:
+                self._finish = later(self._finish, word)
             self._usage_before = self._usage or self._usage_before
         if candidate.finishMessage:
             self._refusal = candidate.finishMessage
@@ -343,8 +344,9 @@ class GeminiDecoder(SseWireDecoder):
         finish = finish_of(word)
         if self.failed(finish, word):
             return
-        if self._finish is None and self._blocked is not None:
+        if self._blocked is not None and (self._finish is None or finish in ("stop", "tool_calls")):
             finish = "content_filter"
+            word = self._blocked or word
         self._end_call(cut=finish not in ("stop", "tool_calls"))
         refused = finish == "content_filter"
         metadata = {**self._metadata, **within_limits(self._extras)}

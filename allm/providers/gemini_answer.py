@@ -207,7 +207,7 @@ def block_word(told: Any) -> str | None:
     """The word for why a prompt was refused; None if it was not."""
     if isinstance(told, int):
         return _BLOCK_BY_NUMBER.get(told, str(told)) if told else None
-    return told if isinstance(told, str) and told else None
+    return told if isinstance(told, str) and told and not told.endswith("UNSPECIFIED") else None
 
 
 def usage_of(data: msgspec.Raw | None, before: msgspec.Raw | None = None) -> Usage:

@@ -128,6 +128,11 @@ class ChatCalls:
         """Whether there is any, the answer's own tool included."""
         return bool(self._all)
 
+    @property
+    def silent(self) -> bool:
+        """Whether the newest call has not a byte of arguments: where no reason is told for the end, it may have been cut before them."""
+        return bool(self._all) and not self._all[-1].size
+
     def ids(self) -> list[str]:
         """The ids that the host gave them."""
         return [known.id for known in self._all]

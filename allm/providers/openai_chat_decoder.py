@@ -20,7 +20,7 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
-from allm.providers.finish_words import finish_of, is_reason
+from allm.providers.finish_words import finish_of, is_reason, later
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
@@ -168,8 +168,8 @@ class ChatDecoder(SseWireDecoder):
         finish = choice.finish_reason
         if finish is None or (finish is not msgspec.UNSET and not is_reason(finish)):
             self._may_finish = True
-        elif finish and (self._finish is None or "error" not in (finish_of(finish), finish_of(self._finish))):
-            self._finish = finish
+        elif finish:
+            self._finish = later(self._finish, finish)
         if choice.usage:
             self._count(choice.usage)
         return None
@@ -280,6 +280,8 @@ class ChatDecoder(SseWireDecoder):
         self.ended = True
         if self._last is not None and (error := error_told({"x_groq": self._last.x_groq})) is not None:
             return self.fail(self._error_of(error))  # Groq stopped the stream early, and tells it beside a finish reason
+        if self._finish is None and self._calls.silent:
+            return self.fail(ErrorInfo("stream", "truncated", "the stream ended within a tool call", provider=self.PROVIDER))
         finish = finish_of(self._finish)
         if self.failed(finish, self._finish):
             return None

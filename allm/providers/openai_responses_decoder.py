@@ -273,6 +273,9 @@ class ResponsesDecoder(ItemTeller):
         finish, word = finish_told(response)
         if self.failed(finish, word):
             return
+        if finish == "stop" and any(item.cut and not item.told for item in self._items.open("function_call")):
+            self.fail(ErrorInfo("stream", "truncated", "the answer ended within a tool call", provider=self.PROVIDER))
+            return
         self.build.complete(
             finish,
             raw_finish=word,

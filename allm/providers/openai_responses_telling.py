@@ -125,7 +125,7 @@ class ItemTeller(SseWireDecoder):
         """A call without a byte of arguments stays open: the terminal event may bring them, or say that the answer was cut before."""
         self._name(item, data)
         self._rest(item, CALLS[item.kind], 0, arguments_of(item.kind, data))
-        item.whole = data.get("status") == "completed"
+        item.whole, item.cut = data.get("status") == "completed", data.get("status") == "incomplete"
         if not item.told and "arguments" not in data:
             self._heads(item)
         if item.told:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from allm.errors import AdapterError
+from allm.events import ErrorOccurred
 from allm.limits import Limits, limits, set_limits
 from tests.wire import anthropic, gemini, responses
 from tests.wire.chat import DONE, chunk, decoder, failure, frame, response, streamed, whole
@@ -157,6 +158,27 @@ def test_a_call_of_which_nothing_came_is_whole_only_where_nothing_was_cut() -> N
     for finish, raw in (("tool_calls", "{}"), ("stop", "{}"), ("length", None)):
         answer = response(streamed(chunk({"tool_calls": [call("f", "", index=0, id="c")]}), chunk(finish=finish), DONE))
         assert [each.raw_arguments for each in answer.tool_calls] == [raw]
+
+
+def test_a_call_of_which_nothing_came_is_cut_where_no_reason_is_told_for_the_end() -> None:
+    def said(**choice: Any) -> dict[str, Any]:
+        return {"id": "x", "choices": [{"index": 0, **choice}]}
+
+    nothing, something = {"tool_calls": [call("f", "", index=0, id="c")]}, {"tool_calls": [call("f", A, index=0, id="c")]}
+    for events in (
+        streamed(frame(said(delta=nothing)), DONE),
+        whole(said(message=nothing)),
+        whole(said(message=nothing, finish_reason=None)),
+    ):
+        last = events[-1]
+        assert isinstance(last, ErrorOccurred), last
+        assert last.error.reason == "truncated"
+    for events in (
+        streamed(frame(said(delta=something)), DONE),
+        whole(said(message=something)),
+        whole(said(message=nothing, finish_reason="stop")),
+    ):
+        assert len(response(events).tool_calls) == 1
 
 
 def test_a_name_that_comes_again_and_again_costs_no_more_than_its_bytes() -> None:

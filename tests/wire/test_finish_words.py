@@ -81,6 +81,24 @@ def test_how_hosts_write_that_there_is_no_reason_yet_is_no_end(ended: Ended, wor
         assert not any(isinstance(event, MessageCompleted) for event in cut)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "meaning"),
+    [
+        ("content_filter", "stop", "content_filter"), ("length", "tool_calls", "length"), ("length", "content_filter", "content_filter"),
+        ("stop", "length", "length"), ("stop", "tool_calls", "tool_calls"), ("unheard_of", "stop", "stop"), ("tool_calls", "stop", "stop"),
+    ],
+)  # fmt: skip
+def test_a_worse_reason_is_not_taken_back_by_a_better_one(first: str, second: str, meaning: str) -> None:
+    for events in (
+        chat.streamed(chat.chunk({"content": "half"}), chat.chunk(finish=first), chat.chunk(finish=second), chat.DONE),
+        anthropic.streamed(anthropic.begin(), anthropic.text(0, "half"), *map(anthropic.finish, (first, second)), anthropic.STOP),
+        gemini.streamed(gemini.chunk("half", finish=first), gemini.chunk(finish=second)),
+    ):
+        last = events[-1]
+        assert isinstance(last, MessageCompleted), last
+        assert last.response.finish_reason == meaning
+
+
 def test_no_word_at_all_is_a_good_end() -> None:
     assert finish_of(None) == finish_of("") == "stop"
 

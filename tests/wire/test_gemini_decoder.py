@@ -640,3 +640,11 @@ def test_the_end_of_another_wire_is_no_chunk_and_an_array_in_an_event_is_its_chu
     assert response(streamed(chunk("hi"), done, STOP, done)).text == "hi"
     assert not any(isinstance(event, ErrorOccurred | MessageCompleted) for event in streamed(chunk("hi"), done))
     assert response(streamed(frame([said("h"), said("i", finish="STOP")]))).text == "hi"
+
+
+def test_a_prompt_that_was_refused_has_no_answer_whatever_comes_beside() -> None:
+    beside = {**said(call("weather", {}), finish="STOP"), "promptFeedback": {"blockReason": "SAFETY"}}
+    answer = response(streamed(frame(beside)))
+    assert (answer.finish_reason, answer.raw_finish_reason) == ("content_filter", "SAFETY")
+    beside["promptFeedback"] = {"blockReason": "BLOCK_REASON_UNSPECIFIED"}
+    assert response(streamed(frame(beside))).finish_reason == "tool_calls"

@@ -799,3 +799,11 @@ def test_a_response_that_has_failed_before_it_began_is_an_error() -> None:
     last = streamed(CREATED, late)[-1]
     assert isinstance(last, ErrorOccurred)
     assert last.error.reason == "rate_limited"
+
+
+def test_a_call_that_is_called_incomplete_before_its_arguments_is_cut_whatever_the_response_says() -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "", "status": "incomplete"}
+    for last in (streamed(CREATED, added(item), done(item), completed(item))[-1], whole(body(item))[-1]):
+        assert isinstance(last, ErrorOccurred)
+        assert last.error.reason == "truncated"
+    assert len(response(whole(body({**item, "status": "completed"}))).tool_calls) == 1
