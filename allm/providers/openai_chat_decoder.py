@@ -118,8 +118,8 @@ class ChatDecoder(SseWireDecoder):
             self.build.events.append(RawChunk(raw))
         choices = chunk.choices
         # Nearly every chunk has choices, and none of both errors: one comparison.
-        odd = chunk.error is not chunk.errors or (not choices and not (chunk.usage and counts(chunk.usage)))
-        if odd and (error := error_in_json(data)) is not None:
+        strange = chunk.error is not chunk.errors or (not choices and not (chunk.usage and counts(chunk.usage)))
+        if strange and (error := error_in_json(data)) is not None:
             self._refused(error)
             return
         if not self.build.started and (chunk.id or choices):
