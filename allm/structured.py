@@ -169,7 +169,7 @@ def _object_in(told: str) -> Any:
         inner = msgspec.json.decode(told)
     except (ValueError, RecursionError):
         return told
-    return inner if isinstance(inner, dict) else told
+    return cast("dict[str, Any]", inner) if isinstance(inner, dict) else told
 
 
 def _fenced(text: str, start: int) -> str:

@@ -96,7 +96,8 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    return next((details for name in names if (details := _dict(told.get(name)))), {})
+    found: list[dict[str, Any]] = [details for name in names if (details := _dict(told.get(name)))]
+    return found[0] if found else {}
 
 
 def counts(told: dict[str, Any]) -> bool:

@@ -153,9 +153,9 @@ class _Details:
 
 def _think(blocks: list[dict[str, Any]], told: dict[str, Any]) -> str:
     """Adds a piece of a thinking block to these; the text that is new in it. A block ends with its signature, or as one of another type."""
-    last = blocks[-1] if blocks else None
+    last: dict[str, Any] | None = blocks[-1] if blocks else None
     if last is None or last.get("type") != told.get("type") or told.get("type") != "thinking" or last.get("signature"):
-        last = {"thinking": []} if told.get("type") == "thinking" else {}
+        last = {"thinking": list[str]()} if told.get("type") == "thinking" else dict[str, Any]()
         blocks.append(last)
     text, before = told.get("thinking"), last.get("thinking")
     last |= {name: value for name, value in told.items() if name != "thinking" and value is not None}

@@ -180,4 +180,5 @@ def _named(item: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    return next((dict(details) for name in names if is_object(details := told.get(name)) and details), {})
+    found: list[dict[str, Any]] = [details for name in names if is_object(details := told.get(name)) and details]
+    return dict(found[0]) if found else {}
