@@ -225,7 +225,7 @@ def usage_of(data: msgspec.Raw | None, before: msgspec.Raw | None = None) -> Usa
     output = None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0)
     if thoughts and answer is not None and total == (given or 0) + answer and thoughts <= answer:
         output = answer
-    if given is not None and total:
+    if given is not None and total and (output is not None or total > given):
         given, output, total = settled(given, output or 0, total, thoughts)
     return Usage(
         input_tokens=given,
