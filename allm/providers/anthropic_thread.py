@@ -206,8 +206,9 @@ class Turns:
             self.messages.append({"role": "user", "content": content})
         if self._orders and content:
             self.messages.append({"role": "system", "content": self._orders})
-        else:
-            self.system += self._orders
+        elif self._orders:  # behind the last that has its place, or the order of the instructions would change
+            before = next((message["content"] for message in reversed(self.messages) if message["role"] == "system"), self.system)
+            before += self._orders
         self._calls, self._said, self._orders = [], [], []
 
 
