@@ -210,6 +210,10 @@ class SseDecoder:
             return True
         if name == b"event":
             self._event = value
+        elif self._wants and name == b"error":  # older servers of llama.cpp have this in place of an event's name
+            self._event = name
+            self._data.append(value)
+            return True
         elif self._wants and name not in (b"", b"id", b"retry"):
             self._bare_line(line, frames)
         return False

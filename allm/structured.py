@@ -25,6 +25,7 @@ __all__ = ["as_format", "parse", "problem_of", "runs_code", "type_name"]
 Format: TypeAlias = JsonSchema | Literal["json", "text"]
 
 _FENCE: Final = "```"
+_THOUGHT: Final = "</think>"
 _HINTS_KEPT: Final = 256
 
 
@@ -132,11 +133,13 @@ def runs_code(format: JsonSchema) -> bool:
 
 
 def _read(text: str) -> Any:
-    """JSON, also with a code fence around it or words before it. Linear in the text: a model that runs away writes blanks without end."""
+    """JSON, also with a code fence around it or words beside it, or as a text in JSON. Linear in the text: a model that runs away writes
+    blanks without end."""
     wrong: Exception | None = None
     for piece in _pieces(text):
         try:
-            return freeze(msgspec.json.decode(piece), "parsed")
+            told = msgspec.json.decode(piece)
+            return freeze(_object_in(told) if isinstance(told, str) else told, "parsed")
         except (ValueError, RecursionError) as error:
             wrong = wrong or error
     raise ValidationError.at("parsed", f"the answer is no JSON: {wrong}") from None
@@ -144,6 +147,10 @@ def _read(text: str) -> Any:
 
 def _pieces(text: str) -> Iterator[str]:
     """What may be the JSON in an answer, most likely first: all of it, what is fenced, what the words before lead to."""
+    if _THOUGHT in text and text.lstrip()[:1] not in ("{", "["):  # open models think aloud where their host does not tell that apart
+        text = text.rpartition(_THOUGHT)[2]
+    if text.startswith("{}") and len(text) > 2:  # what some hosts begin all arguments with: the answer as a tool's
+        yield text[2:]
     start = text.find(_FENCE)
     if start >= 0 and not text[:start].strip():  # the error shall be told of what is in the fence
         yield _fenced(text, start)
@@ -151,8 +158,18 @@ def _pieces(text: str) -> Iterator[str]:
     if start > 0:
         yield _fenced(text, start)
     begun = min((place for place in (text.find("{"), text.find("[")) if place >= 0), default=0)
-    if begun and text.rstrip()[-1:] in ("}", "]"):
-        yield text[begun:]
+    ended = max(text.rfind("}"), text.rfind("]")) + 1
+    if begun < ended < len(text) or (begun and ended == len(text)):
+        yield text[begun:ended]
+
+
+def _object_in(told: str) -> Any:
+    """The object that this text is, if it is one's JSON: a host encoded it twice."""
+    try:
+        inner = msgspec.json.decode(told)
+    except (ValueError, RecursionError):
+        return told
+    return cast("dict[str, Any]", inner) if isinstance(inner, dict) else told
 
 
 def _fenced(text: str, start: int) -> str:

@@ -48,7 +48,9 @@ _PING: Final = 5.0
 """Seconds in which a server that is of use answers a ping."""
 _TOLD: Final = 10
 """Lines that are no messages which one session writes to the log; more would fill it."""
-_FORGOTTEN: Final = re.compile(r"(?i)\bsession|not initiali[sz]ed")
+_FORGOTTEN: Final = re.compile(
+    r"(?i)\bsession|(?:not|un|never) ?(?:been )?initiali[sz]ed|before initiali[sz]|\b(?:no|unknown|invalid) (?:transport|connection)"
+)
 _TOO_MANY: Final = 429
 _NEEDS: Final = {"Sampling": "sampling", "Elicitation": "elicitation", "List roots": "roots"}
 

@@ -82,7 +82,8 @@ _REASONS: Final = frozenset({"invalid_request", "not_found", "server_error"})
 
 _NAMES: Final = (
     r"response[ _.-]?formats?|json[ _-]schemas?|json[ _-]?objects?|json[ _-]mode|structured[ _-](?:outputs?|generation|decoding)|"
-    r"guided[ _-](?:json|decoding|generation)|text\.format"
+    r"guided[ _-](?:json|decoding|generation)|constrained[ _-](?:outputs?|decoding|generation)|\bgrammars?\b|text\.format|"
+    r"requested parameters"
 )
 _OF_TOOLS: Final = r"\btools?\b|tool_choice|function[ _-]call(?:s|ing)?"
 _NO: Final = (

@@ -23,16 +23,16 @@ from allm.events import Event, RawChunk
 from allm.messages import ProviderPart
 from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.anthropic_blocks import OpenBlock, blocks_of, input_of
-from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, maker_at, obj, usage_of
+from allm.providers.anthropic_terms import Delta, WireEvent, decode_event, joined, kind_of, maker_at, obj, usage_of
 from allm.providers.anthropic_thread import MOST_NAME
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable, within_limits
 from allm.providers.error_bodies import error_beside, error_in_json, error_told
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, is_reason, later
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.responses import FinishReason, Response
 from allm.sse import BARE, Frame
-from allm.wire_json import MalformedJson, decode, is_array, is_object
+from allm.wire_json import MalformedJson, encode, is_array, is_object
 
 __all__ = ["AnthropicDecoder"]
 
@@ -133,6 +133,8 @@ class AnthropicDecoder(SseWireDecoder):
                 self._message(obj(event.message))
             case "message_delta":
                 self._finish(msgspec.structs.asdict(event.delta) if event.delta is not None else {}, event)
+            case "message_stop" if self._stop_reason is None and self._within_a_call():
+                self.fail(ErrorInfo("stream", "truncated", "the stream ended within a tool call", provider=self.PROVIDER))
             case "message_stop":
                 self._complete()
             case "error":
@@ -155,7 +157,14 @@ class AnthropicDecoder(SseWireDecoder):
         if is_object(told) and not isinstance(told.get("type", ""), str):
             self._malformed("an event of the stream has no type")
             return None
-        return read_loosely(told, WireEvent) if is_object(told) else None
+        if not is_object(told):
+            if (error := error_told(told)) is not None:
+                self._refused(error)
+            return None
+        delta = told.get("delta")
+        if is_object(delta) and is_object(delta.get("partial_json")):
+            delta["partial_json"] = encode(delta["partial_json"]).decode()
+        return read_loosely(told, WireEvent)
 
     def _malformed(self, message: str) -> None:
         """What came is no event of this wire. Behind a finished answer it fails nothing: that is at its end then."""
@@ -179,8 +188,8 @@ class AnthropicDecoder(SseWireDecoder):
         if (error := error_beside(told)) is not None:
             return self._refused(error)
         reason = told.get("stop_reason")
-        if isinstance(reason, str) and (self._stop_reason is None or "error" not in (finish_of(reason), finish_of(self._stop_reason))):
-            self._stop_reason = reason
+        if isinstance(reason, str) and is_reason(reason):
+            self._stop_reason = later(self._stop_reason, reason)
         if self._stop_reason == "refusal":
             details = obj(told.get("stop_details"))
             why = details.get("explanation")
@@ -192,7 +201,7 @@ class AnthropicDecoder(SseWireDecoder):
         return None
 
     def _count(self, usage: Any) -> None:
-        self._usage.update({name: count for name, count in obj(usage).items() if count is not None})
+        self._usage = joined(self._usage, obj(usage))
 
     def _note(self, told: dict[str, Any], names: Iterable[str]) -> None:
         self._metadata.update(noted({name: told[name] for name in names if told.get(name) is not None}))
@@ -237,6 +246,8 @@ class AnthropicDecoder(SseWireDecoder):
                 if delta.text:
                     self._turn_to(index)
                     self.build.text(delta.text)
+                elif delta.error is not None and (error := error_told({"error": delta.error})) is not None:
+                    return self._refused(error)
             case "input_json_delta":
                 if delta.partial_json:
                     self._input(index, delta.partial_json)
@@ -252,8 +263,11 @@ class AnthropicDecoder(SseWireDecoder):
             case "citations_delta" if index in self._open:
                 self.progress = True
                 self._open[index].citations.append(delta.citation)
+            case "" if (kind := kind_of(delta)) is not None:
+                delta.type = kind
+                return self._delta(index, delta, data)
             case _:
-                told = obj(obj(decode(data)).get("delta"))
+                told = obj(obj(decode_answer(data)).get("delta"))
                 if (error := error_beside(told)) is not None:
                     return self._refused(error)
                 self._unknown_delta(index, told)
@@ -302,6 +316,11 @@ class AnthropicDecoder(SseWireDecoder):
             self.build.close_block()
         else:
             self._part(begun)
+
+    def _within_a_call(self) -> bool:
+        """Whether a call, as far as it came, is no whole one."""
+        calls = [begun for begun in self._open.values() if begun.kind == "call"]
+        return self._silent is not None or not all(is_whole(("".join(begun.pieces) or input_of(begun.data)).encode()) for begun in calls)
 
     def _stop_call(self, index: int, begun: OpenBlock) -> None:
         """Ends a call; one without a byte of input was cut off before it, or has none: what follows will tell."""

@@ -206,8 +206,9 @@ class Turns:
             self.messages.append({"role": "user", "content": content})
         if self._orders and content:
             self.messages.append({"role": "system", "content": self._orders})
-        else:
-            self.system += self._orders
+        elif self._orders:  # behind the last that has its place, or the order of the instructions would change
+            before = next((message["content"] for message in reversed(self.messages) if message["role"] == "system"), self.system)
+            before += self._orders
         self._calls, self._said, self._orders = [], [], []
 
 
@@ -219,13 +220,16 @@ def _end_with_words(blocks: list[Block]) -> None:
 
 def _orphans(messages: list[Block]) -> frozenset[Any]:
     """The ids of the calls of server tools that have no result: the wire refuses them, but where the answer goes on with them. That is the
-    end of the thread, or the results of the calls that stand beside them or that they made."""
+    end of the thread, or the results of the calls that stand beside them or that they made. And of results whose call is gone."""
     answered = {block.get("tool_use_id") for message in messages if message["role"] == "assistant" for block in message["content"]}
     newest = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     goes_on = all(block["type"] == "tool_result" for message in messages[newest + 1 :] for block in message["content"])
     called = messages[:newest] if goes_on else messages
     calls = [block for message in called if message["role"] == "assistant" for block in message["content"] if _is_server_call(block)]
-    return frozenset(block.get("id") for block in calls) - answered
+    own = [block for message in messages if message["role"] == "assistant" for block in message["content"]]
+    made = {block.get("id") for block in own if block["type"].endswith("tool_use")}
+    results = {block["tool_use_id"] for block in own if block.get("tool_use_id") is not None}
+    return (frozenset(block.get("id") for block in calls) - answered) | (results - made)
 
 
 def _is_server_call(block: Block) -> bool:
@@ -236,7 +240,7 @@ def _is_server_call(block: Block) -> bool:
 def _append(blocks: list[Block], part: ProviderPart, orphans: frozenset[Any]) -> None:
     """Adds a block of the provider's own, or what belongs to the block before it."""
     block = _own(part)
-    if block is None or (_is_server_call(block) and block.get("id") in orphans):
+    if block is None or (_is_server_call(block) and block.get("id") in orphans) or block.get("tool_use_id") in orphans:
         return
     before = blocks[-1]["type"] if blocks else ""
     if part.type == "citations":

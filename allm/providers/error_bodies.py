@@ -57,6 +57,9 @@ def error_told(told: Any) -> Any:
         return error
     if says_something(code := told.get("error_code")) and code not in ("0", "success"):
         return _with_status({**told, "code": code, "message": _text(told, *_TEXTS)})
+    groq = told.get("x_groq")
+    if is_object(groq) and says_something(error := groq.get("error")):
+        return _named(error, groq)
     base = told.get("base_resp")
     if is_object(base) and says_something(base.get("status_code")):
         return {"code": base["status_code"], "message": _text(base, "status_msg")}
@@ -141,13 +144,28 @@ def _whole(told: dict[str, Any]) -> Any:
         return _plain({**told, "message": detail})
     message = _text(told, *_TEXTS[:6])
     if not message:
-        return None
+        return _within(told)
     kind = next((told[name] for name in ("type", "__type", "status") if isinstance(told.get(name), str)), "").lower()
     marked = any(says_something(told.get(name)) for name in ("code", "status_code", "statusCode", "error_type", "param", *_OWN_TEXTS))
     failed = told.get("success") is False or any(word in kind for word in _WORDS)
     error = _plain({**told, "message": message})
     alone = not (told.keys() - {"message", "msg", "Message", "request_id", "requestId", "timestamp", "path"})
     return error if marked or failed or "status_code" in error or alone else None
+
+
+def _within(told: dict[str, Any]) -> Any:
+    """The error in an object within this one that holds nothing else, as gateways of clouds have it (`Response.Error`,
+    `ResponseMetadata.Error`, `throttlingException`); or a problem of RFC 9457 with no more than a title."""
+    for name, value in told.items():
+        if not is_object(value):
+            continue
+        if (error := next((value[inner] for inner in (*_NAMES, *_RARE_NAMES) if says_something(value.get(inner))), None)) is not None:
+            return _named(error, value)
+        if name.lower().endswith(_WORDS[:2]) and _text(value, *_TEXTS):
+            return _plain({"type": name, **value})
+    title = _text(told, "title")
+    error = _with_status({**told, "message": title})
+    return error if title and "status_code" in error else None
 
 
 def _with_status(error: dict[str, Any]) -> dict[str, Any]:

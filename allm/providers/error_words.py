@@ -12,7 +12,7 @@ __all__ = ["is_spent", "is_too_long", "meant"]
 
 _TOO_LONG: Final = (
     (r"maximum context length", "OpenAI, vLLM, OpenRouter, Mistral, DeepSeek"),
-    (r"context[ _](?:length|size|window|limit)", "llama.cpp, SGLang, LM Studio, Ollama, MiniMax, Anthropic, Cloudflare, gateways"),
+    (r"context[ _]?(?:length|size|window|limit)", "llama.cpp, SGLang, LM Studio, Ollama, MiniMax, Anthropic, Cloudflare, gateways"),
     (r"model context is \d", "dasllama"),
     (r"prompt (?:is )?too long", "Anthropic, Atlas, Ollama, Fireworks"),
     (r"prompt exceeds (?:the )?max(?:imum)? length", "z.ai"),
@@ -29,6 +29,15 @@ _TOO_LONG: Final = (
     (r"total length of all messages", "Perplexity"),
     (r"reduce the length of the (?:messages|prompt|input)", "OpenAI, Groq, Cerebras, DeepSeek"),
     (r"too many (?:input )?tokens", "Cohere, gateways"),
+    (
+        r"\b(?:prompt|input|sequence)[^.\n]{0,20} length\b[^\n]{0,60}\b(?:exceed(?:s|ed)?|(?:greater|longer|larger) than)\b"
+        r"[^\n]{0,40}\b(?:max|limit|model)",
+        "DeepInfra, TensorRT-LLM, TabbyAPI, Transformers",
+    ),
+    (r"\b(?:prompt|input)_tokens\b[^.\n]{0,40}\bexceed", "gateways"),
+    (r"exceeds? (?:the )?max(?:imum)? message tokens", "Volcengine"),
+    (r"(?:conversation|input message) is too long", "gateways"),
+    (r"(?:prompt|输入|上下文)[^\n]{0,20}(?:超长|过长|超过|超出)", "Zhipu, Hunyuan, gateways"),
     (r"number of (?:input )?tokens in the prompt (?:cannot )?exceed", "Cohere"),
 )  # fmt: skip
 
@@ -42,6 +51,12 @@ _SPENT: Final = (
     (r"overdue balance|overdue payment|account (?:is |has been )?(?:overdue|in arrears)|\barrearage\b", "Volcengine, DashScope, Qianfan"),
     (r"please (?:recharge|top[ -]?up)|add (?:more )?credits to your (?:account|balance)", "z.ai, gateways"),
     (r"make sure your account is in good standing", "DashScope"),
+    (r"budget has been exceeded|\bexceededbudget\b|\bover budget\b", "LiteLLM"),
+    (r"free (?:tier|quota|credits?|allocation)\b[^.\n]{0,40}\b(?:exhausted|used up)", "DashScope, gateways"),
+    (r"used up your (?:daily |monthly )?free", "Cloudflare"),
+    (r"(?:credit|key) limit exceeded|quota (?:is )?not enough|account balance is \$?0", "Together, OpenRouter, one-api, Chutes"),
+    (r"reached your (?:specified )?(?:api |monthly )?usage limits?|monthly usage limit", "Anthropic, gateways"),
+    (r"余额不足|额度不足|额度已用尽|额度失败|账户已?欠费|已欠费", "Zhipu, one-api, SiliconFlow"),
     (r"account (?:[\w-]+ )?(?:is |has been )?suspended[^.\n]{0,60}\b(?:billing|payment|invoice|balance|spending)", "Moonshot, Fireworks"),
 )  # fmt: skip
 
@@ -66,7 +81,7 @@ _OF_THE_ANSWER: Final = re.compile(
 
 _MEANT: Final = (
     ("rate_limited", re.compile(r"\brate[ _-]?limit|\btoo many requests\b|\bthrottl", re.I)),
-    ("overloaded", re.compile(r"\boverloaded\b|\bat (?:full )?capacity\b", re.I)),
+    ("overloaded", re.compile(r"\boverloaded\b|\b(?:at|over) (?:full )?capacity\b", re.I)),
     ("authentication", re.compile(r"\b(?:invalid|incorrect|wrong|missing) api[ _-]?key\b|\bunauthori[sz]ed\b|\bnot authenticated\b", re.I)),
     ("not_found", re.compile(r"\bmodel\b[^.\n]{0,80}\b(?:not found|does not exist)\b", re.I)),
 )

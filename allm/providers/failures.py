@@ -33,9 +33,13 @@ _BY_WORD = {
     "billing_error": "quota_exceeded",
     "exceeded_current_quota_error": "quota_exceeded", "insufficient_balance": "quota_exceeded", "insufficient_credits": "quota_exceeded",
     "insufficient_user_quota": "quota_exceeded", "not_enough_balance": "quota_exceeded", "payment_required": "quota_exceeded",
-    "arrearage": "quota_exceeded", "accountoverdueerror": "quota_exceeded",
+    "arrearage": "quota_exceeded", "accountoverdueerror": "quota_exceeded", "budget_exceeded": "quota_exceeded",
+    "insufficient_funds": "quota_exceeded", "credits_exhausted": "quota_exceeded", "pre_consume_token_quota_failed": "quota_exceeded",
+    "allocation_quota.free_tier_only": "quota_exceeded",
     "context_length_exceeded": "context_length_exceeded", "too_many_prompt_tokens": "context_length_exceeded",
     "string_above_max_length": "context_length_exceeded", "tokens_limit_reached": "context_length_exceeded",
+    "model_max_prompt_tokens_exceeded": "context_length_exceeded", "prompt_too_long": "context_length_exceeded",
+    "input_too_long": "context_length_exceeded", "context_overflow": "context_length_exceeded",
     "exceed_context_size_error": "context_length_exceeded", "context_window_exceeded": "context_length_exceeded",
     "rate_limit_exceeded": "rate_limited", "rate_limit": "rate_limited", "rate_limited": "rate_limited",
     "too_many_requests": "rate_limited", "throttling": "rate_limited", "throttled": "rate_limited", "resource_exhausted": "rate_limited",
@@ -98,12 +102,12 @@ def failure(provider: str, status: int, headers: Mapping[str, str], body: bytes)
 def unframed(body: bytes) -> bytes:
     """The data of the first event in an error body that is framed as server-sent events (LiteLLM); any other body as it is."""
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
+    if not start.startswith((b"data:", b"event:", b"id:", b"retry:", b":", b"error: {", b"error:{")):
         return body
     event: list[bytes] = []
     for line in start.splitlines():
         name, _, value = line.partition(b":")
-        if name == b"data" and value.strip() != b"[DONE]":
+        if name in (b"data", b"error") and value.strip() != b"[DONE]":
             event.append(value.removeprefix(b" "))
         elif not line and event:
             break

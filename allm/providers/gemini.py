@@ -21,7 +21,7 @@ from allm.providers.adapter import EITHER, HttpRequest
 from allm.providers.answer_ways import ANSWER_TOOL
 from allm.providers.decoding import SseWireDecoder, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, later
 from allm.providers.gemini_answer import (
     EXTRAS,
     Candidate,
@@ -109,6 +109,7 @@ class GeminiDecoder(SseWireDecoder):
         self._blocked: str | None = None
         self._refusal: str | None = None
         self._usage: msgspec.Raw | None = None
+        self._usage_before: msgspec.Raw | None = None
         self._extras: dict[str, msgspec.Raw] = {}
         self._calls = 0
         self._open: _OpenCall | None = None
@@ -136,7 +137,7 @@ class GeminiDecoder(SseWireDecoder):
 
     def partial(self, finish: FinishReason, error: ErrorInfo | None) -> tuple[list[Event], Response]:
         """The events that close what is open, and the response so far."""
-        response = self.build.partial(finish, error, usage_of(self._usage))
+        response = self.build.partial(finish, error, usage_of(self._usage, self._usage_before))
         return self.build.take(), response
 
     def _finished(self) -> bool:
@@ -172,8 +173,11 @@ class GeminiDecoder(SseWireDecoder):
         try:
             chunk = chunk_of(data)
         except MalformedJson:
-            return self._malformed("a chunk of the answer is no JSON")
+            return None if data.strip() == b"[DONE]" else self._malformed("a chunk of the answer is no JSON")
         except msgspec.ValidationError as wrong:
+            if data.split(maxsplit=1)[0][:2] in (b"[{", b"["):  # a host that puts the array's form into events
+                self._several(data)
+                return None
             return self._malformed(f"a chunk of the answer is not of this wire: {wrong}")
         if self._raw_chunks and (raw := storable(data)) is not None:
             self.build.events.append(RawChunk(raw))
@@ -222,7 +226,9 @@ class GeminiDecoder(SseWireDecoder):
         if candidate.error is not None and (error := error_told({"error": candidate.error})) is not None:
             return self._refused(error)
         if candidate.finishReason is not None:
-            self._finish = finish_word(candidate.finishReason) or self._finish
+            if (word := finish_word(candidate.finishReason)) is not None:
+                self._finish = later(self._finish, word)
+            self._usage_before = self._usage or self._usage_before
         if candidate.finishMessage:
             self._refusal = candidate.finishMessage
         if not candidate.says_no_more():
@@ -338,12 +344,15 @@ class GeminiDecoder(SseWireDecoder):
         finish = finish_of(word)
         if self.failed(finish, word):
             return
-        if self._finish is None and self._blocked is not None:
+        if self._blocked is not None and (self._finish is None or finish in ("stop", "tool_calls")):
             finish = "content_filter"
+            word = self._blocked or word
         self._end_call(cut=finish not in ("stop", "tool_calls"))
         refused = finish == "content_filter"
         metadata = {**self._metadata, **within_limits(self._extras)}
         if self._refusal and not refused:
             metadata["finishMessage"] = self._refusal
         refusal = self._refusal if refused else None
-        self.build.complete(finish, raw_finish=word, usage=usage_of(self._usage), refusal=refusal, metadata=metadata, raw=raw)
+        self.build.complete(
+            finish, raw_finish=word, usage=usage_of(self._usage, self._usage_before), refusal=refusal, metadata=metadata, raw=raw
+        )

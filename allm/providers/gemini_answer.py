@@ -3,8 +3,6 @@
 What is needed once an answer only (usage, ratings, grounding) stays raw until the end: usage comes with every chunk.
 """
 
-import base64
-import binascii
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -13,7 +11,9 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import FilePart, ImagePart
 from allm.providers.decoding import noted
-from allm.providers.loose import decode_answer
+from allm.providers.finish_words import is_reason
+from allm.providers.loose import bytes_of, decode_answer
+from allm.providers.usage_counts import settled, tokens
 from allm.usage import Usage
 from allm.wire_json import MalformedJson, decode, encode, is_array, is_object
 
@@ -27,7 +27,6 @@ _FINISH_BY_NUMBER = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5
 _BLOCK_BY_NUMBER = {1: "SAFETY", 2: "OTHER", 3: "BLOCKLIST", 4: "PROHIBITED_CONTENT"}
 
 _NOTHING: Final = msgspec.Raw()
-_LIMIT: Final = 1 << 63
 
 
 class FunctionCall(msgspec.Struct, gc=False):
@@ -156,12 +155,17 @@ def _pruned(told: Any) -> Any:
 
 
 def _pruned_candidate(told: dict[str, Any]) -> dict[str, Any]:
+    content = told.get("content")
+    parts: Any = content if isinstance(content, str) else content.get("parts") if is_object(content) else None
+    if isinstance(parts, str) or (is_array(parts) and any(isinstance(part, str) for part in parts)):
+        texts: list[Any] = [parts] if isinstance(parts, str) else parts
+        told = {**told, "content": {"parts": [{"text": part} if isinstance(part, str) else part for part in texts]}}
     candidate: dict[str, Any] = _right(told, _CANDIDATE)
     if isinstance(index := candidate.get("index"), str) and not (index.isascii() and index.isdecimal()):
         del candidate["index"]
-    content: dict[str, Any] = candidate.get("content") or {}
-    if "parts" in content:
-        content["parts"] = [_right(part, _PART) if is_object(part) else {} for part in content["parts"]]
+    kept: dict[str, Any] = candidate.get("content") or {}
+    if "parts" in kept:
+        kept["parts"] = [_right(part, _PART) if is_object(part) else {} for part in kept["parts"]]
     return candidate
 
 
@@ -196,39 +200,45 @@ def finish_word(told: str | int | None) -> str | None:
     """The word for the end; None while there is none."""
     if isinstance(told, int):
         return _FINISH_BY_NUMBER.get(told, str(told)) if told else None
-    return None if told == "FINISH_REASON_UNSPECIFIED" else told or None
+    return told if told and is_reason(told) else None
 
 
 def block_word(told: Any) -> str | None:
     """The word for why a prompt was refused; None if it was not."""
     if isinstance(told, int):
         return _BLOCK_BY_NUMBER.get(told, str(told)) if told else None
-    return told if isinstance(told, str) and told else None
+    return told if isinstance(told, str) and told and not told.endswith("UNSPECIFIED") else None
 
 
-def usage_of(data: msgspec.Raw | None) -> Usage:
+def usage_of(data: msgspec.Raw | None, before: msgspec.Raw | None = None) -> Usage:
     """Usage in the library's terms. The wire counts thoughts beside the candidates' tokens, what its own tools gave the model to read
-    beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero."""
+    beside the prompt's (in all recordings the total is the sum of the four), and leaves out what is zero. Where the total is without the
+    thoughts, they are in the candidates' already. `before` is what was told of it earlier: it counts where the last word is of nothing."""
     told = _read(data)
+    if not is_object(told) or not any(tokens(told.get(name)) for name in _COUNTS):
+        told = _read(before) if before is not None else told
     if not is_object(told):
         return Usage()
-    answer, thoughts = _count(told.get("candidatesTokenCount")), _count(told.get("thoughtsTokenCount"))
-    prompt, shown = _count(told.get("promptTokenCount")), _count(told.get("toolUsePromptTokenCount"))
+    answer, thoughts, total = (tokens(told.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"))
+    prompt, shown = tokens(told.get("promptTokenCount")), tokens(told.get("toolUsePromptTokenCount"))
+    given = None if prompt is None and shown is None else (prompt or 0) + (shown or 0)
+    output = None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0)
+    if thoughts and answer is not None and total == (given or 0) + answer and thoughts <= answer:
+        output = answer
+    if given is not None and total and (output is not None or total > given):
+        given, output, total = settled(given, output or 0, total, thoughts)
     return Usage(
-        input_tokens=None if prompt is None and shown is None else (prompt or 0) + (shown or 0),
-        output_tokens=None if answer is None and thoughts is None else (answer or 0) + (thoughts or 0),
-        cached_input_tokens=_count(told.get("cachedContentTokenCount")),
+        input_tokens=given,
+        output_tokens=output,
+        cached_input_tokens=tokens(told.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
-        total_tokens=_count(told.get("totalTokenCount")),
+        total_tokens=total,
         extra=noted({name: value for name, value in told.items() if value and name not in _KNOWN}),
     )
 
 
+_COUNTS: Final = ("totalTokenCount", "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
 _KNOWN = frozenset({"promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount", "totalTokenCount"})
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
 
 
 def within_limits(told: dict[str, msgspec.Raw]) -> dict[str, Any]:
@@ -254,11 +264,11 @@ def media_of(part: Part) -> ImagePart | FilePart | None:
     if blob is None or not blob.data:
         return None
     try:
-        data = base64.b64decode(blob.data.replace("-", "+").replace("_", "/"), validate=True)
+        data = bytes_of(blob.data)
         if (blob.mimeType or "image/").startswith("image/"):
             return ImagePart(Image(data=data, mime=blob.mimeType))
         return FilePart(data=data, mime=blob.mimeType)
-    except (binascii.Error, ValueError, ValidationError):
+    except (ValueError, ValidationError):
         return None
 
 

@@ -1,7 +1,5 @@
 """What an image adapter is, and what all of them share: refusing text calls, decoding answers that come in one body."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
@@ -14,6 +12,7 @@ from allm.image_requests import ImageRequest
 from allm.images import Image
 from allm.messages import ImagePart
 from allm.providers.adapter import Adapter, HttpRequest, Script
+from allm.providers.loose import bytes_of
 from allm.requests import Request
 from allm.responses import FinishReason, Response
 from allm.usage import Usage
@@ -116,8 +115,10 @@ class ImageDecoder:
     def base64(self, text: Any, mime: str | None) -> bool:
         """Adds an image by its bytes; False for what is none."""
         try:
-            image = Image(data=base64.b64decode(text, validate=True), mime=mime)
-        except (binascii.Error, ValueError, TypeError, ValidationError):
+            image = Image(data=bytes_of(text), mime=mime) if isinstance(text, str) else None
+        except (ValueError, ValidationError):
+            return False
+        if image is None:
             return False
         self.build.whole(ImagePart(image))
         return True

@@ -4,6 +4,7 @@ A typed decoder is fast because it knows each field's type, and refuses the whol
 `index` of null. The answer itself is mostly sound. So what was refused is decoded once more, untyped, and each field is tried for itself.
 """
 
+import base64
 from functools import cache
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin
@@ -12,7 +13,7 @@ import msgspec
 
 from allm.wire_json import decode, is_array, is_object
 
-__all__ = ["decode_answer", "read_loosely"]
+__all__ = ["bytes_of", "decode_answer", "read_loosely"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -24,6 +25,13 @@ def decode_answer(data: bytes) -> Any:
     """JSON of an answer, whatever its shape. NaN and infinity, which hosts write into fields that nobody needs, become None. Raises
     MalformedJson."""
     return decode(data, lambda _: None)
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes that are written as base64: as a data URI, over several lines, in either alphabet. Raises ValueError for what is none."""
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    return base64.b64decode("".join(text.splitlines()).replace("-", "+").replace("_", "/"), validate=True)
 
 
 def read_loosely(told: dict[str, Any], kind: type[T]) -> T:

@@ -8,6 +8,8 @@ more at the end, or in the old form (`function_call`) too. What tells calls apar
     another name                         is another call
     two pieces with names in one chunk   are two calls
     a name where the arguments are whole begins another call, unless it says the same once more
+    a name and an id that is known       go on with the call of that id
+    a new id, where the arguments begin anew as these did, is another call: several are open at once
     any other piece with a name          goes on, whatever its id
 
 Whether arguments are whole is found by reading them, where they end like an object and a name comes again, a bounded number of times.
@@ -28,7 +30,7 @@ _MOST_READ: Final = 1 << 20
 class _Known:
     """A call, and what came of it."""
 
-    __slots__ = ("chunk", "extra", "id", "key", "name", "nameless", "pieces", "size", "tries", "whole_at")
+    __slots__ = ("chunk", "echo", "extra", "id", "key", "name", "nameless", "pieces", "size", "tries", "whole_at")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -41,6 +43,22 @@ class _Known:
         self.whole_at = -1
         self.tries = _TRIES
         self.extra: Any = None
+        self.echo = ""
+        """What was told of it in the other form, and is awaited once more."""
+
+    def is_new(self, text: str) -> str:
+        """What of this piece was not told in the other form."""
+        echo = self.echo
+        if echo.startswith(text):
+            self.echo = echo[len(text) :]
+            return ""
+        self.echo = ""
+        return text[len(echo) :] if text.startswith(echo) else text
+
+    def begins_anew(self, text: str) -> bool:
+        """Whether arguments that are not whole yet begin once more, with the same field, or where only a field could follow."""
+        begun = "".join(self.pieces[:8]).strip()
+        return bool(begun) and text.lstrip().startswith("{") and (begun == "{" or _first_field(text) == _first_field(begun))
 
     def is_whole(self) -> bool:
         """Whether the arguments so far are a JSON object."""
@@ -79,7 +97,11 @@ class ChatCalls:
         self._several = True
         text = _text(arguments)
         known = self._find(index, call_id, name)
-        if known is not None and name and known.name:
+        if known is not None and (known.echo or known is self._legacy) and name in (None, "", known.name):
+            if known is self._legacy:
+                self._legacy, known.echo = None, "".join(known.pieces)
+            text = known.is_new(text)
+        elif known is not None and name and known.name:
             if self._is_repeated(known, index, call_id, name, text):
                 known.id = known.id or call_id or ""
                 return
@@ -101,6 +123,20 @@ class ChatCalls:
         ended = [(self._build.end_call(known.key, whole=whole), known.extra) for known in self._all]
         return {name: extra for name, extra in ended if name is not None and extra is not None}
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is any, the answer's own tool included."""
+        return bool(self._all)
+
+    @property
+    def silent(self) -> bool:
+        """Whether the newest call has not a byte of arguments: where no reason is told for the end, it may have been cut before them."""
+        return bool(self._all) and not self._all[-1].size
+
+    def ids(self) -> list[str]:
+        """The ids that the host gave them."""
+        return [known.id for known in self._all]
+
     def __bool__(self) -> bool:
         return any(known.name and known.name != self._answer_tool for known in self._all)
 
@@ -113,9 +149,10 @@ class ChatCalls:
                 return named
             return placed or (self._all[-1] if index is None and self._all else None)
         if placed is None and self._legacy is not None and self._legacy.name == name:
-            placed, self._legacy = self._legacy, None
+            return self._legacy
         if index is not None:
-            return placed
+            elsewhere = named is not None and placed is not None and placed.id and call_id != placed.id
+            return named if elsewhere and named is not None and named.name == name else placed
         return named or placed or (self._all[-1] if self._all else None)
 
     def _is_repeated(self, known: _Known, index: int | None, call_id: str | None, name: str, text: str) -> bool:
@@ -132,9 +169,11 @@ class ChatCalls:
             return True
         new_id = bool(call_id and known.id and call_id != known.id)
         if known.is_whole():
+            if call_id and call_id == known.id and "".join(known.pieces).strip() == "{}":
+                return False  # it began with arguments of nothing
             return bool(text.strip()) or new_id or (not call_id and known.nameless)
         if new_id:
-            return index is None and not text and not known.size
+            return (not text and not known.size) or known.begins_anew(text)
         return not call_id and known.nameless
 
     def _begin(self, index: int | None) -> _Known:
@@ -165,6 +204,11 @@ class ChatCalls:
         signature = google.get("thought_signature") if is_object(google) else None
         if isinstance(signature, str) and signature:
             self._build.sign_call(known.key, signature)
+
+
+def _first_field(text: str) -> str:
+    """How the arguments begin: up to the first field's name, or as much of it as there is."""
+    return text.lstrip()[1:].lstrip().partition(":")[0].rstrip()
 
 
 def _text(arguments: Any) -> str:

@@ -8,12 +8,11 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from allm.providers.decoding import noted
+from allm.providers.usage_counts import counted, settled, tokens
 from allm.usage import Usage
 from allm.wire_json import is_object
 
-__all__ = ["Call", "Choice", "Chunk", "Delta", "Function", "counts", "decode_chunk", "usage_of"]
-
-_LIMIT: Final = 1 << 63
+__all__ = ["Call", "Choice", "Chunk", "Delta", "Function", "counts", "decode_chunk", "joined", "usage_of"]
 
 
 class Function(msgspec.Struct, gc=False):
@@ -48,6 +47,7 @@ class Delta(msgspec.Struct):
     tool_calls: list[Call] | None = None
     function_call: Function | None = None
     reasoning_details: Any = None
+    thinking_blocks: Any = None
     images: Any = None
     annotations: Any = None
     audio: Any = None
@@ -87,12 +87,6 @@ class Chunk(msgspec.Struct):
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
-def _count(value: Any) -> int | None:
-    if value is None:
-        return None
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
-
-
 def _cost(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -101,30 +95,42 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if is_object(value) else {}
 
 
+def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [details for name in names if (details := _dict(told.get(name)))]
+    return found[0] if found else {}
+
+
 def counts(told: dict[str, Any]) -> bool:
     """Whether anything was counted: some hosts end with a chunk of zeros."""
-    return bool(told) and bool(told.get("total_tokens") or told.get("completion_tokens") or told.get("prompt_tokens"))
+    return bool(told) and any(told.get(name) for name in _COUNTS)
+
+
+def joined(before: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Usage that is told in parts, or told again with zeros: the last count of each thing that says something."""
+    return {**before, **{name: value for name, value in told.items() if value or name not in before}} if before else told
 
 
 def usage_of(told: dict[str, Any]) -> Usage:
-    """Usage in the library's terms; what has no place there goes to `extra`. Costs as OpenRouter and Perplexity report them."""
+    """Usage in the library's terms; what has no place there goes to `extra`. Costs as OpenRouter and Perplexity report them. Gateways
+    to other vendors use their names: Anthropic's count cached tokens beside `input_tokens`."""
     if not told:
         return Usage()
-    prompt, completion = _dict(told.get("prompt_tokens_details")), _dict(told.get("completion_tokens_details"))
-    given, output, total = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens")), _count(told.get("total_tokens"))
-    thought = _count(completion.get("reasoning_tokens", told.get("reasoning_tokens")))
-    if thought and given is not None and output is not None and total == given + output + thought:
-        output += thought  # xAI counts reasoning beside `completion_tokens`: its total tells
-    cached = _count(prompt.get("cached_tokens"))
-    if cached is None:
-        cached = _count(told.get("cached_tokens", told.get("prompt_cache_hit_tokens")))
+    prompt, completion = _details(told, "prompt_tokens_details", "input_tokens_details"), _details(told, *_WRITTEN)
+    cached = counted(prompt.get("cached_tokens"), *map(told.get, _READ))
+    written = counted(*map(prompt.get, _WROTE), *map(told.get, _WROTE))
+    thought = counted(completion.get("reasoning_tokens"), told.get("reasoning_tokens"))
+    given = counted(told.get("prompt_tokens"), told.get("input_tokens"))
+    if given is not None and not told.get("prompt_tokens") and "input_tokens_details" not in told:
+        given += sum(tokens(told.get(name)) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens"))
+    output = counted(told.get("completion_tokens"), told.get("output_tokens"))
+    given, output, total = settled(given, output, tokens(told.get("total_tokens")), thought, (cached, written))
     cost = told.get("cost")
     costs = _dict(cost)
     return Usage(
         input_tokens=given,
         output_tokens=output,
         cached_input_tokens=cached,
-        cache_write_input_tokens=_count(prompt.get("cache_write_tokens")),
+        cache_write_input_tokens=written,
         reasoning_tokens=thought,
         total_tokens=total,
         input_cost=_cost(costs.get("input_tokens_cost")),
@@ -134,11 +140,17 @@ def usage_of(told: dict[str, Any]) -> Usage:
     )
 
 
+_COUNTS: Final = ("total_tokens", "completion_tokens", "prompt_tokens", "output_tokens", "input_tokens")
+_READ: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens")
+"""What cached tokens are called beside the counts: Moonshot's and Together's, DeepSeek's, LiteLLM's and Databricks', Mistral's."""
+_WROTE: Final = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+"""And written ones, there or in the details: OpenRouter's, LiteLLM's and DashScope's."""
+_WRITTEN: Final = ("completion_tokens_details", "output_tokens_details")
 _KNOWN_USAGE = frozenset({
-    "prompt_tokens", "completion_tokens", "total_tokens", "cost", "prompt_tokens_details", "completion_tokens_details",
-    "cached_tokens", "prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "reasoning_tokens",
+    *_COUNTS, *_READ, *_WROTE, *_WRITTEN, "cost", "prompt_tokens_details", "input_tokens_details", "prompt_cache_miss_tokens",
+    "reasoning_tokens",
 })  # fmt: skip
-_KNOWN_PROMPT = frozenset({"cached_tokens", "cache_write_tokens"})
+_KNOWN_PROMPT = frozenset({"cached_tokens", *_WROTE})
 _KNOWN_COMPLETION = frozenset({"reasoning_tokens"})
 
 

@@ -20,11 +20,11 @@ from allm.errors import ErrorInfo
 from allm.events import Event, RawChunk
 from allm.providers.decoding import SseWireDecoder, is_whole, noted, storable
 from allm.providers.error_bodies import error_in_json, error_told, says_something
-from allm.providers.finish_words import finish_of
+from allm.providers.finish_words import finish_of, is_reason, later
 from allm.providers.ids import real_names
 from allm.providers.loose import decode_answer, read_loosely
 from allm.providers.openai_chat_calls import ChatCalls
-from allm.providers.openai_chat_chunk import Choice, Chunk, Delta, counts, decode_chunk, usage_of
+from allm.providers.openai_chat_chunk import Choice, Chunk, Delta, counts, decode_chunk, joined, usage_of
 from allm.providers.openai_chat_hosts import host_of, tells_back
 from allm.providers.openai_chat_kept import Kept, image_of, other_part
 from allm.responses import FinishReason, Response
@@ -156,8 +156,8 @@ class ChatDecoder(SseWireDecoder):
 
     def _choice(self, choice: Choice) -> None:
         delta = choice.delta
-        if delta is None or self._whole:
-            delta = choice.message or delta
+        if (delta is None or self._whole) and choice.message is not None:
+            delta = self._untold(choice.message) if self._chosen and not self._whole else choice.message
         if choice.error is not None or (delta is not None and delta.error is not None):
             error = choice.error if says_something(choice.error) else delta.error if delta is not None else None
             if says_something(error):
@@ -166,13 +166,28 @@ class ChatDecoder(SseWireDecoder):
             self._chosen = True
             self._delta(delta)
         finish = choice.finish_reason
-        if finish is None:
+        if finish is None or (finish is not msgspec.UNSET and not is_reason(finish)):
             self._may_finish = True
-        elif finish and (self._finish is None or "error" not in (finish_of(finish), finish_of(self._finish))):
-            self._finish = finish
+        elif finish:
+            self._finish = later(self._finish, finish)
         if choice.usage:
             self._count(choice.usage)
         return None
+
+    def _untold(self, message: Delta) -> Delta:
+        """What the whole message, behind its deltas, says beyond them."""
+        told, content = self.build.message(), message.content
+        more = content[len(told.text) :] if isinstance(content, str) and content.startswith(told.text) else None
+        return Delta(
+            content=more if told.text else content,
+            reasoning_content=None if told.reasoning_text else message.reasoning_content or message.reasoning,
+            refusal=None if self._refusal else message.refusal,
+            tool_calls=None if self._calls.begun else message.tool_calls,
+            function_call=None if self._calls.begun else message.function_call,
+            images=message.images,
+            annotations=message.annotations,
+            error=message.error,
+        )
 
     def _delta(self, delta: Delta) -> None:
         content = delta.content
@@ -197,7 +212,8 @@ class ChatDecoder(SseWireDecoder):
                     self._calls.told(call.index, call.id, None, None, call.extra_content)
         elif delta.function_call is not None:
             self._calls.legacy(delta.function_call.name, delta.function_call.arguments)
-        if delta.images is not None or delta.annotations is not None or delta.audio is not None:
+        # Two of these are one only where neither came: two comparisons in place of four.
+        if delta.images is not delta.annotations or delta.audio is not delta.thinking_blocks:
             self._beside(delta)
 
     def _reasoning(self, delta: Delta) -> None:
@@ -236,10 +252,14 @@ class ChatDecoder(SseWireDecoder):
             self.build.whole(part)
         self._kept.annotations(delta.annotations)
         self._kept.audio(delta.audio)
+        if shown := self._kept.thinking(delta.thinking_blocks, bool(delta.reasoning_content or delta.reasoning)):
+            self.build.reasoning(shown)
 
     def _count(self, usage: dict[str, Any]) -> None:
-        if counts(usage) or not counts(self._usage):
+        if usage.get("prompt_tokens") and usage.get("completion_tokens"):
             self._usage = usage
+        else:
+            self._usage = joined(self._usage, usage)
 
     def _extras(self, chunk: Chunk) -> None:
         for name in _BESIDE:
@@ -258,9 +278,13 @@ class ChatDecoder(SseWireDecoder):
 
     def _complete(self, raw: Any = None) -> None:
         self.ended = True
+        if self._last is not None and (error := error_told({"x_groq": self._last.x_groq})) is not None:
+            return self.fail(self._error_of(error))  # Groq stopped the stream early, and tells it beside a finish reason
+        if self._finish is None and self._calls.silent:
+            return self.fail(ErrorInfo("stream", "truncated", "the stream ended within a tool call", provider=self.PROVIDER))
         finish = finish_of(self._finish)
         if self.failed(finish, self._finish):
-            return
+            return None
         if self._last is not None and not self._whole:
             self._extras(self._last)
         if not self.build.started:
@@ -270,7 +294,7 @@ class ChatDecoder(SseWireDecoder):
         for part in self._kept.parts():
             self.build.whole(part)
         if self._told_back is not None and self._calls:
-            for part in self._kept.turn(self._told_back, beside_calls):
+            for part in self._kept.turn(self._told_back, beside_calls, self._calls.ids()):
                 self.build.whole(part)
         self.build.complete(
             finish,
@@ -280,3 +304,4 @@ class ChatDecoder(SseWireDecoder):
             metadata=self._metadata,
             raw=raw,
         )
+        return None

@@ -2,8 +2,8 @@
 
 Images become `ImagePart`s where they come. Annotations and audio become one `ProviderPart("openai.chat", ...)` each when the answer is
 complete. A turn with tool calls has one part more, `ProviderPart("openai.chat@<host>", "turn", ...)`, if its host needs something back to
-go on thinking where it was: which field its reasoning came in, its `reasoning_details`, what stood beside its calls. It names the host,
-so that it goes back there and nowhere else, from any process that has the thread.
+go on thinking where it was: which field its reasoning came in, its `reasoning_details` or `thinking_blocks`, what stood beside its calls.
+It names the host, so that it goes back there and nowhere else, from any process that has the thread.
 """
 
 import base64
@@ -15,14 +15,17 @@ from allm.errors import ValidationError
 from allm.images import Image
 from allm.messages import ImagePart, Part, ProviderPart
 from allm.providers.decoding import within_limits
+from allm.providers.loose import bytes_of
 from allm.wire_json import encode, is_array, is_object
 
-__all__ = ["MAKER", "TURN", "Kept", "image_of", "other_part"]
+__all__ = ["MAKER", "MOST_OF_ID", "TURN", "Kept", "image_of", "other_part"]
 
 MAKER: Final = "openai.chat"
 """Who is named as the maker of parts that no other wire understands."""
 TURN: Final = "turn"
 """The type of the part that holds what goes back to one host."""
+MOST_OF_ID: Final = 40
+"""Letters of a call's id that all hosts take."""
 
 _GROWING: Final = ("text", "summary", "data")
 """Fields of a reasoning detail that come in pieces; of the others the last one counts."""
@@ -35,6 +38,7 @@ class Kept:
         self.reasoning: str | None = None
         """The field that reasoning came in."""
         self._details = _Details()
+        self._blocks: list[dict[str, Any]] = []
         self._notes: dict[bytes, Any] = {}
         self._images: set[bytes] = set()
         self._audio: dict[str, Any] = {}
@@ -47,6 +51,12 @@ class Kept:
     def details(self, told: Any) -> str:
         """More `reasoning_details`. Gives the readable text that is new in them."""
         return "".join([self._details.add(each) for each in _objects(told)])
+
+    def thinking(self, told: Any, shown: bool) -> str:
+        """More of LiteLLM's `thinking_blocks`: Anthropic's blocks, whose last piece has the signature and may tell all of the text once
+        more. Gives what is readable in them, if it is not told as reasoning too (`shown`)."""
+        said = "".join([_think(self._blocks, each) for each in _objects(told)])
+        return "" if shown or self.reasoning is not None else said
 
     def images(self, told: Any) -> list[Part]:
         """Images, but for those that were told before: some hosts repeat them at the end."""
@@ -83,13 +93,17 @@ class Kept:
             parts.append(other_part("audio", {**self._audio, "data": _joined(self._sound), "transcript": "".join(self._words)}))
         return [part for part in parts if part is not None]
 
-    def turn(self, told_back: str, beside_calls: dict[str, Any]) -> list[Part]:
+    def turn(self, told_back: str, beside_calls: dict[str, Any], ids: list[str]) -> list[Part]:
         """What this turn, which called tools, must have beside it when it goes back to its host."""
         data: dict[str, Any] = {}
         if self.reasoning is not None:
             data["reasoning"] = self.reasoning
         if details := self._details.whole():
             data["reasoning_details"] = details
+        if self._blocks:
+            data["thinking_blocks"] = [{name: _whole(value) for name, value in block.items()} for block in self._blocks]
+        if long := [each for each in ids if len(each) > MOST_OF_ID]:
+            data["ids"] = long  # LiteLLM has the thought signatures of Gemini in them
         if beside_calls:
             data["extra_content"] = beside_calls
         kept = within_limits(data)
@@ -137,6 +151,27 @@ class _Details:
         return list(self._at.values())
 
 
+def _think(blocks: list[dict[str, Any]], told: dict[str, Any]) -> str:
+    """Adds a piece of a thinking block to these; the text that is new in it. A block ends with its signature, or as one of another type."""
+    last: dict[str, Any] | None = blocks[-1] if blocks else None
+    if last is None or last.get("type") != told.get("type") or told.get("type") != "thinking" or last.get("signature"):
+        last = {"thinking": list[str]()} if told.get("type") == "thinking" else dict[str, Any]()
+        blocks.append(last)
+    text, before = told.get("thinking"), last.get("thinking")
+    last |= {name: value for name, value in told.items() if name != "thinking" and value is not None}
+    if not isinstance(text, str) or not is_array(before):
+        return ""
+    if told.get("signature") and len(text) > 1 and "".join(before) == text:
+        return ""  # all of it, told once more
+    before.append(text)
+    return text
+
+
+def _whole(value: Any) -> Any:
+    """The pieces of a text as one."""
+    return "".join(value) if is_array(value) else value
+
+
 def image_of(told: dict[str, Any]) -> ImagePart | None:
     """The image of a content part or of an entry of `images`; None where there is none that can be had."""
     inner = told.get("image_url", told.get("imageUrl"))
@@ -145,8 +180,8 @@ def image_of(told: dict[str, Any]) -> ImagePart | None:
         if isinstance(address, str):
             return ImagePart(Image.from_url(address))
         if isinstance(text := told.get("b64_json", told.get("data")), str):
-            return ImagePart(Image.from_base64(text))
-    except ValidationError:
+            return ImagePart(Image(data=bytes_of(text)))
+    except (ValidationError, ValueError):
         return None
     return None
 

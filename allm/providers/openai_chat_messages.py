@@ -38,7 +38,7 @@ from allm.providers.call_arguments import arguments_text
 from allm.providers.file_types import mime_of_file
 from allm.providers.ids import wire_id, wire_name
 from allm.providers.openai_chat_hosts import NINE, is_google, nine_letters, tells_back
-from allm.providers.openai_chat_kept import TURN
+from allm.providers.openai_chat_kept import MOST_OF_ID, TURN
 from allm.providers.unshown import unshown
 
 __all__ = ["IMAGES", "MAX_BYTES", "NO_RESULT", "Dialect", "messages_of"]
@@ -54,7 +54,6 @@ MAX_BYTES: Final = 50_000_000
 NO_RESULT: Final = "There is no result of this call."
 
 _CONTENT: Final = frozenset({"text", "image_url", "input_audio", "file"})
-_MOST_OF_ID: Final = 40
 _SPEECH: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
 
@@ -71,7 +70,7 @@ def messages_of(messages: Sequence[Message], names: Mapping[str, str], dialect: 
     """The messages. `names`: those of the tools that are declared -> their names on the wire. Raises
     ValidationError for what the wire cannot carry."""
     dialect = dialect or Dialect()
-    pairs = _Pairs(messages, dialect.nine)
+    pairs = _Pairs(messages, dialect)
     items: list[Item] = []
     for i, message in enumerate(messages):
         path = f"messages[{i}]"
@@ -101,7 +100,7 @@ def _system_first(items: list[Item]) -> list[Item]:
 class _Pairs:
     """Calls and their results. A result belongs to the first unanswered call before it that has its id."""
 
-    def __init__(self, messages: Sequence[Message], nine: bool) -> None:
+    def __init__(self, messages: Sequence[Message], dialect: Dialect) -> None:
         self.calls: dict[int, list[tuple[ToolCallPart, str]]] = {}
         """message -> its calls, each with its id on the wire."""
         self.results: dict[str, int] = {}
@@ -110,7 +109,8 @@ class _Pairs:
         waiting: dict[str, list[str]] = {}
         for i, message in enumerate(messages):
             if message.role == "assistant":
-                self.calls[i] = [(call, _new_id(call.id, used, nine)) for call in message.tool_calls]
+                own = _own_ids(message, dialect.host)
+                self.calls[i] = [(call, _new_id(call.id, used, dialect.nine, own)) for call in message.tool_calls]
                 for call, sent_id in self.calls[i]:
                     waiting.setdefault(call.id, []).append(sent_id)
             elif message.role == "tool" and (unanswered := waiting.get(message.tool_call_id or "")):
@@ -118,8 +118,23 @@ class _Pairs:
         self.answers = frozenset(self.results.values())
 
 
-def _new_id(given: str, used: set[str], nine: bool) -> str:
-    fits = NINE.fullmatch(given) is not None if nine else 0 < len(given) <= _MOST_OF_ID
+def _own_ids(message: Message, host: str) -> Sequence[str]:
+    """Ids that are longer than all hosts take them, and are this host's own."""
+    if all(len(call.id) <= MOST_OF_ID for call in message.tool_calls):
+        return ()
+    own: Sequence[str] = _kept(message, tells_back(host)).get("ids") or ()
+    return own
+
+
+def _kept(message: Message, maker: str | None) -> Item:
+    """What the turn has beside it that its host needs back."""
+    kept = [part.data for part in message.parts if isinstance(part, ProviderPart) and part.provider == maker and part.type == TURN]
+    return kept[0] if kept else {}
+
+
+def _new_id(given: str, used: set[str], nine: bool, own: Sequence[str]) -> str:
+    fits = NINE.fullmatch(given) is not None if nine else 0 < len(given) <= MOST_OF_ID
+    fits = fits or given in own
     sent = given if fits else nine_letters(given) if nine else wire_id(given, 0)
     while sent in used:
         sent = nine_letters(f"{sent} again") if nine else wire_id(f"{sent} again", 0)
@@ -135,8 +150,9 @@ def _turn(messages: Sequence[Message], i: int, pairs: _Pairs, names: Mapping[str
     """What the assistant said, the results of its calls, and what the user shows of both."""
     message = messages[i]
     calls = [_call(call, sent_id, names) for call, sent_id in pairs.calls[i]]
-    said: Item = {"role": "assistant", **_named(message), "content": message.text or None}
-    items = [said] if message.text else []
+    text = message.text if message.text.strip() else None
+    said: Item = {"role": "assistant", **_named(message), "content": text}
+    items = [said] if text else []
     if calls:
         items = [{**said, "tool_calls": calls, **_told_back(message, [call for call, _ in pairs.calls[i]], calls, dialect.host)}]
     shown = _made(message)
@@ -156,8 +172,7 @@ def _told_back(message: Message, calls: list[ToolCallPart], sent: list[Item], ho
     maker = tells_back(host)
     if maker is None:
         return {}
-    kept = [part.data for part in message.parts if isinstance(part, ProviderPart) and part.provider == maker and part.type == TURN]
-    told: Item = kept[0] if kept else {}
+    told = _kept(message, maker)
     extra: Item = told.get("extra_content") or {}
     for call, item in zip(calls, sent, strict=True):
         if call.id in extra:
@@ -167,6 +182,8 @@ def _told_back(message: Message, calls: list[ToolCallPart], sent: list[Item], ho
     back: Item = {}
     if told.get("reasoning_details"):
         back["reasoning_details"] = told["reasoning_details"]
+    if told.get("thinking_blocks"):
+        back["thinking_blocks"] = told["thinking_blocks"]
     field = told.get("reasoning")
     if field == "reasoning_content" or (field == "reasoning" and not back):
         back[field] = message.reasoning_text

@@ -11,8 +11,10 @@ from allm.image_requests import ImageRequest
 from allm.images import Image
 from allm.messages import ImagePart
 from allm.providers.adapter import HttpRequest
+from allm.providers.error_bodies import error_told
 from allm.providers.failures import error_of, failure
 from allm.providers.image_adapter import ImageDecoder, ImagesOnly
+from allm.providers.loose import bytes_of
 from allm.providers.multipart import Field, multipart
 from allm.providers.openai_image_limits import check_limits
 from allm.usage import Usage
@@ -102,8 +104,8 @@ class OpenAIImagesDecoder(ImageDecoder):
 
     def read(self, body: dict[str, Any]) -> None:
         """An image, or the address of one, for each entry of `data`."""
-        if body.get("error"):
-            self.build.events.append(ErrorOccurred(error_of(self.provider, body["error"])))
+        if (error := error_told(body)) is not None:
+            self.build.events.append(ErrorOccurred(error_of(self.provider, error)))
             return
         data, form = body.get("data"), body.get("output_format")
         mime = _MIMES.get(form) if isinstance(form, str) else None
@@ -130,8 +132,9 @@ def _image(item: dict[str, Any], mime: str | None) -> Image | None:
     try:
         if isinstance(url, str) and url:
             return Image.from_url(url)
-        image = Image.from_base64(text) if isinstance(text, str) else None  # the bytes must be an image's, whatever is told of them
-    except ValidationError:
+        # The bytes must be an image's, whatever is told of them.
+        image = Image(data=bytes_of(text)) if isinstance(text, str) else None
+    except (ValidationError, ValueError):
         return None
     return image if image is None or mime is None else Image(data=image.data, mime=mime)
 

@@ -150,6 +150,8 @@ class ResponsesDecoder(ItemTeller):
             self._unnamed(data)
         elif kind.endswith("_part.done"):
             self._part(decode_answer(data), event)
+        elif kind == "response.content_part.added":
+            self._part_begun(decode_answer(data), event)
         elif kind.endswith(".done") and kind[9:-5] in _PARTS:
             self._repeated(kind[9:-5], decode_answer(data), event)
         else:
@@ -169,12 +171,16 @@ class ResponsesDecoder(ItemTeller):
             told = event.response if is_object(event.response) else {"error": {"message": event.message, "code": event.code}}
             self._terminal(_with_status(told, kind[9:]))
         elif kind in _QUIET:
-            self._begin(event.response if is_object(event.response) else {})
+            told = event.response if is_object(event.response) else {}
+            if (error := error_beside(told)) is not None:
+                return self._refused(error)
+            self._begin(told)
         elif kind.startswith("response."):
             # A tool of the provider at work, or news of a kind that is not known yet: no content, but no silence either.
             self.progress = True
         else:
             self._unnamed(data)
+        return None
 
     def _odd_event(self, data: bytes) -> _Event | None:
         """An event that the typed decoder refused: read loosely, or it fails the attempt."""
@@ -228,6 +234,16 @@ class ResponsesDecoder(ItemTeller):
                 self._name(item, told)
             self._rest(item, what, getattr(event, place, None) or 0, text)
 
+    def _part_begun(self, told: dict[str, Any], event: _Event) -> None:
+        """A part begins; some hosts say the first of it, or all, with its start."""
+        part = told.get("part")
+        self.progress = True
+        if is_object(part) and part.get("type") in ("output_text", "text") and (text := text_of(part.get("text"))):
+            name = event.item_id or ""
+            item = self._items.of_delta("message", event.output_index, name) or self._open("message", event.output_index, name)
+            if not item.done:
+                self._head(item, "text", event.content_index or 0, text)
+
     def _part(self, told: dict[str, Any], event: _Event) -> None:
         """The same, where the part is an object of its own."""
         part = told.get("part")
@@ -248,11 +264,17 @@ class ResponsesDecoder(ItemTeller):
             return
         self._begin(response)
         self.build.model = self.build.model or text_of(response.get("model")) or None
-        self._output(objects(response.get("output")))
+        output = objects(response.get("output"))
+        if not output and not self.build.has_content and (text := text_of(response.get("output_text"))):
+            output = [{"type": "message", "content": text}]  # the SDKs' short form, as some hosts have it
+        self._output(output)
         self.ended = True
         self._metadata |= noted({name: response[name] for name in _BESIDE if response.get(name)})
         finish, word = finish_told(response)
         if self.failed(finish, word):
+            return
+        if finish == "stop" and any(item.cut and not item.told for item in self._items.open("function_call")):
+            self.fail(ErrorInfo("stream", "truncated", "the answer ended within a tool call", provider=self.PROVIDER))
             return
         self.build.complete(
             finish,
@@ -267,9 +289,12 @@ class ResponsesDecoder(ItemTeller):
         """The whole list: what the stream did not tell to its end, or not at all, is told now."""
         for data, known in zip(output, self._items.of_output(output), strict=True):
             self._finish(known or self._open(text_of(data.get("type")), None, ""), data)
+        for item in self._items.open("message"):
+            self._heads(item)
         for item in self._items.open("reasoning"):
             self._release(item)
         for item in self._items.open("function_call"):
+            self._heads(item)
             if item.whole and not item.told:
                 self.build.end_call(item.key, whole=True)
 

@@ -5,8 +5,6 @@ image was made. What is left over becomes a `ProviderPart` of the item's type, r
 the request encoder can send it back to its maker.
 """
 
-import binascii
-from base64 import b64decode
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,6 +15,8 @@ from allm.messages import ImagePart, ProviderPart
 from allm.providers.decoding import noted
 from allm.providers.failures import error_of
 from allm.providers.finish_words import finish_of
+from allm.providers.loose import bytes_of
+from allm.providers.usage_counts import counted, settled, tokens
 from allm.responses import FinishReason
 from allm.usage import Usage
 from allm.wire_json import encode, is_array, is_object
@@ -44,8 +44,6 @@ _REASONS: Final = {
 }  # fmt: skip
 """The published codes of a response that failed, beside those that all wires share. They come without a status: taken for a fault of
 the server, which is worth another try, they would be tried again in vain."""
-
-_LIMIT: Final = 1 << 63
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
@@ -80,7 +78,7 @@ def finish_told(response: dict[str, Any]) -> tuple[FinishReason, str | None]:
     """(our word, the wire's word) for why it ended: its `status`, or `status:reason` where a reason is told."""
     status = text_of(response.get("status")) or None
     details = response.get("incomplete_details")
-    reason = text_of(details.get("reason")) if is_object(details) else ""
+    reason = text_of(details.get("reason") if is_object(details) else details)
     if status == "incomplete":
         return finish_of(reason) if reason else "other", f"{status}:{reason}" if reason else status
     # Without a word of it an answer that came to its end is complete. `queued` and `in_progress` are what a background call answers.
@@ -119,10 +117,10 @@ def call_left_over(kind: str, item: dict[str, Any]) -> ProviderPart | None:
 def image_of(item: dict[str, Any]) -> ImagePart | None:
     """The image that the model made, if it did."""
     try:
-        data = b64decode(text_of(item.get("result")), validate=True)
+        data = bytes_of(text_of(item.get("result")))
         mime = text_of(item.get("output_format")).lower()
         return ImagePart(Image(data=data, mime=f"image/{mime}" if mime else None))
-    except (binascii.Error, ValueError, ValidationError):
+    except (ValueError, ValidationError):
         return None
 
 
@@ -148,32 +146,39 @@ def error_in(told: Any) -> ErrorInfo:
 
 
 def usage_of(told: Any) -> Usage:
-    """Usage in the library's terms, which are this wire's own; what has no place there goes to `extra`."""
+    """Usage in the library's terms, which are this wire's own; what has no place there goes to `extra`. Gateways may leave Chat's names."""
     if not is_object(told) or not told:
         return Usage()
-    read, written = _details(told, "input_tokens_details"), _details(told, "output_tokens_details")
+    read, written = _details(told, "input_tokens_details", "prompt_tokens_details"), _details(told, *_WRITTEN)
+    thought = tokens(written.pop("reasoning_tokens", None))
+    given, output, total = settled(
+        counted(told.get("input_tokens"), told.get("prompt_tokens")),
+        counted(told.get("output_tokens"), told.get("completion_tokens")),
+        tokens(told.get("total_tokens")),
+        thought,
+    )
     return Usage(
-        input_tokens=_count(told.get("input_tokens")),
-        output_tokens=_count(told.get("output_tokens")),
-        cached_input_tokens=_count(read.pop("cached_tokens", None)),
-        cache_write_input_tokens=_count(read.pop("cache_write_tokens", None)),
-        reasoning_tokens=_count(written.pop("reasoning_tokens", None)),
-        total_tokens=_count(told.get("total_tokens")),
+        input_tokens=given,
+        output_tokens=output,
+        cached_input_tokens=tokens(read.pop("cached_tokens", None)),
+        cache_write_input_tokens=tokens(read.pop("cache_write_tokens", None)),
+        reasoning_tokens=thought,
+        total_tokens=total,
         extra=noted({name: value for name, value in {**read, **written, **told}.items() if value and name not in _COUNTED}),
     )
 
 
-_COUNTED = frozenset({"input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"})
+_WRITTEN: Final = ("output_tokens_details", "completion_tokens_details")
+_COUNTED = frozenset({
+    "input_tokens", "output_tokens", "total_tokens", "prompt_tokens", "completion_tokens", "input_tokens_details", "prompt_tokens_details",
+    *_WRITTEN,
+})  # fmt: skip
 
 
 def _named(item: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: item[name] for name in names if item.get(name)}
 
 
-def _details(told: dict[str, Any], name: str) -> dict[str, Any]:
-    details = told.get(name)
-    return dict(details) if is_object(details) else {}
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
+def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [details for name in names if is_object(details := told.get(name)) and details]
+    return dict(found[0]) if found else {}

@@ -30,10 +30,11 @@ class Item:
     """One item of the answer. `told`: (what, index of the part) -> the pieces that were told of it.
 
     `lead` is what is told of reasoning (its summary or its content, whichever came first); `beside` whether its left-over was told;
-    `whole` whether the provider called it complete.
+    `whole` whether the provider called it complete, `cut` whether it called it incomplete. `heads`: what its start said already; hosts
+    go on behind that, or begin again.
     """
 
-    __slots__ = ("_measured", "beside", "call_id", "done", "id", "index", "key", "kind", "lead", "name", "told", "whole")
+    __slots__ = ("_measured", "beside", "call_id", "cut", "done", "heads", "id", "index", "key", "kind", "lead", "name", "told", "whole")
 
     def __init__(self, kind: str, key: int, index: int | None, name: str) -> None:
         self.kind = kind
@@ -48,6 +49,8 @@ class Item:
         self.done = False
         self.beside = False
         self.whole = False
+        self.cut = False
+        self.heads: dict[tuple[str, int], str] = {}
 
     def text(self, what: str, index: int) -> str:
         """All that was told of one part."""

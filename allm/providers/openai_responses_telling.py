@@ -52,9 +52,25 @@ class ItemTeller(SseWireDecoder):
         kind = text_of(data.get("type"))
         item = self._items.of_start(kind, index, data) or self._open(kind, index, name_of(data.get("id")))
         self.progress = True
-        if kind in CALLS and not item.done:
+        if item.done:
+            return
+        if kind in CALLS:
             self._name(item, data)
-            self._rest(item, CALLS[kind], 0, arguments_of(kind, data))
+            self._head(item, CALLS[kind], 0, arguments_of(kind, data))
+        elif kind == "message":
+            for i, part in enumerate(content_of(data)):
+                self._head(item, "text", i, text_of(part.get("text")))
+
+    def _head(self, item: Item, what: str, index: int, text: str) -> None:
+        """What the start of an item or a part says of it is told with what follows."""
+        if text and text != "{}" and (what, index) not in item.told:
+            item.heads[what, index] = text
+
+    def _heads(self, item: Item) -> None:
+        """Nothing followed: the start said all of it."""
+        while item.heads:
+            (what, index), text = item.heads.popitem()
+            self._rest(item, what, index, text)
 
     def _done(self, index: int | None, data: dict[str, Any]) -> None:
         kind = text_of(data.get("type"))
@@ -89,6 +105,7 @@ class ItemTeller(SseWireDecoder):
         for i, part in enumerate(content_of(data)):
             self._rest(item, "text", i, text_of(part.get("text")))
             self._rest(item, "refusal", i, text_of(part.get("refusal")))
+        self._heads(item)
         for what, i in item.told:
             if what == "text":
                 self._turn_to((item.key, i))
@@ -108,7 +125,9 @@ class ItemTeller(SseWireDecoder):
         """A call without a byte of arguments stays open: the terminal event may bring them, or say that the answer was cut before."""
         self._name(item, data)
         self._rest(item, CALLS[item.kind], 0, arguments_of(item.kind, data))
-        item.whole = data.get("status") == "completed"
+        item.whole, item.cut = data.get("status") == "completed", data.get("status") == "incomplete"
+        if not item.told and "arguments" not in data:
+            self._heads(item)
         if item.told:
             self._end_call(item)
         if not item.beside:
@@ -135,6 +154,8 @@ class ItemTeller(SseWireDecoder):
         pieces = item.told.get((what, index))
         if pieces is None:
             pieces = item.told[what, index] = []
+            if (head := item.heads.pop((what, index), "")) and not (head.startswith(piece) or piece.startswith(head)):
+                piece = head + piece  # it goes on behind that
         pieces.append(piece)
         match what:
             case "text":

@@ -263,9 +263,15 @@ def test_a_refusal_says_so_where_an_answer_was_to_be_read() -> None:
         'Here it is:\n```json\n{"name": "Paris"}\n```\nAnything else?',
         'Here it is: {"name": "Paris"}',
         '{"name": "Paris"}\n',
+        '{"name": "Paris"}\nAnything else?',
+        'Here: {"name": "Paris"}. Anything else?',
+        "<think>\nA {town}, and in France.\n</think>\n" + '{"name": "Paris"}',
+        "<think>{}</think>" + 'It is: {"name": "Paris"} as I said',
+        '{}{"name": "Paris"}',
+        '"{\\"name\\": \\"Paris\\"}"',
     ],
 )
-def test_a_fence_around_the_answer_and_words_before_it_are_none_of_it(text: str) -> None:
+def test_what_stands_around_the_answer_is_none_of_it(text: str) -> None:
     assert parse(text) == {"name": "Paris"}
 
 

@@ -421,6 +421,8 @@ FORGOTTEN: dict[str, tuple[int, Any]] = {
     "an error of JSON-RPC": (200, rpc("Session expired", -32001)),
     "another one": (200, rpc("Invalid session", -32603)),
     "and another": (200, rpc("Server not initialized", -32002)),
+    "before it was begun": (200, rpc("Received request before initialization was complete", -32602)),
+    "no transport": (200, rpc("No transport found", -32000)),
 }
 
 

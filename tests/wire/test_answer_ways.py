@@ -218,6 +218,9 @@ def error(message: str, status: int | None = 400, reason: str = "invalid_request
         "Structured outputs are not supported by this endpoint",
         "json mode cannot be combined with tool/function calling",
         "Unrecognized request argument supplied: response_format",
+        "No endpoints found that can handle the requested parameters. To learn more about provider routing, visit a page",
+        "Grammars are not supported",
+        "schema-constrained decoding is not supported for this model",
     ],
 )
 def test_a_refusal_of_a_way_is_told_by_its_words(message: str) -> None:

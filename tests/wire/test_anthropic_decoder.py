@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from allm.blocks import CallContext
 from allm.events import (
+    ErrorOccurred,
     Event,
     MessageCompleted,
     MessageStarted,
@@ -665,3 +666,46 @@ def test_an_event_whose_type_is_no_text_is_malformed() -> None:
 def test_a_body_with_a_text_or_a_block_in_place_of_blocks_is_read(content: Any) -> None:
     body = {"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
     assert response(checked(decoder().body(json.dumps(body).encode()))).text == "hi"
+
+
+# What hosts of this wire do otherwise
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize("piece", ["", '{"city'])
+def test_an_end_without_a_reason_within_a_call_is_a_truncation(piece: str, stopped: bool) -> None:
+    if piece and stopped:
+        return  # its host says that the block is whole
+    begun = start(0, "tool_use", id="t1", name="f", input={}) + (delta(0, "input_json_delta", partial_json=piece) if piece else b"")
+    last = streamed(begin(), begun, stop(0) if stopped else b"", STOP)[-1]
+    assert isinstance(last, ErrorOccurred)
+    assert last.error.reason == "truncated"
+
+
+def test_a_call_that_is_whole_needs_no_reason_for_the_end() -> None:
+    begun = start(0, "tool_use", id="t1", name="f", input={}) + delta(0, "input_json_delta", partial_json='{"a": 1}')
+    for pieces in ([begun], [begun, stop(0)]):
+        assert [call.arguments for call in response(streamed(begin(), *pieces, STOP)).tool_calls] == [{"a": 1}]
+    told = message({"type": "tool_use", "id": "t1", "name": "f", "input": {}}, stop_reason=None)
+    assert [call.name for call in response(whole(told)).tool_calls] == ["f"]
+
+
+def test_an_input_that_comes_as_an_object_or_behind_an_empty_one_is_the_input() -> None:
+    for pieces in ([{"a": 1}], ["{}", '{"a": 1}']):
+        begun = start(0, "tool_use", id="t1", name="f", input={}) + b"".join(
+            delta(0, "input_json_delta", partial_json=each) for each in pieces
+        )
+        assert [call.arguments for call in response(answered(begun + stop(0), reason="tool_use")).tool_calls] == [{"a": 1}]
+
+
+def test_deltas_that_do_not_tell_their_type_are_known_by_what_is_in_them() -> None:
+    def untyped(index: int, **fields: Any) -> bytes:
+        return event("content_block_delta", index=index, delta=fields)
+
+    blocks = [
+        start(0, "thinking", thinking="") + untyped(0, thinking="hm") + untyped(0, signature="SIG") + stop(0),
+        start(1, "text", text="") + untyped(1, text="hi") + stop(1),
+        start(2, "tool_use", id="t1", name="f", input={}) + untyped(2, partial_json='{"a": 1}') + stop(2),
+    ]
+    answer = response(answered(*blocks, reason="tool_use"))
+    assert (answer.reasoning_text, answer.text, [call.arguments for call in answer.tool_calls]) == ("hm", "hi", [{"a": 1}])

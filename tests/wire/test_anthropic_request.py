@@ -325,6 +325,11 @@ THREADS = [
         messages=[*SAID, {"role": "assistant", "content": "a"}, {"role": "user", "content": [text("Hi"), text("Hi")]}],
     ),
     Case(
+        "and so is a result whose call is gone",
+        said(*HI, Message("assistant", (ANSWER, TextPart("b"))), *HI),
+        messages=[*SAID, {"role": "assistant", "content": "b"}, *SAID],
+    ),
+    Case(
         "it stays where the answer goes on with it: at the end, or behind the results of the calls beside it",
         said(*HI, Message("assistant", (ORPHAN, ToolCallPart(*C1))), allm.tool_result("c1", "rain")),
         CALLED_TOOLS,

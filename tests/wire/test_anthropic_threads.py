@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import allm
 from allm import Engine, FilePart, Image, ImagePart, Message, ProviderPart, ReasoningPart, Request, TextPart, ToolCallPart, ToolSpec
 from allm.messages import Part, Unknown
+from allm.providers.adapter import HttpRequest
 from allm.providers.anthropic import Anthropic
 from allm.providers.anthropic_decoder import AnthropicDecoder
 from tests.wire.anthropic import decoder, message
@@ -183,3 +184,14 @@ def test_an_answer_goes_back_as_it_came(given_blocks: list[dict[str, Any]], inpu
     while sent and "thinking" in sent[-1]["type"]:
         sent.pop()
     assert [block for item in back if item["role"] == "assistant" for block in blocks(item)] == sent
+
+
+def test_an_instruction_without_a_turn_before_it_stands_behind_the_earlier_ones() -> None:
+    thread = [allm.user("a"), allm.system("one"), allm.assistant("b"), allm.user(""), allm.system("two")]
+    made = Anthropic().request(Engine("anthropic:claude-opus-4-8"), Request(tuple(thread)), "https://api.anthropic.com", True)
+    assert isinstance(made, HttpRequest)
+    body = json.loads(made.body)
+    assert [message["content"] for message in body["messages"] if message["role"] == "system"] == [
+        [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    ]
+    assert "system" not in body

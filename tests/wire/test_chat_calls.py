@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from allm.errors import AdapterError
+from allm.events import ErrorOccurred
 from allm.limits import Limits, limits, set_limits
 from tests.wire import anthropic, gemini, responses
 from tests.wire.chat import DONE, chunk, decoder, failure, frame, response, streamed, whole
@@ -54,6 +55,34 @@ def test_pieces_that_name_their_call_by_its_id_may_interleave_at_one_index() -> 
     assert told(*start, *rest, [call(None, " 1}", id="c1")], [call(None, B[4:], index=0, id="c2")]) == FG
 
 
+@pytest.mark.parametrize("name", ["f", None, ""])
+@pytest.mark.parametrize("where", [{"index": 0}, {}], ids=str)
+def test_calls_of_one_tool_that_are_open_at_once_go_on_by_their_ids(name: str | None, where: dict[str, Any]) -> None:
+    begun = [[call("f", '{"a":', id="c1", **where)], [call("f", '{"a":', id="c2", **where)]]
+    rest = [[call(name, " 1}", id="c1", **where)], [call(name, " 2}", id="c2", **where)]]
+    assert told(*begun, *rest) == [("f", {"a": 1}), ("f", {"a": 2})]
+    empty = [[call("f", "", id="c1", **where)], [call("f", "", id="c2", **where)]]
+    whole_ones = [[call(name, A, id="c1", **where)], [call(name, B, id="c2", **where)]]
+    assert told(*empty, *whole_ones) == FF
+
+
+@pytest.mark.parametrize("first", ["{}", {}], ids=repr)
+@pytest.mark.parametrize("name", ["f", None])
+def test_arguments_that_begin_with_an_empty_object_are_what_follows_it(first: Any, name: str | None) -> None:
+    pieces = [[call("f", first, index=0, id="c1")], [call(name, A[:4], index=0, id="c1")], [call(None, A[4:], index=0)]]
+    assert told(*pieces) == [("f", {"a": 1})]
+    assert told([call("f", "{}{}", index=0, id="c1")]) == [("f", {})]
+
+
+def test_a_whole_message_behind_its_deltas_is_told_once() -> None:
+    message = {"role": "assistant", "content": "hi there", "reasoning": "hm", "tool_calls": [call("f", A)]}
+    last = frame({"id": "x1", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+    for deltas in ([{"content": "hi"}, {"tool_calls": [call("f", A, index=0)]}], [{"content": "hi there"}], [{"reasoning": "hm"}]):
+        answer = response(streamed(*[chunk(each) for each in deltas], last, DONE))
+        assert (answer.text, answer.reasoning_text) == ("hi there", "hm")
+        assert [(each.name, each.arguments) for each in answer.tool_calls] == [("f", {"a": 1})]
+
+
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("where", [{"index": 0}, {}], ids=str)
 def test_an_id_that_changes_in_each_piece_makes_no_call(named: bool, where: dict[str, Any]) -> None:
@@ -86,7 +115,24 @@ def test_a_call_in_both_forms_is_one_call() -> None:
     body = whole({"id": "x", "choices": [{"index": 0, "message": both("f", A), "finish_reason": "tool_calls"}]})
     late = streamed(chunk({"function_call": {"name": "f", "arguments": A}}), chunk({"tool_calls": [call("f", A, index=0, id="c")]}), END)
     old = streamed(chunk({"function_call": {"name": "f", "arguments": A[:3]}}), chunk({"function_call": {"arguments": A[3:]}}), END)
-    for answer in (split, response(body), response(late), response(old)):
+    nowhere = streamed(chunk({"function_call": {"name": "f", "arguments": A}}), chunk({"tool_calls": [call("f", A)]}), END)
+    pieces = [chunk({"tool_calls": [call("f", A[:4], index=0, id="c")]}), chunk({"tool_calls": [call(None, A[4:], index=0)]})]
+    behind = streamed(chunk({"function_call": {"name": "f", "arguments": A}}), *pieces, END)
+    turns = [
+        chunk({"function_call": {"name": "f", "arguments": A[:4]}}),
+        pieces[0],
+        chunk({"function_call": {"arguments": A[4:]}}),
+        pieces[1],
+    ]
+    for answer in (
+        split,
+        response(body),
+        response(late),
+        response(old),
+        response(nowhere),
+        response(behind),
+        response(streamed(*turns, END)),
+    ):
         assert [(each.name, each.arguments) for each in answer.tool_calls] == [("f", {"a": 1})]
 
 
@@ -112,6 +158,27 @@ def test_a_call_of_which_nothing_came_is_whole_only_where_nothing_was_cut() -> N
     for finish, raw in (("tool_calls", "{}"), ("stop", "{}"), ("length", None)):
         answer = response(streamed(chunk({"tool_calls": [call("f", "", index=0, id="c")]}), chunk(finish=finish), DONE))
         assert [each.raw_arguments for each in answer.tool_calls] == [raw]
+
+
+def test_a_call_of_which_nothing_came_is_cut_where_no_reason_is_told_for_the_end() -> None:
+    def said(**choice: Any) -> dict[str, Any]:
+        return {"id": "x", "choices": [{"index": 0, **choice}]}
+
+    nothing, something = {"tool_calls": [call("f", "", index=0, id="c")]}, {"tool_calls": [call("f", A, index=0, id="c")]}
+    for events in (
+        streamed(frame(said(delta=nothing)), DONE),
+        whole(said(message=nothing)),
+        whole(said(message=nothing, finish_reason=None)),
+    ):
+        last = events[-1]
+        assert isinstance(last, ErrorOccurred), last
+        assert last.error.reason == "truncated"
+    for events in (
+        streamed(frame(said(delta=something)), DONE),
+        whole(said(message=something)),
+        whole(said(message=nothing, finish_reason="stop")),
+    ):
+        assert len(response(events).tool_calls) == 1
 
 
 def test_a_name_that_comes_again_and_again_costs_no_more_than_its_bytes() -> None:

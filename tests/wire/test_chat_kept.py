@@ -91,6 +91,33 @@ def test_what_stands_beside_a_call_goes_back_beside_it() -> None:
     assert turn_of(answer, google)["tool_calls"][0]["extra_content"] == extra  # whose signature it is
 
 
+@pytest.mark.parametrize("last", ["", "I need it"])
+def test_thinking_blocks_go_back_signed_to_their_host_alone(last: str) -> None:
+    def said(text: str, **more: Any) -> dict[str, Any]:
+        return {"thinking_blocks": [{"type": "thinking", "thinking": text, **more}]}
+
+    hidden = {"thinking_blocks": [{"type": "redacted_thinking", "data": "OPAQUE"}]}
+    signed = [{"type": "thinking", "thinking": "I need it", "signature": "SIG"}, {"type": "redacted_thinking", "data": "OPAQUE"}]
+    for shown in (True, False):
+        pieces = [{**said(text), **({"reasoning_content": text} if shown else {})} for text in ("I need ", "it")]
+        answer = answered(*pieces, said(last, signature="SIG"), hidden, CALL)
+        assert answer.reasoning_text == "I need it"
+        assert turn_of(answer)["thinking_blocks"] == signed
+        for other in OTHERS:
+            assert turn_of(answer, other).keys() == {"role", "content", "tool_calls"}
+
+
+def test_an_id_in_which_a_host_keeps_something_goes_back_whole_to_that_host() -> None:
+    long = "call_1__thought__" + "QUJD+/" * 20 + "=="
+    answer = answered({"tool_calls": [{**CALL["tool_calls"][0], "id": long}]})
+    thread = [user("q"), answer.message, tool_result(long, "r")]
+    assert [(item.get("tool_call_id") or item["tool_calls"][0]["id"]) for item in sent(thread)[1:]] == [long, long]
+    for other in OTHERS:
+        ids = [(item.get("tool_call_id") or item["tool_calls"][0]["id"]) for item in sent(thread, other)[1:]]
+        assert ids[0] == ids[1]
+        assert len(ids[0]) <= 40
+
+
 def test_a_turn_without_calls_and_one_of_the_vendors_own_host_keep_nothing_for_their_host() -> None:
     for answer in (
         answered({"reasoning_content": "hm"}, {"content": "a"}, end=STOP),
@@ -266,8 +293,11 @@ def test_an_assistant_who_says_nothing_is_left_out() -> None:
         Message("assistant"),
         Message("assistant", (ReasoningPart("hm"),)),
         Message("assistant", (ProviderPart("x", "y", {}),)),
+        Message("assistant", " \n"),
     ):
         assert [item["role"] for item in sent([user("a"), nothing, user("b")])] == ["user", "user"]
+    blank = Message("assistant", (TextPart("\n"), ToolCallPart("c1", "f", {})))
+    assert sent([user("a"), blank, tool_result("c1", "r")])[1]["content"] is None
 
 
 def test_the_end_of_a_stream_is_told_as_ever() -> None:

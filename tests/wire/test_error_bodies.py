@@ -52,6 +52,11 @@ SHAPES: dict[str, Any] = {
     "message and code as text": {"message": "slow down", "code": "429", "request_id": "r"},
     "msg": {"code": 429, "msg": "slow down", "success": False},
     "error_code": {"text": "slow down", "error_code": 429},
+    "an object within": {"ResponseMetadata": {"RequestId": "r", "Error": {"Code": "RateLimitExceeded", "Message": "slow down"}}},
+    "a response with an error": {"Response": {"Error": {"Code": "Throttling", "Message": "slow down"}, "RequestId": "r"}},
+    "an exception by its name": {"throttlingException": {"message": "slow down"}},
+    "a title": {"type": "about:blank", "title": "slow down", "status": 429},
+    "x_groq": {"id": "x", "choices": [], "x_groq": {"id": "r", "error": {"message": "slow down", "code": 429}}},
     "base_resp": {"choices": None, "base_resp": {"status_code": 429, "status_msg": "slow down"}},
     "a list of one": [{"error": SAID}],
 }
@@ -84,6 +89,30 @@ def test_an_error_is_found_wherever_it_stands_and_has_its_reason(wire: str, shap
             assert (error.reason, error.message) == ("rate_limited", "slow down"), piece
             assert decoder.has_content is bool(begun)
     assert info(DECODERS[wire]().body(told)).reason == "rate_limited"
+
+
+@pytest.mark.parametrize("wire", DECODERS)
+def test_a_line_of_an_error_in_place_of_data_is_one(wire: str) -> None:
+    for told in (b'error: {"code":429,"message":"slow down"}', b'error:{"error":{"code":"429","message":"slow down"}}'):
+        for begun in (b"", BEGUN[wire]):
+            decoder = DECODERS[wire]()
+            error = info(decoder.feed(begun + told + b"\n\ndata: [DONE]\n\n") + decoder.end())
+            assert (error.reason, error.message) == ("rate_limited", "slow down")
+        assert failure("openai", 500, {}, told + b"\n\ndata: [DONE]\n\n").message == "slow down"
+    decoder = DECODERS[wire]()
+    assert info(decoder.feed(BEGUN[wire] + b"error: it broke\n\n")).message == "it broke"
+
+
+def test_a_stream_that_groq_stopped_early_is_no_answer_whatever_its_finish_reason() -> None:
+    last = chat.chunk(finish="stop", x_groq={"id": "r", "error": "over capacity"})
+    assert info(chat.streamed(BEGUN["openai.chat"], last, chat.DONE)).reason == "overloaded"
+
+
+def test_a_list_of_an_error_and_a_delta_with_one_are_errors_in_the_midst_of_an_answer() -> None:
+    for wire in ("anthropic", "gemini"):
+        assert info(DECODERS[wire]().feed(BEGUN[wire] + framed([{"error": SAID}]))).reason == "rate_limited"
+    odd = anthropic.delta(0, "text_delta", text="", error=SAID)
+    assert info(anthropic.streamed(BEGUN["anthropic"], odd)).reason == "rate_limited"
 
 
 @pytest.mark.parametrize("said", NONE, ids=repr)

@@ -35,6 +35,12 @@ TOO_LONG = [
     (400, "Cerebras", "Please reduce the length of the messages or completion. Current length is 9000 while limit is 8192"),
     (400, "Amazon Nova", "Input Tokens Exceeded: Number of input tokens exceeds maximum length."),
     (400, "a host nobody knows", "Your conversation has 9000 tokens, that is more than the 8192 which we take"),
+    (400, "DeepInfra", "Requested input length 38453 exceeds maximum input length 32768"),
+    (400, "TensorRT-LLM", "The sum of prompt length (10.0), query length (0) should not exceed max_num_tokens (8192)"),
+    (400, "TabbyAPI", "Prompt length 5000 is greater than max_seq_len 4096"),
+    (400, "Volcengine", "Total tokens of image and text exceed max message tokens. Request id: 02"),
+    (400, "LiteLLM", "litellm.ContextWindowExceededError: litellm.BadRequestError: it does not fit"),
+    (400, "Zhipu", "Prompt 超长"),
     (429, "Gemini", "The input token count (9000) exceeds the maximum number of tokens allowed (8192)."),
     (None, "in a stream", "Error: prompt is too long: 210000 tokens > 200000 maximum"),
 ]
@@ -50,6 +56,14 @@ SPENT = [
     (403, "Novita", "not enough balance"),
     (429, "Hugging Face", "You have exceeded your monthly included credits for Inference Providers."),
     (None, "MiniMax", "insufficient balance (1008)"),
+    (400, "LiteLLM", "Budget has been exceeded! Current cost: 10.5, Max budget: 10.0"),
+    (429, "Zhipu", "余额不足或无可用资源包,请充值。"),
+    (403, "one-api", "用户额度不足, 剩余额度: 0.0"),
+    (403, "DashScope's free tier", "The free tier of the model has been exhausted. To go on, disable the free tier only mode."),
+    (429, "Cloudflare", "you have used up your daily free allocation of 10,000 neurons"),
+    (403, "OpenRouter", "Key limit exceeded (monthly limit)."),
+    (400, "Anthropic's limits", "You have reached your specified API usage limits. You will regain access on 2026-01-01."),
+    (429, "Chutes", "Quota exceeded and account balance is $0.0, please pay"),
 ]
 NEITHER = [
     (400, "invalid_request", "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for this model"),
@@ -66,6 +80,7 @@ NEITHER = [
     ),
     (429, "rate_limited", "This request would exceed your organization's rate limit of 40,000 input tokens per minute."),
     (429, "rate_limited", "You exceeded your current quota: 10 requests per minute"),
+    (400, "invalid_request", "stop: sequence length exceeds 4"),
     (500, "server_error", "the context length service broke"),
     (500, "server_error", "prompt tokens exceed"),
     (401, "authentication", "your key is not valid"),
@@ -98,6 +113,9 @@ def test_other_words_with_tokens_and_limits_in_them_are_neither(status: int, rea
         ("insufficient_user_quota", "quota_exceeded"),
         ("tokens_limit_reached", "context_length_exceeded"),
         ("exceed_context_size_error", "context_length_exceeded"),
+        ("model_max_prompt_tokens_exceeded", "context_length_exceeded"),
+        ("budget_exceeded", "quota_exceeded"),
+        ("AllocationQuota.FreeTierOnly", "quota_exceeded"),
     ],
 )
 @pytest.mark.parametrize("field", ["type", "code"])

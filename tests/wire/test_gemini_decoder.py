@@ -627,3 +627,24 @@ def test_a_blocked_prompt_is_one_whatever_else_its_feedback_says(odd: Any) -> No
 def test_one_object_stands_for_a_list_of_one_and_the_reverse(told: Any) -> None:
     assert response(streamed(frame(told))).text == "hi"
     assert response(whole(told)).text == "hi"
+
+
+@pytest.mark.parametrize("content", ["hi", {"parts": "hi"}, {"parts": ["h", "i"]}, {"parts": ["h", {"text": "i"}]}], ids=str)
+def test_texts_in_place_of_content_or_parts_are_the_text(content: Any) -> None:
+    told = {"candidates": [{"content": content, "finishReason": "STOP"}]}
+    assert response(streamed(frame(told))).text == response(whole(told)).text == "hi"
+
+
+def test_the_end_of_another_wire_is_no_chunk_and_an_array_in_an_event_is_its_chunks() -> None:
+    done = b"data: [DONE]\n\n"
+    assert response(streamed(chunk("hi"), done, STOP, done)).text == "hi"
+    assert not any(isinstance(event, ErrorOccurred | MessageCompleted) for event in streamed(chunk("hi"), done))
+    assert response(streamed(frame([said("h"), said("i", finish="STOP")]))).text == "hi"
+
+
+def test_a_prompt_that_was_refused_has_no_answer_whatever_comes_beside() -> None:
+    beside = {**said(call("weather", {}), finish="STOP"), "promptFeedback": {"blockReason": "SAFETY"}}
+    answer = response(streamed(frame(beside)))
+    assert (answer.finish_reason, answer.raw_finish_reason) == ("content_filter", "SAFETY")
+    beside["promptFeedback"] = {"blockReason": "BLOCK_REASON_UNSPECIFIED"}
+    assert response(streamed(frame(beside))).finish_reason == "tool_calls"

@@ -388,3 +388,21 @@ def test_the_judge_takes_every_recorded_request_as_it_is_written_here(judge: Jud
     known = [request for request in map(recorded, corpus.ids(WIRE)) if request is not None]
     assert len(known) >= 10
     assert judge.refused(WIRE, [body(replace(request)) for request in known]) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"b64_json": "data:image/png;base64," + TEXT}, {"url": "data:image/png;base64," + TEXT},
+        {"b64_json": TEXT[:20] + "\n" + TEXT[20:] + "\n"}, {"b64_json": TEXT.replace("+", "-").replace("/", "_")},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_image_that_was_paid_for_is_read_in_each_form_of_base64(told: dict[str, str]) -> None:
+    assert [image.to_binary() for image in read({"data": [told]}).images] == [ONE_PIXEL]
+
+
+def test_an_error_in_an_answer_of_images_is_found_where_it_stands() -> None:
+    last = events({"data": {"image_urls": []}, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}})[-1]
+    assert isinstance(last, ErrorOccurred)
+    assert last.error.reason == "quota_exceeded"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from allm.blocks import CallContext
 from allm.engine import Engine
 from allm.events import (
+    ErrorOccurred,
     MessageCompleted,
     MessageStarted,
     PartCompleted,
@@ -749,3 +750,60 @@ def test_an_item_whose_end_came_before_its_start_is_told_once() -> None:
 def test_content_that_is_text_in_place_of_parts_is_read(content: Any) -> None:
     assert response(whole(body({**message(), "content": content}))).text == "hi"
     assert response(streamed(CREATED, done({**message(), "content": content}), completed({**message(), "content": content}))).text == "hi"
+
+
+# What starts say already
+
+
+@pytest.mark.parametrize("more", [[], ["hi"], ["h", "i"]], ids=str)
+@pytest.mark.parametrize("place", ["item", "part"])
+def test_what_the_start_of_an_item_or_a_part_says_is_told_once(place: str, more: list[str]) -> None:
+    begun = message("hi") if place == "item" else {**message(), "status": "in_progress"}
+    part = told("response.content_part.added", output_index=0, item_id="msg_1", content_index=0, part={"type": "output_text", "text": "hi"})
+    pieces = [CREATED, added(begun), *([part] if place == "part" else []), *map(text, more)]
+    for end in ([completed()], [done(message("hi")), completed(message("hi"))], [done(message()), completed()]):
+        assert response(streamed(*pieces, *end)).text == "hi"
+
+
+def test_deltas_go_on_behind_what_the_start_said() -> None:
+    assert response(streamed(CREATED, added(message("h")), text("i"), text("!"), completed(message("hi!")))).text == "hi!"
+
+
+@pytest.mark.parametrize("head", ["", "{}", '{"a": 1}', '{"a"'])
+@pytest.mark.parametrize("whole_again", [True, False])
+def test_arguments_in_the_start_of_a_call_are_told_once(head: str, whole_again: bool) -> None:
+    arguments = '{"a": 1}'
+    rest = arguments.removeprefix(head) if head == '{"a"' and not whole_again else arguments
+    item = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "status": "completed"}
+    pieces = [CREATED, added({**item, "arguments": head}), *map(more_of_call, (rest[:3], rest[3:]))]
+    for end in ([completed()], [done({**item, "arguments": arguments}), completed({**item, "arguments": arguments})]):
+        answer = response(streamed(*pieces, *end))
+        assert [(call.name, call.arguments) for call in answer.tool_calls] == [("f", {"a": 1})]
+    quiet = response(streamed(CREATED, added({**item, "arguments": arguments}), completed()))
+    assert [call.arguments for call in quiet.tool_calls] == [{"a": 1}]
+
+
+def test_the_short_form_of_a_text_counts_where_there_is_no_other() -> None:
+    assert response(whole({**body(), "output_text": "hi"})).text == "hi"
+    assert response(whole({**body(message("hi")), "output_text": "hi"})).text == "hi"
+    assert response(streamed(CREATED, text("hi"), completed(output_text="hi"))).text == "hi"
+
+
+def test_why_an_answer_is_incomplete_may_be_a_word_alone() -> None:
+    answer = response(whole({**body(message("hi")), "status": "incomplete", "incomplete_details": "max_output_tokens"}))
+    assert (answer.finish_reason, answer.raw_finish_reason) == ("length", "incomplete:max_output_tokens")
+
+
+def test_a_response_that_has_failed_before_it_began_is_an_error() -> None:
+    late = told("response.in_progress", response={"id": "r", "status": "failed", "error": {"code": "rate_limit_exceeded", "message": "x"}})
+    last = streamed(CREATED, late)[-1]
+    assert isinstance(last, ErrorOccurred)
+    assert last.error.reason == "rate_limited"
+
+
+def test_a_call_that_is_called_incomplete_before_its_arguments_is_cut_whatever_the_response_says() -> None:
+    item = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "", "status": "incomplete"}
+    for last in (streamed(CREATED, added(item), done(item), completed(item))[-1], whole(body(item))[-1]):
+        assert isinstance(last, ErrorOccurred)
+        assert last.error.reason == "truncated"
+    assert len(response(whole(body({**item, "status": "completed"}))).tool_calls) == 1
