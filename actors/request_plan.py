@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from allm.actors.call import Options, Plan
 from allm.actors.options import CallOptions, ServiceOptions
-from allm.actors.outgoing import outgoing
+from allm.actors.outgoing import asked_in_time, asks_functions, outgoing
 from allm.actors.runtime import Runtime, default_runtime
 from allm.actors.vault import KeyHandle
 from allm.engine import Engine, merge_tools
@@ -92,7 +92,12 @@ def _plan(engine: Engine, request: Ask, opts: Mapping[str, Any], folding: bool) 
     options = call_options(engine, merged, opts, folding)
     plan = Plan(engine, adapter_for(engine.adapter), base_url_of(engine), merged, options, callback_of(opts.get("on_event")))
     plan.outgoing = partial(outgoing, engine, merged, options.request_id, {})
-    plan.request = plan.outgoing(False)
+    make = partial(plan.outgoing, False)
+    if asks_functions(engine):
+        runtime = checked_runtime(opts.get("runtime")) or default_runtime()
+        plan.request = asked_in_time(engine, runtime, options.timeouts.callback, make)
+    else:
+        plan.request = make()
     return plan
 
 
