@@ -63,7 +63,7 @@ def unseen(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **fields)
         except Exception as error:
             failed = error
-        args = ()
+        del args
         fields.clear()
         failed.__cause__ = failed.__context__ = None  # whose frames are those of the same call
         raise failed.with_traceback(None)

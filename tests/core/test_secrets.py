@@ -324,7 +324,8 @@ def test_a_credential_in_http_is_not_shown_and_goes_nowhere_alone_or_with_its_en
     http = CREDENTIALS[where]
     engine = allm.Engine("openai:m", http=http)
     for value in (http, engine):
-        for send in (to_json, pickle.dumps, allm.handoff.dumps if value is engine else pickle.dumps):
+        senders: list[Callable[[Any], object]] = [to_json, pickle.dumps, *([allm.handoff.dumps] if value is engine else [])]
+        for send in senders:
             with pytest.raises(allm.EngineError) as caught:
                 send(value)
             assert caught.value.reason == "holds_keys"
