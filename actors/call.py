@@ -7,7 +7,7 @@ import contextvars
 import random as randomness
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -43,6 +43,9 @@ from allm.supervisors import log
 from allm.supervisors.clock import clock
 
 __all__ = ["Call", "Options", "Plan"]
+
+
+_UNREACHED: Final = frozenset({"timeout", "connection_closed"})
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +189,8 @@ class Call:
         """Whether its submit came to its end."""
         self.ended = False
         self.resent = False
+        self.fresh = False
+        """Whether the next attempt goes over a connection that is made for it."""
         self._resending = False
         self.cancel_asked = False
         self.decoder: Decoder | None = None
@@ -255,7 +260,7 @@ class Call:
         """Whether a request that died unanswered on a reused connection may go out again at once; once, and it is no attempt."""
         if self.resent or self.cancel_asked or self.ended:
             return False
-        self.resent = self._resending = True
+        self.resent = self.fresh = self._resending = True
         return True
 
     def tighten(self, error: ErrorInfo, content: bool) -> bool:
@@ -278,7 +283,9 @@ class Call:
         return again
 
     def restarting(self, error: ErrorInfo, delay: float) -> None:
-        """The attempt failed and another follows."""
+        """The attempt failed and another follows. Where a connection may be dead, by itself or in silence, the others that wait may be as
+        well: it goes over a new one."""
+        self.fresh = error.reason in _UNREACHED
         decoder, options = self.decoder, self.plan.options
         if decoder is not None and decoder.has_content:
             self.emit([StreamRestarted(options.request_id, self.attempt, error, decoder.block_ids())])

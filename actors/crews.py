@@ -9,13 +9,16 @@ import contextvars
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
+from allm.actors.toolwork import said
 from allm.errors import EngineError
 from allm.supervisors import Actor, PoolDispatcher, kill, log
 from allm.supervisors.clock import clock
 from allm.supervisors.futures import Reply
-from allm.supervisors.here import here, on_loop
+from allm.supervisors.here import here, on_loop, waiting
+from allm.supervisors.pulse import get
 
 __all__ = ["Count", "Crew", "Crews", "Errand", "Failed", "Late", "Patience", "Timed", "cutting"]
 
@@ -158,7 +161,7 @@ class _Runner(Actor):
         try:
             outcome: tuple[bool, Any] = (True, errand.context.run(function))
         except BaseException as error:  # SystemExit too: this thread is no place to leave from
-            outcome = (False, f"{type(error).__name__}: {error}")
+            outcome = (False, said(error))
         errand.ended(outcome[0])
         self.reply(outcome)
         self.exit()
@@ -207,6 +210,36 @@ class Crew:
         if not ok:
             raise Failed(value)
         return value
+
+    def wait(self, name: str, function: Callable[[], Any], limit: float | None) -> Any:
+        """Have it called, and wait for it on this thread: its value, or what it raises. Raises EngineError if it is given up."""
+        raised: list[BaseException] = []
+
+        def called() -> Any:
+            try:
+                return function()
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        errand = self.start(name, called, limit)
+        ended: SimpleQueue[Any] = SimpleQueue()
+        errand.reply.add_done_callback(ended.put)
+        try:
+            with waiting(None, f"waiting for {name}"):
+                reply = get(ended)
+        except BaseException:  # a signal's exception
+            errand.abandon()
+            raise
+        try:
+            if reply.error is None:
+                ok, value = reply.get()
+                if ok:
+                    return value
+                raise raised[0]
+            raise errand.too_late() if errand.late else EngineError("callback_failed", f"{name} was ended")
+        finally:
+            raised.clear()  # a circle with the frames of what it holds
 
 
 class Failed(Exception):

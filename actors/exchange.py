@@ -140,7 +140,7 @@ class Exchange:
             self._late(ErrorInfo("adapter", "malformed_response", str(error)))
         except UnfitAnswer as error:
             self._end(ErrorInfo("adapter", "malformed_response", str(error), metadata={"should_retry": False}))
-        except Exception as error:
+        except BaseException as error:  # SystemExit too, of a transport that is not ours: a task that lets it through ends the loop
             unanswered = self.reused and not self.answered
             self._late(self._ways.explain(error), unanswered)
         finally:
@@ -380,7 +380,9 @@ class Exchange:
         if answer is not None:
             try:
                 await answer.stream.aclose()
-            except Exception:
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
                 pass  # the connection is gone; whoever waits for the answer knows
 
 

@@ -4,7 +4,8 @@ What an `Engine` serves them with: its `image_adapter` (`"openai.images:gpt-imag
 the one of the same provider.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, NoReturn, Unpack, cast
 
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ def generate_image(
     Raises ValidationError, before anything is sent, for what the model does not take; ImageAdapterError when the call failed.
     """
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
-    return image_call(engine, generation(prompt_or_request, fields), opts).response()
+    return image_call(engine, partial(generation, prompt_or_request, fields), opts).response()
 
 
 def edit_image(
@@ -73,7 +74,7 @@ def edit_image(
     An image by its URL is fetched where the provider takes none: at most 20 MiB, and from no private address.
     """
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
-    return image_call(engine, asked("edit", fields, image_or_images, prompt, mask), opts).response()
+    return image_call(engine, partial(asked, "edit", fields, image_or_images, prompt, mask), opts).response()
 
 
 def image_variations(
@@ -86,7 +87,7 @@ def image_variations(
 ) -> ImageResponse:
     """Images like this one. See `generate_image`."""
     fields = {"size": size, "n": n, "response_format": response_format}
-    return image_call(engine, asked("variation", fields, image), opts).response()
+    return image_call(engine, partial(asked, "variation", fields, image), opts).response()
 
 
 def generation(prompt_or_request: Any, fields: Mapping[str, Any]) -> ImageRequest:
@@ -137,9 +138,9 @@ def _fail(error: AdapterError) -> NoReturn:
     raise error_from(replace(error.info, kind="image_adapter")) from None
 
 
-def image_call(engine: Engine, request: ImageRequest, opts: ImageOptions) -> ImageCall:
-    """The call, checked and planned. Takes the key out of `opts`, so that no frame of a traceback holds it."""
-    made, runtime = with_key(opts, lambda: _plan(engine, request, opts))
+def image_call(engine: Engine, request: Callable[[], ImageRequest], opts: ImageOptions) -> ImageCall:
+    """The call, checked and planned. Takes the key out of `opts` before anything else, so that no frame of a traceback holds it."""
+    made, runtime = with_key(opts, lambda: _plan(engine, request(), opts))
     plan = cast("_ImagePlan", made)
     return ImageCall(plan.asked, Stream(plan, runtime))
 

@@ -1,6 +1,7 @@
 """The image calls as coroutines, for `allm.aio`: the same signatures, any event loop. Cancelling the task ends the HTTP request at once."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Unpack
 
 from allm.actors.image_calls import asked, generation, image_call
@@ -25,7 +26,7 @@ async def generate_image(
 ) -> ImageResponse:
     """Images made from a prompt. See `allm.generate_image`."""
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
-    call = image_call(engine, generation(prompt_or_request, fields), opts)
+    call = image_call(engine, partial(generation, prompt_or_request, fields), opts)
     del opts
     return await call.response_async()
 
@@ -45,7 +46,7 @@ async def edit_image(
 ) -> ImageResponse:
     """Images made from others as the prompt says. See `allm.edit_image`."""
     fields = {"size": size, "quality": quality, "n": n, "background": background, "style": style, "response_format": response_format}
-    call = image_call(engine, asked("edit", fields, image_or_images, prompt, mask), opts)
+    call = image_call(engine, partial(asked, "edit", fields, image_or_images, prompt, mask), opts)
     del opts
     return await call.response_async()
 
@@ -60,6 +61,6 @@ async def image_variations(
 ) -> ImageResponse:
     """Images like this one. See `allm.image_variations`."""
     fields = {"size": size, "n": n, "response_format": response_format}
-    call = image_call(engine, asked("variation", fields, image), opts)
+    call = image_call(engine, partial(asked, "variation", fields, image), opts)
     del opts
     return await call.response_async()

@@ -115,7 +115,7 @@ class IoActor(Actor):
         http = call.plan.engine.http
         url = _url(request.url)
         transport = self._transports.get(http, url)
-        if call.resent:
+        if call.fresh:
             await drop_idle(transport, url)
         exchange.reused = tells_of_connections(http)  # until a hook tells otherwise
         current.set(exchange)

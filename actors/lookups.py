@@ -142,7 +142,7 @@ def take_over(loop: asyncio.AbstractEventLoop) -> None:
     """Have this loop's own look-ups, by which stock httpx goes, made by `lookups()`."""
 
     async def getaddrinfo(host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
-        return await asyncio.wrap_future(lookups().submit(partial(socket.getaddrinfo, host, port, family, type, proto, flags)))
+        return await asyncio.wrap_future(lookups().submit(partial(_known, host, port, family, type, proto, flags)))
 
     own: Any = loop
     try:
@@ -167,21 +167,32 @@ class Resolver(aiohttp.abc.AbstractResolver):
                 return found
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, f"the name was not resolved within {patience:g} s") from None
-        except UnicodeError:
-            raise socket.gaierror(socket.EAI_NONAME, "this is no name that can be resolved") from None
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
+def _known(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> list[Any]:
+    """`getaddrinfo`, which raises nothing but OSError, and gives at least one address. On a thread."""
+    try:
+        found: list[Any] = socket.getaddrinfo(host, port, family, type, proto, flags)
+    except OSError:
+        raise
+    except Exception:  # UnicodeError for a label that is too long; and programs put functions of their own in its place
+        raise socket.gaierror(socket.EAI_NONAME, "this is no name that can be resolved") from None
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+    return found
+
+
 def _addresses(host: str, port: int, family: socket.AddressFamily) -> list[aiohttp.abc.ResolveResult]:
     """What the system knows of this name. On a thread."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=getattr(socket, "AI_ADDRCONFIG", 0))
+        found = _known(host, port, family, socket.SOCK_STREAM, 0, getattr(socket, "AI_ADDRCONFIG", 0))
     except socket.gaierror:
         if host.rstrip(".").lower() != "localhost":
             raise
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)  # a machine without a network has that name
+        found = _known(host, port, family, socket.SOCK_STREAM)  # a machine without a network has that name
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     results: list[aiohttp.abc.ResolveResult] = []
     for kind, _, protocol, _, address in found:

@@ -114,7 +114,7 @@ class LoopThread:
 
     def _run(self) -> None:
         try:
-            self.loop.run_forever()
+            self._run_on()
             self.loop.run_until_complete(cancel_all())
         except BaseException as error:
             self._failure = error
@@ -122,6 +122,14 @@ class LoopThread:
         finally:
             if self._leaving:
                 self._close()
+
+    def _run_on(self) -> None:
+        """Until it is stopped. A SystemExit of one callback, which asyncio lets through, is nothing that everybody's loop ends at."""
+        while True:
+            try:
+                return self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                log.failure("loop_interrupted", error)
 
 
 async def cancel_all() -> None:

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
-from typing import Unpack
+from typing import Any, Unpack
 
 from allm.actors.bridge import bridge_of
 from allm.actors.call import Call
 from allm.actors.options import CallOptions
-from allm.actors.request_plan import Ask, plan_call
+from allm.actors.request_plan import Ask, kept_key, plan_call, refuse_unknown
 from allm.actors.runtime import Runtime, default_runtime
+from allm.actors.vault import KeyHandle
 from allm.engine import Engine
 from allm.errors import AllmError, EngineError, ValidationError
 from allm.responses import Response
@@ -23,21 +24,23 @@ __all__ = ["map", "map_async"]
 class _Flow:
     """The calls under way, and what is still to come."""
 
+    _key: KeyHandle | None = None
+    runtime: Runtime
+
     def __init__(self, engine: Engine, requests: Iterable[Ask], concurrency: int, opts: CallOptions) -> None:
-        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise ValidationError.at("concurrency", f"expected a whole number of at least 1, got {concurrency!r}")
-        if isinstance(requests, str):
-            raise ValidationError.at("requests", "expected several requests, got one text")
-        if "request_id" in opts:
-            raise ValidationError.at("request_id", "each of these calls has its own")
+        runtime, self._key = kept_key(opts)
+        try:
+            refuse_unknown(opts, CallOptions.__optional_keys__)
+            _check(requests, concurrency, opts)
+            self._requests = enumerate(requests)
+        except BaseException:
+            if runtime is not None and self._key is not None:
+                runtime.vault.drop(self._key)
+            raise
+        self.runtime = runtime or default_runtime()
         self._engine = engine
-        self._requests = enumerate(requests)
         self._free = concurrency
         self._opts = opts
-        self.runtime: Runtime = opts.get("runtime") or default_runtime()
-        given = opts.pop("api_key", None)
-        self._key = self.runtime.vault.put(given) if given is not None else None
-        given = None  # no frame of a traceback holds it
         self.running: dict[int, Call] = {}
         self.failed: list[tuple[int, AllmError]] = []
         self.more = True
@@ -75,6 +78,20 @@ class _Flow:
             self.runtime.withdraw(call)
         if self._key is not None:
             self.runtime.vault.drop(self._key)
+
+    def __del__(self) -> None:
+        """Nobody iterated, and `leave` was never called."""
+        if self._key is not None and hasattr(self, "runtime"):
+            self.runtime.vault.drop(self._key)
+
+
+def _check(requests: Iterable[Ask], concurrency: Any, opts: CallOptions) -> None:
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise ValidationError.at("concurrency", f"expected a whole number of at least 1, got {concurrency!r}")
+    if isinstance(requests, str):
+        raise ValidationError.at("requests", "expected several requests, got one text")
+    if "request_id" in opts:
+        raise ValidationError.at("request_id", "each of these calls has its own")
 
 
 def map(

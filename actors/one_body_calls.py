@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from allm.actors.call import Plan
 from allm.actors.fleet import Fleet
 from allm.actors.options import ServiceOptions
-from allm.actors.request_plan import call_options, callback_of, checked_base_url, checked_engine, refuse_unknown
+from allm.actors.request_plan import call_options, callback_of, checked_base_url, checked_engine, kept_key, refuse_unknown
 from allm.actors.runtime import Runtime, default_runtime
 from allm.actors.vault import KeyHandle
 from allm.engine import Engine
@@ -113,11 +113,8 @@ class Job(Generic[ResultT]):
 def plan_job(kind: Kind, opts: ServiceOptions, prepare: Callable[[], tuple[Service, Sequence[Any]]]) -> Job[Any]:
     """The calls for the asks that `prepare` gives. Takes the key out of `opts` before anything else, so that no frame of a traceback
     holds it. Raises TypeError for an option that these calls do not have."""
-    runtime: Runtime | None = opts.get("runtime")
-    handles: list[KeyHandle] = []
-    if opts.get("api_key") is not None:
-        runtime = runtime or default_runtime()
-        handles.append(runtime.vault.put(cast("str", opts.pop("api_key"))))
+    runtime, handle = kept_key(opts)
+    handles: list[KeyHandle] = [] if handle is None else [handle]
     try:
         refuse_unknown(opts, ServiceOptions.__optional_keys__)
         plans, request_id = _plans(*prepare(), opts)

@@ -1,7 +1,7 @@
 """What is made anew at each sending: the instructions, the part of the thread that is sent, and results for calls that have none."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -13,7 +13,12 @@ from allm.messages import system
 from allm.plain import Value
 from allm.requests import Request
 
-__all__ = ["TurnContext", "asks_functions", "outgoing"]
+__all__ = ["FUNCTIONS", "TurnContext", "asked_in_time", "asks_functions", "outgoing"]
+
+
+Made = TypeVar("Made")
+FUNCTIONS: Final = "instructions or history"
+"""What these functions are called in an error."""
 
 
 class TurnContext(Value, frozen=True, kw_only=True):
@@ -41,6 +46,17 @@ def asks_functions(engine: Engine) -> bool:
     own = engine.history is not None and not isinstance(engine.history, KeepLast | TokenBudget)
     written = engine.instructions is None or isinstance(engine.instructions, str)
     return own or not written
+
+
+def asked_in_time(engine: Engine, runtime: Any, limit: float | None, make: Callable[[], Made]) -> Made:
+    """What `make` gives, which makes a request ready; on a worker with a clock if that calls functions of the user. Raises what they raise,
+    and EngineError for one that does not come back within `limit` seconds. Waits in the calling thread: before the first request."""
+    if not asks_functions(engine) or runtime.on_loop():
+        return make()
+    crews = runtime.crews
+    crew = crews.history if isinstance(engine.instructions, str | None) else crews.instructions
+    made: Made = crew.wait(FUNCTIONS, make, limit)
+    return made
 
 
 def _instructions(engine: Engine, request: Request, request_id: str, context: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from allm.actors.call import Options, Plan
 from allm.actors.options import CallOptions, ServiceOptions
-from allm.actors.outgoing import outgoing
+from allm.actors.outgoing import asked_in_time, asks_functions, outgoing
 from allm.actors.runtime import Runtime, default_runtime
+from allm.actors.vault import KeyHandle
 from allm.engine import Engine, merge_tools
 from allm.environment import PROVIDERS, environment
 from allm.errors import ValidationError
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from allm.actors.turn_plan import TurnPlan
 
 __all__ = [
-    "Ask", "as_request", "base_url_of", "call_options", "callback_of", "checked_base_url", "checked_engine", "merge",
-    "own_tools", "plan_call", "refuse_unknown", "with_key",
+    "Ask", "as_request", "base_url_of", "call_options", "callback_of", "checked_base_url", "checked_engine",
+    "checked_runtime", "kept_key", "merge", "own_tools", "plan_call", "refuse_unknown", "with_key",
 ]  # fmt: skip
 
 Ask: TypeAlias = str | Message | Sequence[Message] | Thread | Request
@@ -53,11 +54,7 @@ def plan_call(engine: Engine, request: Ask, opts: CallOptions, folding: bool) ->
 
 def with_key(opts: ServiceOptions, make: Callable[[], AnyPlan]) -> tuple[AnyPlan, Runtime | None]:
     """The plan that `make` gives, with the call's own key in the vault of its runtime."""
-    runtime: Runtime | None = opts.get("runtime")
-    handle = None
-    if opts.get("api_key") is not None:
-        runtime = runtime or default_runtime()
-        handle = runtime.vault.put(cast("str", opts.pop("api_key")))
+    runtime, handle = kept_key(opts)
     try:
         plan = make()
     except BaseException:
@@ -68,6 +65,26 @@ def with_key(opts: ServiceOptions, make: Callable[[], AnyPlan]) -> tuple[AnyPlan
     return plan, runtime
 
 
+def kept_key(opts: ServiceOptions) -> tuple[Runtime | None, KeyHandle | None]:
+    """(runtime, handle): the call's own key goes from `opts` into the vault of its runtime, which is started if need be. It is out of
+    `opts` also where that raises."""
+    try:
+        runtime = checked_runtime(opts.get("runtime"))
+        if opts.get("api_key") is None:
+            return runtime, None
+        runtime = runtime or default_runtime()
+        return runtime, runtime.vault.put(cast("str", opts.pop("api_key")))
+    finally:
+        opts.pop("api_key", None)
+
+
+def checked_runtime(runtime: Any) -> Runtime | None:
+    """The runtime of a call, if one was given. Raises ValidationError for what is none."""
+    if runtime is not None and not isinstance(runtime, Runtime):
+        raise ValidationError.at("runtime", f"expected an allm.Runtime, got {type(runtime).__name__}")
+    return runtime
+
+
 def _plan(engine: Engine, request: Ask, opts: Mapping[str, Any], folding: bool) -> Plan:
     refuse_unknown(opts, CallOptions.__optional_keys__)
     merged = merge(checked_engine(engine), as_request(request), opts)
@@ -75,7 +92,12 @@ def _plan(engine: Engine, request: Ask, opts: Mapping[str, Any], folding: bool) 
     options = call_options(engine, merged, opts, folding)
     plan = Plan(engine, adapter_for(engine.adapter), base_url_of(engine), merged, options, callback_of(opts.get("on_event")))
     plan.outgoing = partial(outgoing, engine, merged, options.request_id, {})
-    plan.request = plan.outgoing(False)
+    make = partial(plan.outgoing, False)
+    if asks_functions(engine):
+        runtime = checked_runtime(opts.get("runtime")) or default_runtime()
+        plan.request = asked_in_time(engine, runtime, options.timeouts.callback, make)
+    else:
+        plan.request = make()
     return plan
 
 
@@ -86,9 +108,11 @@ def checked_engine(engine: Any) -> Engine:
     return engine
 
 
-def refuse_unknown(opts: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raises TypeError for options that there are not."""
+def refuse_unknown(opts: Any, known: frozenset[str]) -> None:
+    """Raises TypeError for options that there are not; they are taken out of `opts` then, as a key may stand there under a wrong name."""
     if unknown := opts.keys() - known:
+        for name in unknown:
+            del opts[name]
         raise TypeError(f"unknown options {sorted(unknown)}; what only the provider knows goes into options={{...}}")
 
 

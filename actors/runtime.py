@@ -29,6 +29,7 @@ from allm.actors.engine_keys import EngineKeys
 from allm.actors.listener import Listening
 from allm.actors.loops import LoopThread, not_started, refuse_patched_threads
 from allm.actors.net import Net
+from allm.actors.outgoing import asked_in_time
 from allm.actors.tools import Tools
 from allm.actors.turn_plan import TurnPlan
 from allm.actors.turn_slot import Turn
@@ -129,6 +130,11 @@ class Runtime:
         return self._stopped or not self._root.is_alive()
 
     @property
+    def lost(self) -> bool:
+        """Whether the thread of its loop has ended, and every call with it."""
+        return not self._thread.is_alive()
+
+    @property
     def vault(self) -> Vault:
         """The keys of calls that run now."""
         return self._directory.vault
@@ -160,7 +166,8 @@ class Runtime:
             self._check()
             plan.ways = self._known_ways
             _, effects = step(plan.state, Begin())
-            first = plan.call(next(effect for effect in effects if isinstance(effect, CallModel)))
+            effect = next(effect for effect in effects if isinstance(effect, CallModel))
+            first = asked_in_time(plan.engine, self, plan.options.timeouts.callback, partial(plan.call, effect))
             io.prepare(plan.engine.http)
         except BaseException:
             self.forget(plan)
@@ -349,6 +356,8 @@ class Runtime:
             raise EngineError("forked", "this runtime belongs to the parent process; make a new one after a fork")
         if self.stopped:
             raise EngineError("stopped", "this runtime was stopped")
+        if self.lost:
+            raise EngineError("stopped", "the thread of this runtime's loop has ended")
 
     def inherited(self) -> None:
         """In a child after a fork: the threads are gone. The loop and its connections are kept, never closed: that would reach the
@@ -375,13 +384,13 @@ _default_lock = threading.Lock()
 
 
 def default_runtime() -> Runtime:
-    """The runtime of plain calls: started at the first use, drained at exit, made anew after a fork."""
+    """The runtime of plain calls: started at the first use, drained at exit, made anew after a fork and where its loop was lost."""
     global _default
     found = _default
-    if found is not None and not found.stopped:
+    if found is not None and not found.stopped and not found.lost:
         return found
     with _default_lock:
-        if _default is None or _default.stopped:
+        if _default is None or _default.stopped or _default.lost:
             _default = Runtime()
         return _default
 

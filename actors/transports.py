@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from allm.actors.exchange import Exchange
 from allm.actors.lookups import Resolver
 from allm.actors.tls import context_of, has_context
+from allm.actors.toolwork import said
 from allm.callables import resolve
 from allm.environment import environment
 from allm.errors import AllmError, EngineError
@@ -39,7 +40,10 @@ _READ_SIZE = 64 << 10
 
 
 def prepare(http: Http) -> None:
-    """Make the TLS context in the caller's thread, and import there what httpx imports with its first transport (httpcore)."""
+    """Make the TLS context in the caller's thread, and import there what httpx imports with its first transport (httpcore), or the module
+    of a transport of one's own."""
+    if http.kind not in _MAKERS:
+        resolve(http.transport, "engine.http.transport")
     if (http.kind == "httpx" or (not has_context(http) and environment.names_proxy())) and "httpcore" not in sys.modules:
         importlib.import_module("httpcore")
     context_of(http)
@@ -86,7 +90,9 @@ class Transports:
         for transport in made:
             try:
                 await transport.aclose()
-            except Exception:
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
                 continue  # one that cannot be closed must not keep the others open
 
 
@@ -105,8 +111,10 @@ def _make(kind: str, http: Http, proxy: Proxy | None) -> httpx.AsyncBaseTranspor
             told = "names a SOCKS proxy, which needs a package more: pip install 'allm-actors[socks]'"
             raise EngineError("bad_http", f"{setting} {told}") from None
         raise EngineError("bad_http", f"{setting}: the transport cannot be made: {error}") from None
-    except Exception as error:
-        told = type(error).__name__ if proxy is not None else f"{type(error).__name__}: {error}"
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # SystemExit too: it would end the loop
+        told = type(error).__name__ if proxy is not None else said(error)
         raise EngineError("bad_http", f"{setting}: the transport cannot be made: {told}") from None
 
 

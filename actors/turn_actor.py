@@ -17,10 +17,11 @@ from allm.actors.call import Plan
 from allm.actors.crews import Crew, Errand, cutting
 from allm.actors.directory import Directory
 from allm.actors.engine import put
-from allm.actors.outgoing import asks_functions
+from allm.actors.outgoing import FUNCTIONS, asks_functions
 from allm.actors.pipe import Pipe
 from allm.actors.tools import CancelTool, ToolJob, encode
 from allm.actors.tools import RunTool as StartTool
+from allm.actors.toolwork import said
 from allm.actors.turn_plan import TurnPlan
 from allm.actors.turn_slot import StepPipe, Turn
 from allm.errors import AllmError, ErrorInfo
@@ -160,7 +161,7 @@ class TurnActor(Actor):
         else:
             crews, plan = self._turn.runtime.crews, self._turn.plan
             # Our own work waits behind no function of anybody's.
-            asked = "instructions or history", partial(_planned, plan, effect), partial(_not_planned, effect.number)
+            asked = FUNCTIONS, partial(_planned, plan, effect), partial(_not_planned, effect.number)
             if asks_functions(plan.engine):
                 self._ask(crews.history if isinstance(plan.engine.instructions, str | None) else crews.instructions, *asked)
             else:
@@ -277,7 +278,7 @@ def _look(effect: CheckAnswer | CheckArguments, number: int) -> Looked:
 
 def _not_looked(effect: CheckAnswer | CheckArguments, number: int, error: BaseException) -> Looked:
     """A check that said nothing: the model is told of arguments, the caller of an answer, as that is checked by code of his."""
-    what = str(error) if isinstance(error, AllmError) else f"{type(error).__name__}: {error}"
+    what = str(error) if isinstance(error, AllmError) else said(error)
     if isinstance(effect, CheckArguments):
         return Looked(number, ArgumentsChecked((f"their check failed: {what}",) * len(effect.calls)))
     name = effect.format.name
@@ -333,9 +334,7 @@ def _not_checked(error: BaseException) -> Failed:
 
 
 def _info(error: BaseException, what: str) -> ErrorInfo:
-    return (
-        error.info if isinstance(error, AllmError) else ErrorInfo("engine", "callback_failed", f"{what}: {type(error).__name__}: {error}")
-    )
+    return error.info if isinstance(error, AllmError) else ErrorInfo("engine", "callback_failed", f"{what}: {said(error)}")
 
 
 def _ended(ref: ActorRef[Any], response: Response | None, error: AllmError | None) -> None:

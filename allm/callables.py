@@ -78,7 +78,10 @@ def resolve(target: Any, field: str) -> Any:
     module, colon, name = target.partition(":")
     try:
         found = _found(module, name) if colon else None
-    except (ImportError, ValueError, TypeError) as error:  # of a missing module, an empty name, a relative one
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # of a missing module, an empty name, a relative one; or what a module does when it is imported
         raise EngineError("not_importable", f"{field}: {target!r} cannot be imported: {error}") from None
     if found is None:
         raise EngineError("not_importable", f"{field}: there is no {target!r} (expected 'module:name')")

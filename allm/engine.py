@@ -12,7 +12,7 @@ from allm.callables import Importable, as_importable, described, is_findable, pa
 from allm.errors import EngineError, ValidationError
 from allm.freezing import freeze_dict
 from allm.history import KeepLast, TokenBudget
-from allm.masking import MASK, Guarded, KeyRing, masked_address, shown_fields
+from allm.masking import MASK, Guarded, KeyRing, masked_address, shown_fields, unseen
 from allm.plain import Value
 from allm.requests import ToolSpec
 from allm.retry import Retry
@@ -163,6 +163,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
             structured: Literal["auto", "schema", "tool", "json"] = "auto",
         ) -> None: ...
 
+    @unseen
     def __post_init__(self) -> None:
         if self.id is None:
             force_setattr(self, "id", f"engine-{os.urandom(8).hex()}")
@@ -199,6 +200,10 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         if isinstance(self.params, Mapping) and any(isinstance(self.params.get(name), Importable) for name in _FUNCTIONS):
             params = {name: value.path if isinstance(value, Importable) else value for name, value in self.params.items()}
             force_setattr(self, "params", params)
+        for name in ("history", "tool_executor", "tool_result_encoder"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str | KeepLast | TokenBudget) and not callable(value):
+                raise ValidationError.at(f"engine.{name}", f"expected a function or 'module:function', got {described(value)}")
         told: Any = self.instructions
         if told is not None and not isinstance(told, str | Importable) and not callable(told):
             raise ValidationError.at("engine.instructions", f"expected text, a function or allm.importable(...), got {described(told)}")
@@ -239,6 +244,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         """With these tools more; namesakes are replaced."""
         return replace(self, tools=merge_tools(self.tools, tools))
 
+    @unseen
     def put_param(self, key: str, value: Any) -> "Engine":
         """With one default request parameter more."""
         _known({key: value})
@@ -248,6 +254,7 @@ class Engine(Value, frozen=True, kw_only=True, metaclass=_Named):
         """With one entry more in the context that tool handlers get."""
         return replace(self, context={**self.context, key: value})
 
+    @unseen
     def merge_opts(self, **opts: Any) -> "Engine":
         """With these entries more in `adapter_opts`."""
         return replace(self, adapter_opts={**self.adapter_opts, **opts})

@@ -17,6 +17,7 @@ import msgspec
 
 from allm.errors import EngineError, ValidationError
 from allm.limits import Limits, set_limits
+from allm.masking import unseen
 from allm.proxies import Proxy, proxy_for
 from allm.trust import set_importable
 from allm.urls import host_of, problem_of
@@ -83,12 +84,13 @@ class Environment:
         allow_private_urls: bool | None = None,
     ) -> None:
         """Level 4; and `.env` for level 5 (True: in the working directory, else the path of the file)."""
+        read = _read_dotenv(Path(".env" if load_dotenv is True else load_dotenv)) if load_dotenv else None  # raises before a change
         if allow_private_urls is not None:
             self.private_urls = bool(allow_private_urls)
         if keys is not None:
             self._configured = dict(keys)
-        if load_dotenv:
-            self._dotenv = _read_dotenv(Path(".env" if load_dotenv is True else load_dotenv))
+        if read is not None:
+            self._dotenv = read
 
     def base_url(self, provider: str, given: str | None = None) -> str:
         """The address that calls go to: what was given, else the provider's variable, else its own.
@@ -218,6 +220,7 @@ environment = Environment()
 """The process's own."""
 
 
+@unseen
 def configure(
     keys: Mapping[str, str] | None = None,
     load_dotenv: bool | str | Path = False,
@@ -234,7 +237,6 @@ def configure(
     """
     given: Any = keys
     if given is not None and not isinstance(given, Mapping):
-        given = keys = None  # no frame of the traceback holds what may be a key
         raise ValidationError.at("keys", "expected a mapping of providers to keys")
     if importable is not None:
         set_importable(importable)

@@ -1,18 +1,23 @@
 """Secrets that are not shown: the keys of an engine, the credentials in headers and addresses, and the frames of a constructor."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from msgspec import StructMeta
 
 from allm.errors import EngineError
 
-__all__ = ["MASK", "Guarded", "KeyRing", "has_credentials", "is_credential", "masked_address", "shown_fields"]
+__all__ = ["MASK", "Guarded", "KeyRing", "has_credentials", "is_credential", "masked_address", "shown_fields", "unseen"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MASK: Final = "***"
 
 _CREDENTIAL: Final = re.compile(r"auth|key|token|secret|cookie|passw|credential|signature|session", re.I)
+_SCHEME: Final = re.compile(r"\s*(?:bearer|basic|digest|apikey|token)\s+\S", re.I)
 _ADDRESS: Final = re.compile(r"(?P<scheme>[\w.+-]+://)?(?P<user>[^/?#]*@)?(?P<host>[^/?#@]*)(?P<path>[^?#]*)(?P<rest>.*)", re.S)
 _ORDINARY: Final = re.compile(
     r"v\d{1,2}(?:\.\d{1,2})?(?:(?:alpha|beta)\d{0,2})?|api|openai|anthropic|gemini|google|inference|compatible-mode|paas|coding|models|"
@@ -49,6 +54,23 @@ class KeyRing(Mapping[str, Any]):
         raise EngineError("holds_keys", "keys do not travel")
 
 
+def unseen(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that is given secrets, and of which no frame is left when it raises: error reporters show the locals of each frame."""
+
+    @wraps(function)
+    def called(*args: P.args, **fields: P.kwargs) -> T:
+        try:
+            return function(*args, **fields)
+        except Exception as error:
+            failed = error
+        del args
+        fields.clear()
+        failed.__cause__ = failed.__context__ = None  # whose frames are those of the same call
+        raise failed.with_traceback(None)
+
+    return called
+
+
 class Guarded(StructMeta):
     """Leaves nothing of the arguments in the frames of a constructor that raises: error reporters show the locals of each frame."""
 
@@ -59,16 +81,16 @@ class Guarded(StructMeta):
             failed = error
         args = ()
         fields.clear()
-        failed.__cause__ = failed.__context__ = None  # whose frames are those of the same call
+        failed.__cause__ = failed.__context__ = None
         raise failed.with_traceback(None)
 
     def _made(cls, args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
         return super().__call__(*args, **fields)
 
 
-def is_credential(header: str) -> bool:
-    """Whether the header of this name says who is calling."""
-    return _CREDENTIAL.search(header) is not None
+def is_credential(header: str, value: str = "") -> bool:
+    """Whether the header of this name, or with this value, says who is calling."""
+    return _CREDENTIAL.search(header) is not None or _SCHEME.match(value) is not None
 
 
 def has_credentials(address: str | None) -> bool:

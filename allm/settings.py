@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import NODEFAULT
-from msgspec.structs import fields, replace
+from msgspec.structs import fields, force_setattr, replace
 
 from allm.errors import EngineError, ValidationError
-from allm.masking import MASK, Guarded, has_credentials, is_credential, masked_address, shown_fields
+from allm.masking import MASK, Guarded, has_credentials, is_credential, masked_address, shown_fields, unseen
 from allm.plain import Value
 from allm.proxies import proxy_problem
 from allm.trust import named_code, refuse_unless_trusted
@@ -40,6 +40,8 @@ class Timeouts(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"timeouts.{name}", f"must be a positive number of seconds or None, got {value!r}")
 
 
+_CERT: Final = 3
+"""Parts of a client certificate: its path, that of its key, and the key's password."""
 _TRANSPORTS: Final = ("auto", "aiohttp", "httpx")
 
 
@@ -47,9 +49,10 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
     """How HTTP is done. `transport`: `auto`, `aiohttp`, `httpx`, or `"module:factory"` of an httpx transport.
 
     `auto` is httpx over aiohttp, or stock httpx where a proxy or a client certificate is asked for. `verify` is True, False or the
-    path of a CA bundle; `cert` the path of a client certificate, or (certificate, key). `proxy` is an `http`, `https`, `socks5` or
-    `socks5h` address (those of SOCKS need the extra `socks`); without one, those that the environment names are used. The values of
-    `headers`, and user and password of a proxy, are not shown; with such credentials it is not written as JSON.
+    path of a CA bundle; `cert` the path of a client certificate, (certificate, key) or (certificate, key, password). `proxy` is an
+    `http`, `https`, `socks5` or `socks5h` address (those of SOCKS need the extra `socks`); without one, those that the environment
+    names are used. The values of `headers`, and the passwords of a proxy and of a key, are not shown; with such credentials it is
+    neither written as JSON nor pickled.
     """
 
     proxy: str | None = None
@@ -59,6 +62,7 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
     max_connections: int | None = None
     transport: str = "auto"
 
+    @unseen
     def __post_init__(self) -> None:
         proxy: Any = self.proxy
         if proxy is not None:
@@ -66,6 +70,7 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
             if problem is not None:
                 raise ValidationError.at("http.proxy", problem)
         self._check_headers()
+        self._check_cert()
         most: Any = self.max_connections
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ValidationError.at("http.max_connections", f"must be a whole number of at least 1, got {most!r}")
@@ -88,24 +93,51 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
             if not name or not (name + value).isascii():
                 raise ValidationError.at(f"http.headers.{name}", "a name and a value of ASCII characters are expected")
 
+    def _check_cert(self) -> None:
+        cert: Any = self.cert
+        if cert is None or isinstance(cert, str):
+            return
+        if isinstance(cert, list | tuple):
+            parts = cast("tuple[Any, ...]", tuple(cert))  # pyright: ignore[reportUnknownArgumentType]
+            if 1 <= len(parts) <= _CERT and all(isinstance(part, str) for part in parts):
+                force_setattr(self, "cert", parts)
+                return
+        raise ValidationError.at("http.cert", "expected a path, (certificate, key) or (certificate, key, password), each a text")
+
     def to_plain(self) -> dict[str, Any]:
-        """The fields that are not their defaults. Raises EngineError("holds_keys") where `headers` or `proxy` hold a credential."""
+        """The fields that are not their defaults. Raises EngineError("holds_keys") where one of them holds a credential."""
         self.refuse_credentials()
         return dict(self._set())
 
     def refuse_credentials(self) -> None:
         """Raises EngineError("holds_keys") where this cannot be sent away."""
-        held = [f"headers[{name!r}]" for name in self.headers if is_credential(name)]
-        if held or has_credentials(self.proxy):
+        held = [f"headers[{name!r}]" for name, value in self.headers.items() if is_credential(name, value)]
+        held += ["proxy"] if has_credentials(self.proxy) else []
+        held += ["cert"] if self._has_password() else []
+        if held:
             raise EngineError(
                 "holds_keys",
-                f"http.{held[0] if held else 'proxy'} holds a credential, which does not travel; set it where the engine is used",
+                f"http.{held[0]} holds a credential, which does not travel; set it where the engine is used",
             )
 
     def without_credentials(self) -> "Http":
-        """The same, without the headers that say who is calling, and without a proxy that asks for a password."""
-        headers = {name: value for name, value in self.headers.items() if not is_credential(name)}
-        return replace(self, headers=headers, proxy=None if has_credentials(self.proxy) else self.proxy)
+        """The same, without the headers that say who is calling, and without a proxy or a certificate that asks for a password."""
+        headers = {name: value for name, value in self.headers.items() if not is_credential(name, value)}
+        proxy = None if has_credentials(self.proxy) else self.proxy
+        return replace(self, headers=headers, proxy=proxy, cert=None if self._has_password() else self.cert)
+
+    def _has_password(self) -> bool:
+        return isinstance(self.cert, tuple) and len(self.cert) == _CERT
+
+    def __reduce__(self) -> Any:
+        self.refuse_credentials()
+        return _rebuilt, (dict(self._set()),)
+
+    def __copy__(self) -> "Http":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Http":
+        return self
 
     def __repr__(self) -> str:
         return shown_fields("Http", self.__rich_repr__())
@@ -116,6 +148,8 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
             shown["headers"] = dict.fromkeys(shown["headers"], MASK)
         if "proxy" in shown:
             shown["proxy"] = masked_address(str(shown["proxy"]))
+        if self._has_password():
+            shown["cert"] = (*shown["cert"][:2], MASK)
         return list(shown.items())
 
     def _set(self) -> Iterator[tuple[str, Any]]:
@@ -130,3 +164,7 @@ class Http(Value, frozen=True, kw_only=True, metaclass=Guarded):
         if self.transport != "auto":
             return self.transport
         return "httpx" if self.proxy or self.cert else "aiohttp"
+
+
+def _rebuilt(fields: dict[str, Any]) -> Http:
+    return Http(**fields)

@@ -20,7 +20,7 @@ from allm.requests import ToolSpec
 from allm.responses import HALTED_REASONS
 from allm.schemas import problem
 from allm.signatures import Signature, ToolContext, context_of, docstring_of, read_signature
-from allm.trust import named_code
+from allm.trust import named_code, refuse_unless_trusted
 
 __all__ = [
     "IMAGES",
@@ -149,6 +149,8 @@ class Tool(Value, frozen=True, kw_only=True):
                 raise ValidationError.at(f"tools.{self.name}.{field}", f"expected {expected}, got {value!r:.80}")
         if isinstance(self.handler, str):
             named_code(self.handler, f"tools.{self.name}.handler")
+        if self.environment:
+            refuse_unless_trusted(f"tools.{self.name}.environment", "variables of this process, secrets among them, would go to the tool")
         force_setattr(self, "environment", tuple(self.environment))
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from allm.errors import EngineError, ValidationError
+from allm.masking import unseen
 from allm.tools import Source
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
     @classmethod
+    @unseen
     def stdio(
         cls,
         command: str,
@@ -71,6 +73,7 @@ class Server:
         )  # fmt: skip
 
     @classmethod
+    @unseen
     def http(
         cls,
         url: str,

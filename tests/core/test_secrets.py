@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.pretty import pretty_repr
 
 import allm
 from allm.codec import to_json
 from allm.masking import masked_address
+from allm.mcp import Server
 
 CANARY = "sk-canary-0123456789abcdef"
 make: Any = allm.Engine
@@ -230,6 +232,16 @@ WRONG: dict[str, Callable[[], object]] = {
     "a wrong header": lambda: allm.Http(headers={"authorization": f"Bearer {CANARY}\n"}),
     "an engine with headers": lambda: make("openai:m", http=allm.Http(headers={"authorization": CANARY}), retry=3),
     "configure": lambda: allm.configure(keys=[CANARY]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "configure, and something else that is wrong": lambda: allm.configure(keys={"openai": CANARY}, limits=make),
+    "configure, and a file that is none": lambda: allm.configure(keys={"openai": CANARY}, load_dotenv=make),
+    "put_param": lambda: make("openai:m").put_param("api_key", CANARY),
+    "merge_opts": lambda: make("openai:m").merge_opts(api_key=CANARY),
+    "keys that are a text, in place of others": lambda: replace(make("openai:m"), keys=CANARY),
+    "keys, in place of others": lambda: replace(make("openai:m"), keys={"openai": CANARY}, retry=3),
+    "headers, in place of others": lambda: replace(allm.Http(), headers={"authorization": f"{CANARY}\n"}),
+    "a certificate": lambda: allm.Http(cert=("cert.pem", "key.pem", CANARY, "more")),
+    "an MCP server's environment": lambda: Server.stdio("server", env={"TOKEN": CANARY, "LEVEL": make}),
+    "an MCP server's headers": lambda: Server.http("ftp://127.0.0.1", headers={"authorization": CANARY}),
     "a proxy": lambda: allm.Http(proxy=f"http://me:{CANARY}@127.0.0.1:1", max_connections=0),
 }
 
@@ -297,6 +309,37 @@ def test_an_engine_with_a_proxys_password_does_not_travel() -> None:
     assert clean(caught.value.info)
     plain = allm.Engine("openai:m", http=allm.Http(proxy="http://127.0.0.1:1", headers={"x-team": "a"}))
     assert allm.from_json(to_json(plain), trusted=True) == plain
+
+
+CREDENTIALS: dict[str, allm.Http] = {
+    "the password of a key": allm.Http(cert=("cert.pem", "key.pem", CANARY)),
+    "a header": allm.Http(headers={"authorization": CANARY}),
+    "a header with a name of its own": allm.Http(headers={"x-team": f"Bearer {CANARY}"}),
+    "the password of a proxy": allm.Http(proxy=f"http://me:{CANARY}@127.0.0.1:1"),
+}
+
+
+@pytest.mark.parametrize("where", CREDENTIALS)
+def test_a_credential_in_http_is_not_shown_and_goes_nowhere_alone_or_with_its_engine(where: str) -> None:
+    http = CREDENTIALS[where]
+    engine = allm.Engine("openai:m", http=http)
+    for value in (http, engine):
+        senders: list[Callable[[Any], object]] = [to_json, pickle.dumps, *([allm.handoff.dumps] if value is engine else [])]
+        for send in senders:
+            with pytest.raises(allm.EngineError) as caught:
+                send(value)
+            assert caught.value.reason == "holds_keys"
+            assert clean(caught.value.info)
+        assert clean(repr(value))
+        assert clean(pretty_repr(value))
+        assert copy.deepcopy(value) == copy.copy(value) == value
+    assert clean(to_json(engine.without_secrets()))
+
+
+def test_http_without_credentials_is_pickled_whole() -> None:
+    plain: Any = allm.Http(cert=["cert.pem", "key.pem"], verify="ca.pem", headers={"x-team": "a"}, max_connections=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert pickle.loads(pickle.dumps(plain)) == plain
+    assert plain.cert == ("cert.pem", "key.pem")
 
 
 def test_the_tree_and_the_counts_show_no_secret_of_an_address() -> None:

@@ -63,6 +63,7 @@ def test_an_engine_that_names_code_is_refused_unless_it_is_trusted(field: str) -
     "document",
     [
         {"type": "tool", "name": "t", "handler": "os:system"},
+        {"type": "tool", "name": "t", "isolation": "process", "environment": ["AWS_*"]},
         {"type": "tool", "name": "t", "handler": {"type": "importable", "path": "os:system"}},
         {"type": "importable", "path": "os:system"},
         {"type": "http", "transport": "os:abort"},

@@ -426,6 +426,36 @@ def test_however_many_kept_connections_are_dead_it_is_sent_again_once_on_a_new_o
     assert (len(server.heads), server.connections) == (dead + 2, dead + 1)
 
 
+@pytest.mark.parametrize("how", ["silence", "408"])
+def test_kept_connections_that_are_dead_otherwise_cost_one_attempt(how: str, raw: Raw, runtime: allm.Runtime) -> None:
+    """A NAT lets nothing through, or the server has waited long enough and says so: the next attempt takes none of them."""
+    dead = 4
+    all_of_them, over = threading.Barrier(dead), threading.Event()
+
+    def respond(visit: Visit) -> None:
+        visit.read()
+        if visit.number > dead:
+            visit.send(http(chat_stream("Hello")))
+            return
+        all_of_them.wait(WAIT)
+        visit.send(http(chat_stream("Hello")))
+        if visit.read() is not None:
+            if how == "408":
+                visit.send(http(b"", "text/plain", "408 Request Timeout", "connection: close"))
+            else:
+                over.wait(WAIT)
+
+    timeouts = allm.Timeouts(first_event=0.3 if how == "silence" else WAIT)
+    server, engine = raw(respond, retry=allm.Retry(max_attempts=2, **FAST), timeouts=timeouts)
+    with ThreadPoolExecutor(dead) as pool:
+        for call in [pool.submit(allm.generate, engine, "Hi", runtime=runtime) for _ in range(dead)]:
+            assert call.result(WAIT).text == "Hello"
+    eventually(lambda: runtime.stats()["calls"] == 0, "all are over")
+    assert allm.generate(engine, "Hi", runtime=runtime).text == "Hello"
+    assert server.connections == dead + 1
+    over.set()
+
+
 def test_a_new_connection_that_dies_after_it_is_a_failure_as_any_other(raw: Raw, runtime: allm.Runtime) -> None:
     def respond(visit: Visit) -> None:
         visit.read()

@@ -396,6 +396,61 @@ def test_a_key_that_is_an_ordinary_word_spoils_no_error(key: str, message: str, 
     assert info.metadata == {"type": "invalid_request_error", "param": param}
 
 
+def test_an_encoding_that_is_the_key_is_not_quoted(raw: Raw, runtime: allm.Runtime) -> None:
+    for status in ("200 OK", "500 Sorry"):
+        _, engine = raw(answers(http(b"x", "application/json", status, f"content-encoding: {CANARY}")))
+        with pytest.raises(allm.AdapterError) as raised:
+            allm.generate(engine, "Hi", runtime=runtime, api_key=CANARY, retry=allm.Retry.none())
+        assert CANARY not in repr(raised.value.info)
+        assert "which was not asked for" in raised.value.message
+
+
+def _image(engine: allm.Engine, *, request: Any = "a cat", **opts: Any) -> object:
+    return allm.generate_image(engine, request, **opts)
+
+
+call: Any = allm.generate
+loop: Any = allm.chat
+vectors: Any = partial(allm.embed, text_or_texts="Hi")
+many: Any = partial(allm.map, requests=["Hi"])
+
+WRONG_CALLS: dict[str, Callable[[allm.Engine, allm.Runtime], object]] = {
+    "a runtime that is none": lambda engine, _: call(engine, runtime="mine", api_key=CANARY),
+    "a runtime that is none, of a chat": lambda engine, _: loop(engine, runtime="mine", api_key=CANARY),
+    "a runtime that is none, of an image": lambda engine, _: _image(engine, runtime="mine", api_key=CANARY),
+    "a runtime that is none, of vectors": lambda engine, _: vectors(engine, runtime="mine", api_key=CANARY),
+    "a runtime that is none, of many calls": lambda engine, _: many(engine, runtime="mine", api_key=CANARY),
+    "a prompt that is none": lambda engine, runtime: _image(engine, request=7, runtime=runtime, api_key=CANARY),
+    "a number of calls that is none": lambda engine, runtime: many(engine, concurrency="x", runtime=runtime, api_key=CANARY),
+    "many calls with an option that is none": lambda engine, runtime: many(engine, nope=1, runtime=runtime, api_key=CANARY),
+    "an option of another name": lambda engine, runtime: call(engine, runtime=runtime, apikey=CANARY),
+    "an engine's option": lambda engine, runtime: loop(engine, runtime=runtime, keys={"openai": CANARY}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CALLS)
+def test_the_frames_of_a_call_that_is_refused_hold_no_key(case: str, raw: Raw, runtime: allm.Runtime) -> None:
+    server, engine = raw(answers(HELLO))
+    with pytest.raises((allm.ValidationError, TypeError)) as raised:
+        WRONG_CALLS[case](engine, runtime)
+    error: BaseException | None = raised.value
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                assert CANARY not in repr(frame.f_locals), frame.f_code
+        error = error.__cause__ or error.__context__
+    assert not server.heads
+    assert repr(runtime.vault) == "<Vault of 0>"
+
+
+def test_many_calls_that_nobody_makes_leave_no_key_behind(raw: Raw, runtime: allm.Runtime) -> None:
+    _, engine = raw(answers(HELLO))
+    flow = allm.map(engine, ["Hi"], runtime=runtime, api_key=CANARY)
+    assert repr(runtime.vault) == "<Vault of 1>"
+    del flow
+    assert repr(runtime.vault) == "<Vault of 0>"
+
+
 def test_a_text_of_our_own_is_shown_whole(raw: Raw, runtime: allm.Runtime) -> None:
     _, engine = raw(answers(http(b"", "text/event-stream")))
     with pytest.raises(allm.AdapterError) as raised:

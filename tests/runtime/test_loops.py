@@ -6,9 +6,11 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 import allm
@@ -23,6 +25,9 @@ import sys, threading, time
 import allm
 engine = allm.Engine("fake:any", adapter_opts={"script": [("text", "Hello"), ("finish", "stop")]})
 """
+
+
+ENGINE = allm.Engine("fake:any", adapter_opts={"script": [("text", "Hello"), ("finish", "stop")]})
 
 
 def run(code: str) -> "subprocess.CompletedProcess[str]":
@@ -145,12 +150,11 @@ def test_a_loop_that_dies_later_leaves_nobody_waiting() -> None:
     done = run("""
         script = {"script": [("text", "Hello"), ("delay", 30), ("finish", "stop")]}
         runtime = allm.default_runtime()
-        def end():
-            time.sleep(0.3)
-            runtime._loop.call_soon_threadsafe(runtime._loop.stop)
-        threading.Thread(target=end).start()
+        def end(event):
+            if isinstance(event, allm.RequestStarted):
+                runtime._loop.call_soon_threadsafe(runtime._loop.stop)
         try:
-            allm.generate(allm.Engine("fake:any", adapter_opts=script), "x")
+            allm.generate(allm.Engine("fake:any", adapter_opts=script), "x", on_event=end, runtime=runtime)
         except allm.AllmError as error:
             print(error.message)
     """)
@@ -233,3 +237,69 @@ def test_a_loop_that_is_ended_while_its_thread_is_just_starting_is_closed_by_tha
     thread.join(WAIT)
     assert not thread.is_alive()
     assert home.loop.is_closed()
+
+
+class Leaves(httpx.AsyncBaseTransport):
+    """A transport that leaves where it is told to."""
+
+    where = "request"
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.where == "request":
+            raise SystemExit(3)
+        return httpx.Response(200, headers={"content-type": "application/json"}, stream=LeavingBody())
+
+    async def aclose(self) -> None:
+        raise SystemExit(3)
+
+
+class LeavingBody(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"{"
+        raise KeyboardInterrupt
+
+    async def aclose(self) -> None:
+        raise SystemExit(3)
+
+
+class LeavesInItsBody(Leaves):
+    where = "body"
+
+
+def leaving_factory() -> httpx.AsyncBaseTransport:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("leaving_factory", "SystemExit: 3"), ("Leaves", "SystemExit"), ("LeavesInItsBody", "KeyboardInterrupt")]
+)
+def test_a_transport_that_exits_fails_its_call_and_not_everybodys_loop(name: str, told: str, make: Make) -> None:
+    with allm.Runtime() as runtime:
+        for _ in range(2):
+            with pytest.raises(allm.AllmError, match=told):
+                allm.generate(make(http=allm.Http(transport=f"{__name__}:{name}")), "x", runtime=runtime, retry=allm.Retry.none())
+        assert allm.generate(ENGINE, "x", runtime=runtime).text == "Hello"
+
+
+def test_a_callback_that_exits_does_not_end_everybodys_loop() -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with allm.Runtime() as runtime:
+        runtime._loop.call_soon_threadsafe(leave)  # pyright: ignore[reportPrivateUsage]
+        assert allm.generate(ENGINE, "x", runtime=runtime).text == "Hello"
+        assert not runtime.lost
+
+
+def test_plain_calls_go_on_with_a_new_runtime_where_the_loop_was_lost() -> None:
+    done = run("""
+        runtime = allm.default_runtime()
+        runtime._loop.call_soon_threadsafe(runtime._loop.stop)
+        runtime._thread.join(10)
+        print(allm.generate(engine, "x").text, allm.default_runtime() is runtime)
+        try:
+            allm.generate(engine, "x", runtime=runtime)
+        except allm.EngineError as error:
+            print(error.message)
+    """)
+    assert done.stdout == "Hello False\nthe thread of this runtime's loop has ended\n", done.stderr

@@ -157,6 +157,25 @@ def test_what_is_no_name_is_an_error_of_the_connection(host: str) -> None:
         asyncio.run(go())
 
 
+@pytest.mark.parametrize("answer", ["nothing", "UnicodeError", "MemoryError"])
+def test_whatever_a_look_up_comes_to_is_told_alike_by_both_transports(
+    answer: str, monkeypatch: pytest.MonkeyPatch, make: Make, runtime: allm.Runtime
+) -> None:
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **more: Any) -> Any:
+        if "odd" not in str(host):
+            return real(host, *args, **more)
+        if answer == "nothing":
+            return []
+        raise {"UnicodeError": UnicodeError, "MemoryError": MemoryError}[answer]("no")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(allm.AdapterError, match=r"no connection: (the name has no address|this is no name)") as raised:
+        allm.generate(make(base_url="http://odd.example/v1"), "x", runtime=runtime, retry=allm.Retry.none())
+    assert raised.value.reason == "connection_closed"
+
+
 def test_a_loop_in_c_keeps_its_own_look_ups() -> None:
     class Closed:
         __slots__ = ()

@@ -1,5 +1,6 @@
 """Functions of the user that do not come back cost themselves alone: a place for the next, a clock, a count, and their call goes on."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -193,6 +194,53 @@ def test_a_function_of_the_engine_that_hangs_at_a_later_step_fails_its_chat(
     result = allm.chat(fast(tools=(look,), timeouts=SOON, **{field: function}), "x", runtime=runtime)
     assert result.error is not None
     assert result.error.message == "instructions or history did not come back within 0.2 seconds"
+
+
+@pytest.mark.parametrize("way", ["generate", "chat", "stream", "aio"])
+@pytest.mark.parametrize("field", ["instructions", "history"])
+def test_a_function_of_the_engine_that_hangs_before_the_first_request_fails_its_call(
+    field: str, way: str, fast: Make, runtime: allm.Runtime, stuck: Any
+) -> None:
+    def function(_: Any) -> Any:
+        stuck()
+
+    engine = fast(timeouts=SOON, **{field: function})
+    ways: dict[str, Callable[[], object]] = {
+        "generate": lambda: allm.generate(engine, "x", runtime=runtime),
+        "chat": lambda: allm.chat(engine, "x", runtime=runtime),
+        "stream": lambda: list(allm.stream_generate(engine, "x", runtime=runtime)),
+        "aio": lambda: asyncio.run(allm.aio.generate(engine, "x", runtime=runtime)),
+    }
+    assert "instructions or history did not come back within 0.2 seconds" in failure(ways[way]).message
+    assert runtime.stats()["functions"][field]["given_up"] == 1
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("field", ["instructions", "history"])
+def test_what_a_function_of_the_engine_raises_before_the_first_request_is_raised_as_it_is(
+    field: str, fast: Make, runtime: allm.Runtime
+) -> None:
+    def function(_: Any) -> Any:
+        raise Unspeakable
+
+    for call in (allm.generate, allm.chat):
+        with pytest.raises(Unspeakable) as raised:
+            call(fast(**{field: function}), "x", runtime=runtime)
+        assert raised.traceback[-1].name == "function"
+    assert runtime.stats()["functions"][field]["failed"] == 2
+
+
+def test_a_resolver_whose_error_has_no_words_has_failed(fast: Make, runtime: allm.Runtime) -> None:
+    def resolver(provider: str, context: object) -> str:
+        raise Unspeakable
+
+    with pytest.raises(allm.EngineError, match=r"Unspeakable: \(its message cannot be read\)") as raised:
+        allm.generate(fast(keys=resolver), "x", runtime=runtime)
+    assert raised.value.reason == "resolver_failed"
 
 
 def test_a_chat_with_tools_waits_behind_nobodys_functions(sim: Simulator, fast: Make, runtime: allm.Runtime, stuck: Any) -> None:
