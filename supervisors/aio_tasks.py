@@ -12,13 +12,13 @@ from typing import Any, Generic, Literal, TypeVar
 from pykka import ActorRef, Timeout
 
 from allm.supervisors import tasks
-from allm.supervisors.actor import kill
 from allm.supervisors.aio_calls import accepted, stop
 from allm.supervisors.cell import Cell, is_ref
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import here, on_loop
+from allm.supervisors.lifetime import kill
 from allm.supervisors.names import Address, ask
 from allm.supervisors.requests import StartChild
 from allm.supervisors.spec import Shutdown

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from allm.supervisors import log
 from allm.supervisors.exits import Exit, Json, text_of
-from allm.supervisors.timers import Tick
+from allm.supervisors.ticks import Tick
 
 __all__ = [
     "ActorCrashed",

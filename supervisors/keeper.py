@@ -16,7 +16,7 @@ from allm.supervisors import decisions, log
 from allm.supervisors.answers import refused_start, started
 from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.children import State
-from allm.supervisors.decide import decide, failures_by
+from allm.supervisors.decide import decide
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave, text_of
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.mailbox import KeptCell
@@ -26,6 +26,7 @@ from allm.supervisors.requests import Refused
 from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot
 from allm.supervisors.starting import adopt, begin, discard
 from allm.supervisors.timers import Timers
+from allm.supervisors.verdicts import failures_by
 
 __all__ = ["REPORTS", "Hooks", "Keeper"]
 

@@ -13,12 +13,13 @@ from typing import Any, Final, NamedTuple, cast
 
 import pykka
 
-from allm.supervisors.actor import Actor, launch, prepare, spawning
+from allm.supervisors.actor import Actor, launch
 from allm.supervisors.cell import Cell, alive, cell_of, is_ref
 from allm.supervisors.exits import KILLED, Exit, Leave
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
+from allm.supervisors.making import prepare, spawning
 from allm.supervisors.slots import Made, Slot
 from allm.supervisors.spec import is_tuple
 

@@ -16,13 +16,14 @@ from typing import Any, Generic, TypeVar
 
 from pykka import ActorRef, Timeout
 
-from allm.supervisors.actor import Actor, kill, stop
+from allm.supervisors.actor import Actor
 from allm.supervisors.admin import start_child
 from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.dynamic import DynamicSupervisor
 from allm.supervisors.exits import NOPROC, NORMAL, ActorExited, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import here
+from allm.supervisors.lifetime import kill, stop
 from allm.supervisors.monitors import Monitor, demonitor, link, monitor
 from allm.supervisors.names import Address
 from allm.supervisors.spec import ChildSpec, Shutdown
