@@ -11,11 +11,10 @@ from pykka import ActorRef
 
 from allm.supervisors.actor import Actor
 from allm.supervisors.admin import SupervisorError
-from allm.supervisors.cell import Shutdown
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.exits import SHUTDOWN, CallTimeout, Exit
-from allm.supervisors.here import AskCycle, here
-from allm.supervisors.lifetime import Ended, Started, kill, own_cell
+from allm.supervisors.here import here
+from allm.supervisors.lifetime import end_of, kill, start_of
 from allm.supervisors.looking import look
 from allm.supervisors.names import Address, Answers, RefTo, ask
 from allm.supervisors.requests import Refused
@@ -41,14 +40,8 @@ def this_loop() -> LoopDispatcher:
 
 async def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
     """Return when its start is complete; see `allm.supervisors.wait_started`."""
-    cell = own_cell(ref)
-    watcher = Started()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    try:
-        await watcher.reply.within(timeout)
-    finally:
-        cell.unwatch(watcher)
+    with start_of(ref) as start:
+        await start.within(timeout)
 
 
 async def start_and_wait(
@@ -71,17 +64,8 @@ async def start_and_wait(
 
 async def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = None) -> Exit:
     """End an actor with a reason and return its exit when it is down; see `allm.supervisors.stop`."""
-    cell = own_cell(ref)
-    if here.cell is cell:
-        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
-    watcher = Ended()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    cell.put_signal(Shutdown(reason))
-    try:
-        return await watcher.reply.within(timeout)
-    finally:
-        cell.unwatch(watcher)
+    with end_of(ref, reason) as end:
+        return await end.within(timeout)
 
 
 @overload

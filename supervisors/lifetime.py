@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pykka import ActorRef
@@ -13,7 +15,7 @@ from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
 
-__all__ = ["Ended", "StartError", "Started", "kill", "own_cell", "start_and_wait", "stop", "wait_started"]
+__all__ = ["StartError", "end_of", "kill", "start_and_wait", "start_of", "stop", "wait_started"]
 
 A = TypeVar("A", bound=Actor)
 
@@ -26,7 +28,7 @@ class StartError(SupervisionError):
         self.exit = exit
 
 
-class Started:
+class _Started:
     """A watcher that answers once with the start, or fails with the reason there was none."""
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class Started:
         self.reply.fail(StartError(cell.exit or exit))
 
 
-class Ended:
+class _Ended:
     """A watcher that answers once with the end."""
 
     def __init__(self) -> None:
@@ -52,16 +54,37 @@ class Ended:
         self.reply.set(exit)
 
 
-def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
-    """Return when its start is complete (a supervisor: all its children's too); `StartError` when it failed."""
-    cell = own_cell(ref)
-    watcher = Started()
+@contextmanager
+def start_of(ref: ActorRef[Any]) -> Generator[Reply[None]]:
+    """Watch for the start of an actor: the future of it, which fails with `StartError` when there is none."""
+    cell, watcher = _own(ref), _Started()
     watcher.reply.target = cell
     cell.watch(watcher, watcher)
     try:
-        watcher.reply.get(timeout=timeout)
+        yield watcher.reply
     finally:
         cell.unwatch(watcher)
+
+
+@contextmanager
+def end_of(ref: ActorRef[Any], reason: Exit) -> Generator[Reply[Exit]]:
+    """Tell an actor to end: the future of its exit."""
+    cell, watcher = _own(ref), _Ended()
+    if here.cell is cell:
+        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
+    watcher.reply.target = cell
+    cell.watch(watcher, watcher)
+    cell.put_signal(Shutdown(reason))
+    try:
+        yield watcher.reply
+    finally:
+        cell.unwatch(watcher)
+
+
+def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
+    """Return when its start is complete (a supervisor: all its children's too); `StartError` when it failed."""
+    with start_of(ref) as start:
+        start.get(timeout=timeout)
 
 
 def start_and_wait(
@@ -82,25 +105,16 @@ def start_and_wait(
 
 def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = None) -> Exit:
     """End an actor with a reason, ahead of its mailbox, and return its exit when it (and its children) are down."""
-    cell = own_cell(ref)
-    if here.cell is cell:
-        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
-    watcher = Ended()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    cell.put_signal(Shutdown(reason))
-    try:
-        return watcher.reply.get(timeout=timeout)
-    finally:
-        cell.unwatch(watcher)
+    with end_of(ref, reason) as end:
+        return end.get(timeout=timeout)
 
 
 def kill(ref: ActorRef[Any], reason: Exit = KILLED) -> bool:
     """End an actor at once, without its `on_exit`; False when it was dead. A handler that runs is abandoned."""
-    return own_cell(ref).cancel(reason)
+    return _own(ref).cancel(reason)
 
 
-def own_cell(ref: ActorRef[Any]) -> Cell:
+def _own(ref: ActorRef[Any]) -> Cell:
     """The cell behind a ref; TypeError for a plain Pykka actor."""
     cell = cell_of(ref)
     if cell is None:

@@ -28,7 +28,7 @@ from allm.supervisors.monitors import Monitor, demonitor, link, monitor
 from allm.supervisors.names import Address
 from allm.supervisors.spec import ChildSpec, Shutdown
 
-__all__ = ["Ok", "Task", "TaskSupervisor", "async_", "async_nolink", "await_many", "callers"]
+__all__ = ["Ok", "Task", "TaskSupervisor", "all_of", "async_", "async_nolink", "await_many", "callers"]
 
 T = TypeVar("T")
 _ids = itertools.count(1)
@@ -228,6 +228,18 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
 
     After `timeout` seconds `CallTimeout`, and the linked ones that still run are killed, as by `Task.result`.
     """
+    together = all_of(tasks)
+    try:
+        together.get(timeout=timeout)
+    except Timeout as error:
+        for task in tasks if together.error is not error else ():  # else it is what a task failed with
+            task.abandon()
+        raise
+    return [task.result(timeout=0) for task in tasks]
+
+
+def all_of(tasks: list[Task[Any]]) -> Reply[None]:
+    """The future of the moment when all tasks have succeeded; it fails with the first that does."""
     for task in tasks:
         task.check_owner()
     together: Reply[None] = Reply()
@@ -241,14 +253,9 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
 
     for task in tasks:
         task.reply.add_done_callback(one_done)
-    if tasks:
-        try:
-            together.get(timeout=timeout)
-        except Timeout as error:
-            for task in tasks if together.error is not error else ():  # else it is what a task failed with
-                task.abandon()
-            raise
-    return [task.result(timeout=0) for task in tasks]
+    if not tasks:
+        together.set(None)
+    return together
 
 
 def callers() -> tuple[str, ...]:
