@@ -152,14 +152,14 @@ class Actor(Specified, pykka.Actor):
     # -- hooks
 
     def on_start(self) -> Any:
-        """First thing on the dispatcher; an exception here is a failed start. A coroutine function on a `LoopDispatcher`: awaited."""
+        """Begin, first on the dispatcher; an exception here is a failed start. A coroutine function on a `LoopDispatcher`: awaited."""
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message; what is returned answers an ask. A coroutine function on a `LoopDispatcher`: awaited, before the next."""
         log.warning("unexpected_message", actor=str(self), message=type(message).__name__)
 
     def on_exit(self, reason: Exit) -> Any:
-        """Last thing, whatever ended it, unless it was killed. An exception here becomes the reason.
+        """Finish, last of all, whatever ended the actor, unless it was killed. An exception here becomes the reason.
 
         Unless overridden it calls `on_stop()`, Pykka's hook, for actors to whom the reason is all one.
         """
@@ -169,7 +169,7 @@ class Actor(Specified, pykka.Actor):
         """See `pykka.Actor.on_stop`."""
 
     def on_get_state(self) -> Any:
-        """What `get_state` tells, on the actor's own thread between two messages: plain data. By default the public attributes."""
+        """Give plain data for `get_state`, on the actor's own thread between two messages. By default the public attributes."""
         return public_state(self)
 
     # -- what a handler may use
@@ -179,7 +179,7 @@ class Actor(Specified, pykka.Actor):
         raise Leave(reason)
 
     def ignore(self) -> NoReturn:
-        """From `on_start`: leave this child out, without that being a failure."""
+        """Leave this child out, without that being a failure: from `on_start` only."""
         raise Leave(Exit("ignore"))
 
     def later(self) -> Reply[Any]:

@@ -1,4 +1,4 @@
-"""Starting, stopping and asking actors, for who awaits: what `aio` is made of."""
+"""Starting, stopping and asking actors, for code that awaits: what `aio` is made of."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from weakref import WeakValueDictionary
 from pykka import ActorRef
 
 from allm.supervisors.actor import Actor
-from allm.supervisors.admin import SupervisorError
+from allm.supervisors.admin import accepted
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.exits import SHUTDOWN, CallTimeout, Exit
 from allm.supervisors.here import here
 from allm.supervisors.lifetime import end_of, kill, start_of
 from allm.supervisors.looking import look
 from allm.supervisors.names import Address, Answers, RefTo, ask
-from allm.supervisors.requests import Refused
 
-__all__ = ["accepted", "call", "get_state", "request", "start_and_wait", "stop", "this_loop", "wait_started"]
+__all__ = ["call", "get_state", "request", "start_and_wait", "stop", "this_loop", "wait_started"]
 
 A = TypeVar("A", bound=Actor)
 M = TypeVar("M")
@@ -80,7 +79,7 @@ async def call(address: Any, message: Any, timeout: float | None = 5.0) -> Any:
 
 
 async def get_state(address: Address, timeout: float | None = 5.0) -> Any:
-    """What a live actor says of itself; see `allm.supervisors.get_state`."""
+    """Ask a live actor for its state; see `allm.supervisors.get_state`."""
     with look(address) as reply:
         return await reply.within(timeout)
 
@@ -88,10 +87,3 @@ async def get_state(address: Address, timeout: float | None = 5.0) -> Any:
 async def request(supervisor: Address, message: Any, timeout: float | None) -> Any:
     """Ask a supervisor for something; `SupervisorError` when it refuses."""
     return accepted(await call(supervisor, message, timeout))
-
-
-def accepted(answer: Any) -> Any:
-    """The answer of a supervisor, unless it is a refusal."""
-    if isinstance(answer, Refused):
-        raise SupervisorError(answer)
-    return answer

@@ -10,7 +10,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pykka import ActorRef, Timeout
 
 from allm.supervisors import tasks
-from allm.supervisors.aio_calls import accepted, stop
+from allm.supervisors.admin import accepted
+from allm.supervisors.aio_calls import stop
 from allm.supervisors.cell import Cell, is_ref
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Exit

@@ -1,4 +1,4 @@
-"""What a report means, as a function of a supervisor's state: `decide(state, report) -> actions`.
+"""The decisions of a supervisor, as a function of its state: `decide(state, report) -> actions`.
 
 The state is plain data (`children`), changed here and nowhere else; no actor, thread, clock or random number is inside. The time, the
 random number for a delay and the word of a child's policy come with the report that needs them (`Judge` asks, `Judged` brings them).
@@ -57,7 +57,7 @@ class UnknownReport(SupervisionError):
 
 
 def decide(state: State, report: Report) -> list[Action]:
-    """Change the state as the report demands; what is to be done, in this order."""
+    """Change the state as the report demands; the actions to be carried out, in this order."""
     rule = TABLE.get((state.phase, type(report)))
     if rule is None:
         raise UnknownReport(f"{type(report).__name__} while {state.phase}")
@@ -287,7 +287,7 @@ def _too_late(state: State, report: Add | Revive | Delete | Arrange, actions: li
 
 
 def _stop_at_the_end(state: State, report: Stop, actions: list[Action]) -> None:
-    """It is being stopped, or will be in its turn."""
+    """Note who waits for the stop: the child is being stopped, or will be in its turn."""
     child = report.child if isinstance(report.child, Child) else state.children.get(report.child)
     if child is None or not child.up or not state.children.holds(child):
         actions.append(Answer(report.reply, None))
@@ -296,7 +296,7 @@ def _stop_at_the_end(state: State, report: Stop, actions: list[Action]) -> None:
 
 
 def _nothing(state: State, report: Report, actions: list[Action]) -> None:
-    """It came too late to mean anything."""
+    """Ignore a report that came too late to mean anything."""
 
 
 def _hold(state: State, report: Any, actions: list[Action]) -> None:

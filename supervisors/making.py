@@ -39,7 +39,7 @@ def spawning(dispatcher: Dispatcher) -> Generator[None]:
 
 
 def inherited() -> Dispatcher:
-    """In a start function: the dispatcher of the supervisor that called it."""
+    """The dispatcher of the supervisor that called this start function."""
     return given.dispatcher or THREADS
 
 

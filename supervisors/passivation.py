@@ -45,7 +45,7 @@ _LOOKS = 0.05
 
 
 class StateStore(Protocol):
-    """Where states are kept. Both methods may block; they are called for one key at a time, for several keys at once."""
+    """A place for states. Both methods may block; they are called for one key at a time, for several keys at once."""
 
     def load(self, key: Hashable) -> Any:
         """The state saved last; None when there is none. What it raises fails the messages that wait."""

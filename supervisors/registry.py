@@ -183,7 +183,7 @@ class Registry:
     # -- as a watcher of the holders
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Free the keys of a holder."""

@@ -107,7 +107,7 @@ def drop(state: State, child: Child, exit: Exit, actions: list[Action]) -> None:
 
 
 def leave_down(state: State, child: Child, exit: Exit, actions: list[Action]) -> None:
-    """A child is down and not to be restarted: a temporary one is forgotten, another keeps its spec."""
+    """Leave a child down that is not to be restarted: a temporary one is forgotten, another keeps its spec."""
     if not state.ordered or child.spec.restart == "temporary":
         drop(state, child, exit, actions)
     else:

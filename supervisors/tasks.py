@@ -46,7 +46,7 @@ class TaskSupervisor(DynamicSupervisor):
 
 
 class TaskActor(Actor):
-    """One task. It runs its function as its first message, so that starting it waits for nothing."""
+    """The actor of one task: the function is its first message, so that its start waits for nothing."""
 
     def __init__(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], linked: bool) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class TaskActor(Actor):
 
 
 class AsyncTaskActor(TaskActor):
-    """One task whose function is a coroutine function: on a loop."""
+    """The actor of one task whose function is a coroutine function, on a loop."""
 
     async def on_receive(self, message: Any) -> None:
         function, args = message
@@ -186,16 +186,16 @@ class Task(Generic[T]):
             raise RuntimeError(f"only {_name(self.owner)} may wait for task {self.id}: it started it")
 
     def down(self, owner: Cell) -> Callable[[Any], object]:
-        """How a failure reaches the owner's mailbox: not at all after a result."""
+        """The way of a failure into the owner's mailbox; after a result nothing goes there."""
         return lambda message: None if message.exit.kind == "normal" else owner.put_message(message)
 
     # -- as a watcher of its actor
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """No result will come any more."""
+        """Fail the result, unless it is there."""
         self.exit = exit
         self.reply.fail(ActorExited(cell.name, exit))
 
@@ -259,7 +259,7 @@ def all_of(tasks: list[Task[Any]]) -> Reply[None]:
 
 
 def callers() -> tuple[str, ...]:
-    """Who asked for the task this is, and who asked for theirs: the nearest first; empty outside tasks."""
+    """The names of the starter of the current task, and of those behind it, the nearest first; empty outside tasks."""
     body = here.cell.body if isinstance(here.cell, Cell) else None
     return body.callers if isinstance(body, TaskActor) else ()
 

@@ -25,7 +25,7 @@ class Tick(NamedTuple):
 
 
 class Timer:
-    """One message that waits; the sources of time have subclasses of their own."""
+    """A message that waits; each source of time has a subclass of its own."""
 
     __slots__ = ("_cell", "_clock", "_interval", "_message", "_open", "_ref", "when")
 

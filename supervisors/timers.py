@@ -154,7 +154,7 @@ class _ThreadCall(_ThreadTimer):
 
 
 class ThreadTimers:
-    """One daemon thread and a heap (3.5 us a timer; a threading.Timer is 320 us and a thread each).
+    """Timers of one daemon thread and a heap (3.5 us a timer; a threading.Timer is 320 us and a thread each).
 
     The thread starts with the first timer and ends `linger` seconds after the last.
     """

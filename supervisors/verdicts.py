@@ -57,7 +57,7 @@ def judged(state: State, report: Judged, actions: list[Action]) -> None:
 
 
 def _verdict(state: State, report: Judged, actions: list[Action]) -> Restart | GiveUp | None:
-    """Whether to start it again, and when; None: the budget is spent."""
+    """Decide whether and when to start it again; None: the budget is spent."""
     child, word = report.child, report.word
     if isinstance(word, Restart):
         child.failures = failures_by(child, report.now, child.spec.policy) + word.counted
@@ -116,7 +116,7 @@ def due(state: State, report: Due, actions: list[Action]) -> None:
 
 
 def _ended_for_good(state: State, child: Child, exit: Exit, actions: list[Action]) -> None:
-    """A child ended by itself and is not restarted; those that were stopped for its restart are, without it."""
+    """Leave a child down that ended by itself; those that were stopped for its restart are started without it."""
     left = left_aside(state, child)
     leave_down(state, child, exit, actions)
     if child.spec.significant and _was_last(state, child):
@@ -126,7 +126,7 @@ def _ended_for_good(state: State, child: Child, exit: Exit, actions: list[Action
 
 
 def left_aside(state: State, child: Child) -> list[Child]:
-    """Those that were stopped for the restart of this child and for no other's that is still to come."""
+    """The children that were stopped for the restart of this one, and for no other that is still to come."""
     group, child.group = [*child.group, *group_of(state, child)], ()
     left = [other for other in group if other is not child and other.status is DOWN and other.why == "aside"]
     if not left:
