@@ -39,6 +39,7 @@ class PoolDispatcher:
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
         self._urgent: deque[Runnable] = deque()  # they are in the queue or in a turn as well
+        self._sparing = False  # there may be spare workers
         self._parked: list[threading.Lock] = []
         self._crew: dict[threading.Thread, float] = {}  # and when they were hired
         self._running: dict[Runnable, threading.Lock] = {}  # in a turn, each by the gate of its worker
@@ -128,6 +129,7 @@ class PoolDispatcher:
         """Give it a turn before the others; by a spare worker, if all are in handlers."""
         if runnable.busy is None and not self._parked and self._working >= self.size:
             self._urgent.append(runnable)
+            self._sparing = True
             self._staff(_SPARE)
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
@@ -177,7 +179,7 @@ class PoolDispatcher:
             if self._parked:
                 self._parked.pop().release()
                 return
-            if self._working >= self.size + spare:
+            if len(self._crew) - self._waiting >= self.size + spare:
                 return
             worker = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._crew[worker] = clock.now()
@@ -205,7 +207,7 @@ class PoolDispatcher:
         gate.acquire()
         while True:
             try:
-                runnable = self._next()
+                runnable = self._next() if self._sparing else self._ready.popleft()
             except IndexError:
                 if (next_gate := self._park(gate)) is None:
                     return
@@ -251,13 +253,15 @@ class PoolDispatcher:
         """Wait for work: the gate to wait at next time; None when this worker should end."""
         me = threading.current_thread()
         with self._lock:
-            if self._urgent:
+            if self._sparing:
+                if self._urgent:
+                    return gate
+                self._sparing = self._working > self.size
+            if self._ready and not self._sparing:
                 return gate
-            if self._working > self.size:
+            if len(self._crew) - self._waiting > self.size:
                 self._crew.pop(me, None)
                 return None
-            if self._ready:
-                return gate
             self._parked.append(gate)
         if gate.acquire(timeout=self._idle):
             return gate
