@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm.supervisors import aio
-    from allm.supervisors.actor import Actor, Crash, StartError, kill, start_and_wait, stop, wait_started
+    from allm.supervisors.actor import Actor, Crash
     from allm.supervisors.admin import (
         SupervisorError,
         change_specs,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from allm.supervisors.exits import ActorExited, CallTimeout, Exit, ExitError, SupervisionError
     from allm.supervisors.here import AskCycle, Fenced, WouldBlock, guard
     from allm.supervisors.idle import ReceiveTimeout
+    from allm.supervisors.lifetime import StartError, kill, start_and_wait, stop, wait_started
     from allm.supervisors.locks import KeyedLocks
     from allm.supervisors.looking import counting, get_state
     from allm.supervisors.mailbox import Bound, MailboxFull
@@ -49,15 +50,7 @@ if TYPE_CHECKING:
     from allm.supervisors.view import abandoned, child, tree
 
 _HOMES = {
-    "actor": (
-        "Actor",
-        "Crash",
-        "StartError",
-        "kill",
-        "start_and_wait",
-        "stop",
-        "wait_started",
-    ),
+    "actor": ("Actor", "Crash"),
     "admin": (
         "SupervisorError",
         "change_specs",
@@ -92,6 +85,7 @@ _HOMES = {
         "guard",
     ),
     "idle": ("ReceiveTimeout",),
+    "lifetime": ("StartError", "kill", "start_and_wait", "stop", "wait_started"),
     "locks": ("KeyedLocks",),
     "looking": ("counting", "get_state"),
     "mailbox": (

@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import itertools
 import os
-import threading
 import uuid
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -22,42 +21,28 @@ from pykka import ActorRef, messages
 
 from allm.supervisors import edges, log, looking
 from allm.supervisors.async_cells import AsyncBoundedCell, AsyncCell, AsyncKeptCell
-from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
+from allm.supervisors.cell import Cell, Owner, Shutdown, alive
 from allm.supervisors.coroutines import has_coroutines, refuse_misplaced, spawn
-from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
-from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
+from allm.supervisors.dispatch import Dispatcher, is_dispatcher
+from allm.supervisors.exits import NORMAL, Exit, Leave
 from allm.supervisors.futures import Reply
-from allm.supervisors.here import AskCycle, here
 from allm.supervisors.idle import Idle, Idled
 from allm.supervisors.looking import Look, public_state
-from allm.supervisors.mailbox import Bound, BoundedCell, Kept, KeptCell
+from allm.supervisors.mailbox import Bound, BoundedCell, KeptCell
+from allm.supervisors.making import THREADS, given
 from allm.supervisors.monitors import Down, Exited, ExitSignal
 from allm.supervisors.specified import Specified
-from allm.supervisors.timers import Tick, Timers
+from allm.supervisors.ticks import Tick
+from allm.supervisors.timers import Timers
 
-__all__ = [
-    "Actor",
-    "Crash",
-    "StartError",
-    "construct",
-    "inherited",
-    "kill",
-    "launch",
-    "prepare",
-    "spawning",
-    "start_and_wait",
-    "stop",
-    "wait_started",
-]
+__all__ = ["Actor", "Crash", "launch"]
 
 T = TypeVar("T")
-A = TypeVar("A", bound="Actor")
 
 _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
 _process = [f"urn:uuid:{uuid.uuid4()}:", ""]
 """What urns begin with, and serial numbers: a process that was forked has beginnings of its own."""
 _serial = itertools.count(1)
-_threads = ThreadDispatcher()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +55,12 @@ class Crash:
 _SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages.ProxyGetAttr, messages.ProxySetAttr, Crash, Tick, Idled))
 
 
-class StartError(SupervisionError):
-    """An actor did not come up; ``exit`` says why (kind ``ignore``: it did not want to)."""
-
-    def __init__(self, exit: Exit) -> None:
-        super().__init__(f"not started: {exit.kind} {exit.detail if exit.detail is not None else ''}".rstrip())
-        self.exit = exit
-
-
 def _after_fork() -> None:
     _process[:] = f"urn:uuid:{uuid.uuid4()}:", f"{os.getpid()}-"
-    _spawning.dispatcher = _spawning.kept = None
+    given.dispatcher = given.kept = None
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class _Spawning(threading.local):
-    dispatcher: Dispatcher | None = None
-    kept: Kept | None = None
-
-
-_spawning = _Spawning()
 
 
 class Actor(Specified, pykka.Actor):
@@ -149,7 +118,7 @@ class Actor(Specified, pykka.Actor):
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> ActorRef[Self]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Start it on its class's dispatcher (under a supervisor: the supervisor's) and return at once."""
-        return cls.start_on(_spawning.dispatcher or cls.dispatcher or _threads, *args, **kwargs)
+        return cls.start_on(given.dispatcher or cls.dispatcher or THREADS, *args, **kwargs)
 
     @classmethod
     def start_on(cls, dispatcher: Dispatcher, *args: Any, **kwargs: Any) -> ActorRef[Self]:
@@ -165,7 +134,7 @@ class Actor(Specified, pykka.Actor):
         raise NotImplementedError("made in __init__: a cell belongs to its actor")
 
     def _actor_cell(self, name: str) -> Cell:
-        kept, _spawning.kept = _spawning.kept, None
+        kept, given.kept = given.kept, None
         awaits = self.actor_awaits
         if kept is not None:
             return AsyncKeptCell(name, self, kept) if awaits else KeptCell(name, self, kept)
@@ -178,19 +147,19 @@ class Actor(Specified, pykka.Actor):
         return Reply()
 
     def _start_actor_loop(self) -> None:
-        launch(self, _spawning.dispatcher or self.dispatcher or _threads)
+        launch(self, given.dispatcher or self.dispatcher or THREADS)
 
     # -- hooks
 
     def on_start(self) -> Any:
-        """First thing on the dispatcher; an exception here is a failed start. A coroutine function on a `LoopDispatcher`: awaited."""
+        """Begin, first on the dispatcher; an exception here is a failed start. A coroutine function on a `LoopDispatcher`: awaited."""
 
     def on_receive(self, message: Any) -> Any:
         """Handle a message; what is returned answers an ask. A coroutine function on a `LoopDispatcher`: awaited, before the next."""
         log.warning("unexpected_message", actor=str(self), message=type(message).__name__)
 
     def on_exit(self, reason: Exit) -> Any:
-        """Last thing, whatever ended it, unless it was killed. An exception here becomes the reason.
+        """Finish, last of all, whatever ended the actor, unless it was killed. An exception here becomes the reason.
 
         Unless overridden it calls `on_stop()`, Pykka's hook, for actors to whom the reason is all one.
         """
@@ -200,7 +169,7 @@ class Actor(Specified, pykka.Actor):
         """See `pykka.Actor.on_stop`."""
 
     def on_get_state(self) -> Any:
-        """What `get_state` tells, on the actor's own thread between two messages: plain data. By default the public attributes."""
+        """Give plain data for `get_state`, on the actor's own thread between two messages. By default the public attributes."""
         return public_state(self)
 
     # -- what a handler may use
@@ -210,7 +179,7 @@ class Actor(Specified, pykka.Actor):
         raise Leave(reason)
 
     def ignore(self) -> NoReturn:
-        """From `on_start`: leave this child out, without that being a failure."""
+        """Leave this child out, without that being a failure: from `on_start` only."""
         raise Leave(Exit("ignore"))
 
     def later(self) -> Reply[Any]:
@@ -370,123 +339,3 @@ def _refuse_misplaced(actor: Actor, dispatcher: Dispatcher) -> None:
         cell.owner = None  # it hears of this by the error
         cell.cancel(Exit.from_exception(error))
         raise
-
-
-@contextmanager
-def spawning(dispatcher: Dispatcher) -> Generator[None]:
-    """While inside, `Actor.start` on this thread uses this dispatcher: how start functions inherit it."""
-    before, _spawning.dispatcher = _spawning.dispatcher, dispatcher
-    try:
-        yield
-    finally:
-        _spawning.dispatcher = before
-
-
-def inherited() -> Dispatcher:
-    """In a start function: the dispatcher of the supervisor that called it."""
-    return _spawning.dispatcher or _threads
-
-
-def construct(actor_class: type[Actor], kept: Kept | None, *args: Any, **kwargs: Any) -> Actor:
-    """Make an actor, on a mailbox that is kept if there is one; it takes that over when it is launched."""
-    if kept is None:
-        return actor_class(*args, **kwargs)
-    _spawning.kept = kept
-    try:
-        return actor_class(*args, **kwargs)
-    finally:
-        _spawning.kept = None
-
-
-def prepare(actor_class: type[Actor], kept: Kept | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Actor:
-    """Make an actor whose ``__init__`` runs in its own first turn, on its own dispatcher and in its own name."""
-    new = actor_class.__new__
-    actor = new(actor_class) if new is object.__new__ else new(actor_class, *args, **kwargs)
-    _spawning.kept = kept
-    try:
-        actor._equip()  # pyright: ignore[reportPrivateUsage]
-    finally:
-        _spawning.kept = None
-    actor._initial = (args, kwargs)  # pyright: ignore[reportPrivateUsage]
-    return actor
-
-
-class _Started:
-    """A watcher that answers once with the start, or fails with the reason there was none."""
-
-    def __init__(self) -> None:
-        self.reply: Reply[None] = Reply()
-
-    def started(self, cell: Cell) -> None:
-        self.reply.set(None)
-
-    def ended(self, cell: Cell, exit: Exit) -> None:
-        self.reply.fail(StartError(cell.exit or exit))
-
-
-class _Ended:
-    """A watcher that answers once with the end."""
-
-    def __init__(self) -> None:
-        self.reply: Reply[Exit] = Reply()
-
-    def started(self, cell: Cell) -> None:
-        pass
-
-    def ended(self, cell: Cell, exit: Exit) -> None:
-        self.reply.set(exit)
-
-
-def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
-    """Return when its start is complete (a supervisor: all its children's too); `StartError` when it failed."""
-    cell = _own(ref)
-    watcher = _Started()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    try:
-        watcher.reply.get(timeout=timeout)
-    finally:
-        cell.unwatch(watcher)
-
-
-def start_and_wait(
-    actor_class: type[A], *args: Any, on: Dispatcher | None = None, timeout: float | None = None, **kwargs: Any
-) -> ActorRef[A]:
-    """Start an actor and return when its start is complete; `StartError` when it failed.
-
-    Whatever keeps it from waiting (the time is over, it may not block here) ends the actor: nobody else has its ref.
-    """
-    ref = actor_class.start_on(on, *args, **kwargs) if on is not None else actor_class.start(*args, **kwargs)
-    try:
-        wait_started(ref, timeout)
-    except BaseException:
-        kill(ref)
-        raise
-    return ref
-
-
-def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = None) -> Exit:
-    """End an actor with a reason, ahead of its mailbox, and return its exit when it (and its children) are down."""
-    cell = _own(ref)
-    if here.cell is cell:
-        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
-    watcher = _Ended()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    cell.put_signal(Shutdown(reason))
-    try:
-        return watcher.reply.get(timeout=timeout)
-    finally:
-        cell.unwatch(watcher)
-
-
-def kill(ref: ActorRef[Any], reason: Exit = KILLED) -> bool:
-    """End an actor at once, without its `on_exit`; False when it was dead. A handler that runs is abandoned."""
-    return _own(ref).cancel(reason)
-
-
-def _own(ref: ActorRef[Any]) -> Cell:
-    cell = cell_of(ref)
-    if cell is None:
-        raise TypeError(f"{ref} is a plain Pykka actor")
-    return cell

@@ -30,6 +30,7 @@ from allm.supervisors.spec import Child, ChildSpec, Flags
 
 __all__ = [
     "SupervisorError",
+    "accepted",
     "change_specs",
     "count_children",
     "delete_child",
@@ -53,11 +54,15 @@ class SupervisorError(SupervisionError):
         self.exit: Exit | None = refused.exit
 
 
-def _ask(supervisor: Address, request: Any, timeout: float | None) -> Any:
-    answer = call(supervisor, request, timeout)
+def accepted(answer: Any) -> Any:
+    """The answer of a supervisor; `SupervisorError` when it is a refusal."""
     if isinstance(answer, Refused):
         raise SupervisorError(answer)
     return answer
+
+
+def _ask(supervisor: Address, request: Any, timeout: float | None) -> Any:
+    return accepted(call(supervisor, request, timeout))
 
 
 def start_child(supervisor: Address, spec: Child | Sequence[Any], timeout: float | None = None) -> Any:
@@ -91,13 +96,13 @@ def which_children(supervisor: Address, timeout: float | None = 5.0) -> list[Chi
 
 
 def which_child(supervisor: Address, id: Hashable, timeout: float | None = 5.0) -> ChildInfo:
-    """One child."""
+    """Describe a child."""
     info: ChildInfo = _ask(supervisor, WhichChild(id), timeout)
     return info
 
 
 def count_children(supervisor: Address, timeout: float | None = 5.0) -> Counts:
-    """How many there are."""
+    """Count the children."""
     counts: Counts = _ask(supervisor, CountChildren(), timeout)
     return counts
 

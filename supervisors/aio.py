@@ -1,4 +1,4 @@
-"""The same calls for who awaits: ``await aio.start_and_wait(...)``, ``await aio.call(...)``. Any event loop, any dispatcher.
+"""The same calls for code that awaits: ``await aio.start_and_wait(...)``, ``await aio.call(...)``. Any event loop, any dispatcher.
 
 Each function does what its namesake in `allm.supervisors` does, and waits on the running loop without blocking it, wherever
 the actors in question run. Cancelling a wait leaves the actors as they are, but `start_and_wait` ends what it had started,

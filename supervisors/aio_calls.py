@@ -1,4 +1,4 @@
-"""Starting, stopping and asking actors, for who awaits: what `aio` is made of."""
+"""Starting, stopping and asking actors, for code that awaits: what `aio` is made of."""
 
 from __future__ import annotations
 
@@ -9,23 +9,16 @@ from weakref import WeakValueDictionary
 
 from pykka import ActorRef
 
-from allm.supervisors.actor import (
-    Actor,
-    _Ended,  # pyright: ignore[reportPrivateUsage]
-    _own,  # pyright: ignore[reportPrivateUsage]
-    _Started,  # pyright: ignore[reportPrivateUsage]
-    kill,
-)
-from allm.supervisors.admin import SupervisorError
-from allm.supervisors.cell import Shutdown
+from allm.supervisors.actor import Actor
+from allm.supervisors.admin import accepted
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
 from allm.supervisors.exits import SHUTDOWN, CallTimeout, Exit
-from allm.supervisors.here import AskCycle, here
+from allm.supervisors.here import here
+from allm.supervisors.lifetime import end_of, kill, start_of
 from allm.supervisors.looking import look
 from allm.supervisors.names import Address, Answers, RefTo, ask
-from allm.supervisors.requests import Refused
 
-__all__ = ["accepted", "call", "get_state", "request", "start_and_wait", "stop", "this_loop", "wait_started"]
+__all__ = ["call", "get_state", "request", "start_and_wait", "stop", "this_loop", "wait_started"]
 
 A = TypeVar("A", bound=Actor)
 M = TypeVar("M")
@@ -46,14 +39,8 @@ def this_loop() -> LoopDispatcher:
 
 async def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:
     """Return when its start is complete; see `allm.supervisors.wait_started`."""
-    cell = _own(ref)
-    watcher = _Started()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    try:
-        await watcher.reply.within(timeout)
-    finally:
-        cell.unwatch(watcher)
+    with start_of(ref) as start:
+        await start.within(timeout)
 
 
 async def start_and_wait(
@@ -76,17 +63,8 @@ async def start_and_wait(
 
 async def stop(ref: ActorRef[Any], reason: Exit = SHUTDOWN, timeout: float | None = None) -> Exit:
     """End an actor with a reason and return its exit when it is down; see `allm.supervisors.stop`."""
-    cell = _own(ref)
-    if here.cell is cell:
-        raise AskCycle(f"calling_self: {cell.name} cannot wait for its own end; use exit")
-    watcher = _Ended()
-    watcher.reply.target = cell
-    cell.watch(watcher, watcher)
-    cell.put_signal(Shutdown(reason))
-    try:
-        return await watcher.reply.within(timeout)
-    finally:
-        cell.unwatch(watcher)
+    with end_of(ref, reason) as end:
+        return await end.within(timeout)
 
 
 @overload
@@ -101,7 +79,7 @@ async def call(address: Any, message: Any, timeout: float | None = 5.0) -> Any:
 
 
 async def get_state(address: Address, timeout: float | None = 5.0) -> Any:
-    """What a live actor says of itself; see `allm.supervisors.get_state`."""
+    """Ask a live actor for its state; see `allm.supervisors.get_state`."""
     with look(address) as reply:
         return await reply.within(timeout)
 
@@ -109,10 +87,3 @@ async def get_state(address: Address, timeout: float | None = 5.0) -> Any:
 async def request(supervisor: Address, message: Any, timeout: float | None) -> Any:
     """Ask a supervisor for something; `SupervisorError` when it refuses."""
     return accepted(await call(supervisor, message, timeout))
-
-
-def accepted(answer: Any) -> Any:
-    """The answer of a supervisor, unless it is a refusal."""
-    if isinstance(answer, Refused):
-        raise SupervisorError(answer)
-    return answer

@@ -1,27 +1,27 @@
-"""Tasks for who awaits: see `tasks` and `streams`, whose functions these are the twins of."""
+"""Tasks and streams of tasks for code that awaits: the twins of the functions in `tasks` and `streams`."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 from pykka import ActorRef, Timeout
 
 from allm.supervisors import tasks
-from allm.supervisors.actor import kill
-from allm.supervisors.aio_calls import accepted, stop
+from allm.supervisors.admin import accepted
+from allm.supervisors.aio_calls import stop
 from allm.supervisors.cell import Cell, is_ref
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import here, on_loop
+from allm.supervisors.lifetime import kill
 from allm.supervisors.names import Address, ask
 from allm.supervisors.requests import StartChild
 from allm.supervisors.spec import Shutdown
+from allm.supervisors.streams import limit_of
 from allm.supervisors.tasks import Ok
 
 __all__ = ["Task", "async_", "async_nolink", "async_stream", "await_many"]
@@ -61,7 +61,7 @@ class Task(Generic[T]):
         self._task.check_owner()
         if await self._task.reply.arrives(timeout):
             return self._task.result()
-        self._give_up()
+        self._task.abandon()
         raise CallTimeout(f"task {self.id} took longer than {timeout} seconds")
 
     async def poll(self, timeout: float = 0.0) -> Ok[T] | Exit | None:
@@ -82,12 +82,6 @@ class Task(Generic[T]):
             self._task._kill()
         last = await self.poll()
         return last if isinstance(last, Ok) else None
-
-    def _give_up(self) -> None:
-        """A linked task is killed: the one it worked for has given up."""
-        if self._task.linked:
-            self._task._kill()
-        self._task._flush()
 
 
 async def async_(supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: Shutdown = 5.0) -> Task[Any]:
@@ -114,7 +108,7 @@ async def _start(
 
 
 def _unwanted(started: Reply[Any]) -> None:
-    """Nobody has the handle on this task: end it."""
+    """End a task on which nobody has a handle."""
     if started.error is None and is_ref(ref := started.get()):
         kill(ref)
 
@@ -122,24 +116,12 @@ def _unwanted(started: Reply[Any]) -> None:
 async def await_many(many: Iterable[Task[Any]], timeout: float | None = 5.0) -> list[Any]:
     """The results in order; the first failure is raised at once. After `timeout` seconds linked tasks are killed."""
     waiting = list(many)
-    together: Reply[None] = Reply()
-    missing = itertools.count(len(waiting) - 1, -1)
-
-    def one_done(reply: Reply[Any]) -> None:
-        if reply.error is not None:
-            together.fail(reply.error)
-        elif next(missing) == 0:
-            together.set(None)
-
-    for task in waiting:
-        task._task.check_owner()
-        task._task.reply.add_done_callback(one_done)
-    if waiting and not await together.arrives(timeout):
+    together = tasks.all_of([task._task for task in waiting])
+    if not await together.arrives(timeout):
         for task in waiting:
-            task._give_up()
+            task._task.abandon()
         raise CallTimeout(f"{len(waiting)} tasks took longer than {timeout} seconds")
-    if waiting:
-        together.get()
+    together.get()
     return [await task.result() for task in waiting]
 
 
@@ -157,26 +139,29 @@ def async_stream(
 
     Use ``async with contextlib.aclosing(...)`` where the loop may be left early: its tasks are stopped when it is closed.
     """
-    limit = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
-    if limit < 1:
-        raise ValueError(f"max_concurrency must be at least 1, not {limit}")
-    if on_timeout not in ("raise", "kill"):
-        raise ValueError(f"on_timeout must be raise or kill, not {on_timeout!r}")
+    limit = limit_of(max_concurrency, timeout, on_timeout)
     start = partial(async_nolink, supervisor, function, shutdown="brutal_kill")
     return _Run(start, _each(items), timeout, on_timeout).results(limit, ordered)
 
 
 async def _each(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+    """Yield the items; closed early, close what they come from, if that is a generator."""
+    try:
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                yield item
+        else:
+            for item in items:
+                yield item
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+        elif isinstance(items, Generator):
+            items.close()
 
 
 class _Run:
-    """One stream: the tasks that run, by the place of their item, and what is done and was not yielded yet."""
+    """One stream: the tasks that run, by the place of their item, and the outcomes that were not yielded yet."""
 
     def __init__(
         self, start: Callable[[Any], Awaitable[Task[Any]]], items: AsyncGenerator[Any], timeout: float | None, on_timeout: str
@@ -200,8 +185,8 @@ class _Run:
                 elif self._running:
                     await self._wait()
         finally:
+            self._stop()
             await self._items.aclose()
-            await self._stop()
 
     async def _next(self) -> bool:
         async for item in self._items:
@@ -218,26 +203,25 @@ class _Run:
 
     async def _wait(self) -> None:
         """Wait until a task is done, or has had its time."""
-        oldest = min(self._running, key=lambda index: self._running[index][1])
+        oldest = next(iter(self._running))
         left = None if self._timeout is None else max(0.0, self._running[oldest][1] + self._timeout - clock.now())
         try:
-            index = await asyncio.wait_for(self._ready.get(), left)
+            # With no time left, `wait_for` does not even look (Python 3.11).
+            index = await asyncio.wait_for(self._ready.get(), left) if self._ready.empty() else self._ready.get_nowait()
         except TimeoutError:
             if self._on_timeout == "raise":
                 raise CallTimeout(f"item {oldest} took longer than {self._timeout} seconds") from None
             task, _ = self._running.pop(oldest)
-            await task.shutdown(0)
+            task._task.give_up()
             self._done[oldest] = Exit("timeout")
             return
         if index in self._running:
-            outcome = await self._running.pop(index)[0].poll()
+            outcome = self._running.pop(index)[0]._task.outcome()
             assert outcome is not None
             self._done[index] = outcome
 
-    async def _stop(self) -> None:
+    def _stop(self) -> None:
         """Leave no task behind."""
         for task, _ in self._running.values():
-            if task.ref is not None:
-                task._task._flush()
-                kill(task.ref)
+            task._task.give_up()
         self._running.clear()

@@ -1,4 +1,4 @@
-"""What supervisors answer, made from slots."""
+"""Answers of supervisors, made from slots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Given", "count", "describe", "refused_spec", "refused_start", "start
 
 
 class Given:
-    """In the place of a future, an answer that is looked at by who asked, on the same thread."""
+    """An answer in the place of a future, for a caller on the same thread."""
 
     __slots__ = ("done", "value")
 
@@ -32,7 +32,7 @@ def started(slot: Slot) -> Any:
 
 
 def count(slots: Iterable[Slot]) -> Counts:
-    """How many children there are."""
+    """Count children."""
     table = list(slots)
     supervisors = sum(slot.spec.type == "supervisor" for slot in table)
     active = sum(slot.status in (RUNNING, STOPPING) for slot in table)
@@ -40,7 +40,7 @@ def count(slots: Iterable[Slot]) -> Counts:
 
 
 def describe(slot: Slot) -> ChildInfo:
-    """What is told of a child."""
+    """Describe a child as it is now."""
     spec = slot.spec
     ref = None if slot.status is STARTING else slot.ref
     return ChildInfo(slot.id, ref, slot.status, spec.type or "worker", spec.modules, slot.restarts)
@@ -57,5 +57,5 @@ def refused_start(exit: Exit) -> Refused | None:
 
 
 def refused_spec(error: Exception) -> Refused:
-    """The answer for a spec that is none."""
+    """The answer for a spec that was refused."""
     return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))

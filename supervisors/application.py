@@ -16,13 +16,14 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeAlias, cast
 
 from allm.supervisors import events, log
-from allm.supervisors.actor import Actor, spawning
+from allm.supervisors.actor import Actor
 from allm.supervisors.aio_calls import this_loop
 from allm.supervisors.cell import Cell, Shutdown, cell_of, is_ref
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import KILLED, NOPROC, SHUTDOWN, Exit, Leave
 from allm.supervisors.here import call_soon, running_loop
 from allm.supervisors.lanes import Dispatcher
+from allm.supervisors.making import spawning
 from allm.supervisors.pulse import PULSE, get, pulse
 from allm.supervisors.spec import ChildSpec, is_tuple
 

@@ -79,7 +79,7 @@ class _Turns(_Base):
         return False
 
     def _go_on(self, body: Body, hand: Hand | None) -> bool:
-        """What comes before messages: the start, or the rest of a handler; False when it suspends."""
+        """Do what comes before messages, the start or the rest of a handler; False when that suspends."""
         if hand is not None:
             if hand.error is not None:
                 raise hand.error

@@ -54,7 +54,7 @@ class Body(Protocol):
     def _handle_receive(self, message: Any) -> Any: ...
     def _actor_signal(self, signal: Any) -> None: ...
     def _actor_finish(self, exit: Exit) -> Exit:
-        """Last words; the exit that is reported."""
+        """Say the last words; the exit that is reported."""
         ...
 
 
@@ -70,7 +70,7 @@ class Hung(Protocol):
 
 
 class Owner(Protocol):
-    """Who started it and hears of its start and its end: a supervisor's slot. Never raises, never blocks."""
+    """The owner of an actor, such as a supervisor's slot, hears of its start and its end. Never raises, never blocks."""
 
     def child_started(self, cell: Cell) -> None: ...
     def child_ended(self, cell: Cell, exit: Exit) -> None: ...
@@ -91,7 +91,7 @@ alive: dict[str, Cell] = {}
 
 
 class Cell(Inbox):
-    """One incarnation of an actor."""
+    """An incarnation of an actor."""
 
     __slots__ = (
         "__weakref__",
@@ -185,7 +185,7 @@ class Cell(Inbox):
         return self.body is body
 
     def give_back(self, envelope: Envelope[Any]) -> None:
-        """It was taken out at the very moment of a kill, and not handled."""
+        """Refuse a message that was taken out at the very moment of a kill, and was not handled."""
         self.refuse(envelope)
         if envelope.reply_to is None:
             events.dead_letter(self.name, envelope.message, self.exit or KILLED)
@@ -328,7 +328,7 @@ class Cell(Inbox):
                 wake()
 
     def put(self, envelope: Envelope[Any], /) -> None:
-        """What `tell` and `ask` of refs end in: refused to an abandoned handler. Any thread."""
+        """Take a message from `tell` or `ask` of a ref: refused to an abandoned handler. Any thread."""
         if here.cell is not None:
             guard()
         self.post(envelope)
@@ -350,7 +350,7 @@ class Cell(Inbox):
 
     @property
     def timers(self) -> Timers:
-        """Those that a supervisor above it was given, else those of the dispatcher it runs on."""
+        """The timers that a supervisor above was given, else those of its own dispatcher."""
         cell: Any = self
         while cell is not None:
             given: Timers | None = getattr(cell.body, "_actor_timers", None)

@@ -29,7 +29,7 @@ Phase: TypeAlias = Literal["beginning", "serving", "ending", "over"]
 
 
 class Child:
-    """One child, whose incarnations come and go."""
+    """A child, whose incarnations come and go."""
 
     __slots__ = (
         "exit",
@@ -104,7 +104,7 @@ class Children:
         del self._table[self._key(child)]
 
     def replace(self, children: Iterable[Child]) -> None:
-        """These, in this order, in the place of all."""
+        """Put these children, in this order, in the place of all."""
         self._table = {self._key(child): child for child in children}
 
     def _key(self, child: Child) -> Hashable:
@@ -112,7 +112,7 @@ class Children:
 
 
 class Step(NamedTuple):
-    """One thing that is done after another."""
+    """A thing that is done after others."""
 
     kind: Literal["start", "start again", "stop", "stop aside", "group", "ready", "answer"]
     child: Child | None = None
@@ -122,7 +122,7 @@ class Step(NamedTuple):
 
 
 class State:
-    """What one supervisor decides from. `ordered`: one child after the other, in start order; else each by itself, at once."""
+    """The state a supervisor decides from. `ordered`: its children one after the other, in start order; else each by itself, at once."""
 
     __slots__ = ("children", "final", "flags", "held", "most", "ordered", "phase", "queue", "waiting", "window")
 

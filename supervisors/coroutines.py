@@ -137,7 +137,7 @@ class Spawned:
         cell.watch(self, self)
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Cancel it. Any thread."""

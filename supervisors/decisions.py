@@ -1,4 +1,4 @@
-"""What a supervisor is told of its children, and what it decides to do: plain data on both sides of `decide`."""
+"""Reports, which a supervisor decides on, and actions, which it decides to take: plain data on both sides of `decide`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ __all__ = [
 
 
 class Begin(NamedTuple):
-    """The first start: these, one after the other."""
+    """The first start, of these children, one after the other."""
 
     children: Sequence[Child]
 
@@ -122,7 +122,7 @@ class Delete(NamedTuple):
 
 
 class Arrange(NamedTuple):
-    """Those that run are to be stopped, those that are down to be started; then the answer is `value`."""
+    """Children under `stop` are to be stopped, those under `start` that are down to be started; then the answer is `value`."""
 
     stop: Sequence[Hashable]
     start: Sequence[Hashable]
@@ -152,13 +152,13 @@ Report: TypeAlias = Begin | Up | Failed | Down | Judged | Due | Add | Stop | Rev
 
 
 class Launch(NamedTuple):
-    """Start it; `Up` or `Failed` follows."""
+    """Start the child; `Up` or `Failed` follows."""
 
     child: Child
 
 
 class Halt(NamedTuple):
-    """Tell it to stop and set its deadline; `Down` follows. `again`: it may have been told, and its time goes on then."""
+    """Tell the child to stop and set its deadline; `Down` follows. `again`: it may have been told, and its time goes on then."""
 
     child: Child
     again: bool = False
@@ -175,7 +175,7 @@ class Judge(NamedTuple):
 
 
 class Restarting(NamedTuple):
-    """Tell that it will be started again."""
+    """Tell that the child will be started again."""
 
     child: Child
     exit: Exit
@@ -190,13 +190,13 @@ class Pause(NamedTuple):
 
 
 class Disarm(NamedTuple):
-    """Take back its timer."""
+    """Take back the timer of the child."""
 
     child: Child
 
 
 class Gone(NamedTuple):
-    """It will not come back: bury its mailbox, answer who waits for its stop, tell the hook."""
+    """A child will not come back: bury its mailbox, answer the requests that wait for its stop, tell the hook."""
 
     child: Child
     exit: Exit

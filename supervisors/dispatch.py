@@ -109,7 +109,7 @@ class LoopDispatcher:
             self._wake()
 
     def urge(self, runnable: Runnable, /) -> None:
-        """Nothing to do: a loop has one thread."""
+        """Do nothing: a loop has one thread."""
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Put those on the ready queue that are not on it, and wake the loop."""
@@ -118,7 +118,7 @@ class LoopDispatcher:
         self._wake()
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
-        """Nothing to do: its place in the queue is passed over."""
+        """Do nothing: its place in the queue is passed over."""
 
     def hold(self, runnable: Runnable, function: Callable[..., T], *args: Any) -> T:
         """Run a step of an actor's coroutine, on the loop's thread; what it puts into mailboxes is handled after it."""
@@ -242,7 +242,7 @@ class ThreadDispatcher:
         return shared_timers()
 
     def inline(self) -> bool:
-        """Never."""
+        """False: the first turn is the new thread's."""
         return False
 
     def launch(self, runnable: Runnable, /) -> bool:
@@ -276,7 +276,7 @@ class _OwnThread:
         self._go_on()
 
     def urge(self, runnable: Runnable, /) -> None:
-        """Nothing to do: the thread is its own."""
+        """Do nothing: the thread is its own."""
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Let the thread look."""

@@ -1,4 +1,4 @@
-"""What supervisors report, as plain data: to whoever subscribed, and to the log where the program configured one.
+"""Reports of supervisors and actors, as plain data: to whoever subscribed, and to the log where the program configured one.
 
 Nothing is made while nobody listens: who has something to tell asks `wanted` first.
 """
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from allm.supervisors import log
 from allm.supervisors.exits import Exit, Json, text_of
-from allm.supervisors.timers import Tick
+from allm.supervisors.ticks import Tick
 
 __all__ = [
     "ActorCrashed",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Event:
-    """What is told to listeners. `name` and `level` are those of its line in the log."""
+    """A report, as listeners get it. `name` and `level` are those of its line in the log."""
 
     __slots__ = ()
     name: ClassVar[str]

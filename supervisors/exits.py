@@ -1,4 +1,4 @@
-"""Why an actor ended, as plain data.
+"""The reason why an actor ended, as plain data.
 
 An `Exit` never holds an exception, a frame or a traceback object: those keep the locals of dead handlers, and so
 their secrets, alive. An error exit holds the type's name, the message and a short traceback as text.

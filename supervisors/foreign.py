@@ -20,7 +20,7 @@ __all__ = ["Foreign"]
 
 
 class Foreign:
-    """What a supervisor drives in place of a cell."""
+    """A stand-in for the cell that a plain Pykka actor does not have."""
 
     def __init__(self, actor: pykka.Actor, owner: Owner, generation: int) -> None:
         self.ref: ActorRef[Any] = actor.actor_ref

@@ -1,4 +1,4 @@
-"""What runs on this thread: the actor in its handler, the pool that lent the thread; and who waits for whom.
+"""The present of this thread: the actor in its handler, the pool that lent the thread; and who waits for whom.
 
 A blocking wait goes through `waiting`, which refuses it where it could never end: on a loop that a dispatcher
 drains, and in a ring of actors that ask one another.
@@ -54,23 +54,23 @@ class Fenced(SupervisionError, RuntimeError):
 
 
 class Waiter(Protocol):
-    """One that may wait: an actor's cell."""
+    """An actor's cell, or whatever else a wait may be for."""
 
     waiting_on: Waiter | None
 
     @property
     def acting(self) -> Waiter:
-        """Who is meant by it at this moment: the incarnation that runs, where a mailbox outlives incarnations."""
+        """The waiter that stands for it at this moment: the incarnation that runs, where a mailbox outlives incarnations."""
         ...
 
     @property
     def exit(self) -> Exit | None:
-        """Not None once it has ended."""
+        """Its exit, once it has ended."""
         ...
 
     @property
     def name(self) -> str:
-        """How it is called in errors."""
+        """Its name in errors."""
         ...
 
 
@@ -114,7 +114,7 @@ def serve(loop: AbstractEventLoop) -> None:
 
 
 def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:
-    """Call it on the loop's thread: now if we are there; False when the loop is closed."""
+    """Call a function on the loop's thread: now if we are there; False when the loop is closed."""
     if running_loop() is loop:
         function()
         return True
@@ -122,7 +122,7 @@ def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:
 
 
 def call_soon(loop: AbstractEventLoop, function: Callable[..., Any], *args: Any) -> bool:
-    """Call it on the loop's thread, soon and in an empty context; False when the loop is closed. Any thread.
+    """Call a function on the loop's thread, soon and in an empty context; False when the loop is closed. Any thread.
 
     The loop would run it in the context of the caller, who may be anybody; a task or timer made there would keep it.
     """
@@ -136,7 +136,7 @@ def call_soon(loop: AbstractEventLoop, function: Callable[..., Any], *args: Any)
 
 
 def guard() -> None:
-    """Call it before an effect that must not come from the dead (a write, an event): raises `Fenced` for them."""
+    """Raise `Fenced` in a handler whose actor was killed: called before an effect (a write) that must not come from the dead."""
     cell = here.cell
     if cell is not None and cell.exit is not None:
         raise Fenced(f"{cell.name} is gone: {cell.exit.kind}")

@@ -1,4 +1,4 @@
-"""One call of a function off the calling thread, within a time, told by a callback: how a `Shelf` loads and saves.
+"""A call of a function off the calling thread, within a time, told by a callback: a `Shelf` loads and saves by it.
 
 A job is an actor that nobody supervises and that ends with its call. One that takes too long is killed, so that it is
 fenced: what it does after that is void if it asks `guard` first.
@@ -69,7 +69,7 @@ class Job:
     # -- as the owner of its actor
 
     def child_started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def child_ended(self, cell: Cell, exit: Exit) -> None:
         """Tell the outcome: that of the call, if the actor came to its end by itself."""
@@ -85,8 +85,8 @@ class Job:
     # -- as a watcher of the actor it works for
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """There is nobody to work for."""
+        """End the call: the actor that wants its outcome is gone."""
         self.end(exit)

@@ -16,16 +16,17 @@ from allm.supervisors import decisions, log
 from allm.supervisors.answers import refused_start, started
 from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.children import State
-from allm.supervisors.decide import decide, failures_by
+from allm.supervisors.decide import decide
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave, text_of
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.mailbox import KeptCell
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart
 from allm.supervisors.reporting import report, tell_ended, tell_gave_up, tell_restarting, tell_started
 from allm.supervisors.requests import Refused
-from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot
+from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot, is_first
 from allm.supervisors.starting import adopt, begin, discard
 from allm.supervisors.timers import Timers
+from allm.supervisors.verdicts import failures_by
 
 __all__ = ["REPORTS", "Hooks", "Keeper"]
 
@@ -53,7 +54,7 @@ class Keeper:
 
     @property
     def timers(self) -> Timers:
-        """Those given to it or to a supervisor above, or the dispatcher's."""
+        """The timers given to this supervisor or to one above it, or the dispatcher's."""
         if self._timers is None:
             self._timers = self.cell.timers
         return self._timers
@@ -261,7 +262,7 @@ class Keeper:
         cast("Slot", action.child).disarm()
 
     def _gone(self, action: decisions.Gone) -> None:
-        """The child will not come back."""
+        """Bury what is left of a child that will not come back, and tell those who wait for that."""
         slot, exit = cast("tuple[Slot, Exit]", action)
         slot.disarm()
         waiters, slot.waiters = slot.waiters, ()
@@ -269,7 +270,7 @@ class Keeper:
             waiter.set(None)
         if slot.kept is not None and not slot.kept.buried:
             slot.kept.bury(exit)
-        if _pop(slot.present):  # after a kill its thread and the killer's may meet here
+        if is_first(slot.present):  # after a kill its thread and the killer's may meet here
             self._hook(self._hooks.on_child_gone, slot, exit)
 
     def _hook(self, hook: Callable[..., None], slot: Slot, *args: Any) -> None:
@@ -348,10 +349,3 @@ REPORTS: Final[Mapping[type, Callable[[Keeper, Any], None]]] = {
     RestartNow: Keeper.due,
 }
 """What takes each message that slots and timers send to a supervisor."""
-
-
-def _pop(once: list[bool]) -> bool:
-    try:
-        return once.pop()
-    except IndexError:
-        return False

@@ -23,7 +23,7 @@ __all__ = ["KeyedLocks"]
 
 
 class _Turn:
-    """One that holds the lock or waits for it."""
+    """A place in the queue of a lock: its holder's, or a waiter's."""
 
     def __init__(self, locks: KeyedLocks, key: Hashable) -> None:
         self._locks, self._key = locks, key
@@ -70,7 +70,7 @@ class KeyedLocks:
         forked.add(self)
 
     def after_fork(self) -> None:
-        """Who held a lock lives in the parent process."""
+        """Free all locks: their holders live in the parent process."""
         self._lock, self._queues = threading.RLock(), {}
 
     @contextmanager

@@ -21,22 +21,22 @@ _logger: list[Any] = []
 
 
 def error(event: str, **values: Any) -> None:
-    """Something that should not have happened."""
+    """Log a thing that should not have happened."""
     write("error", event, values)
 
 
 def warning(event: str, **values: Any) -> None:
-    """Something that was dealt with."""
+    """Log a thing that was dealt with."""
     write("warning", event, values)
 
 
 def info(event: str, **values: Any) -> None:
-    """Progress."""
+    """Log progress."""
     write("info", event, values)
 
 
 def failure(event: str, raised: BaseException, **values: Any) -> None:
-    """Code of the program's own raised this: a line with its traceback."""
+    """Log an exception that code of the program's own raised, with its traceback."""
     write("error", event, {**values, "error": type(raised).__name__, "exc_info": (type(raised), raised, raised.__traceback__)})
 
 
@@ -99,7 +99,7 @@ def _bound(structlog: Any) -> Any:
 
 
 def _on_a_loop(given: Any) -> Any:
-    """What it comes to; on this thread no event loop runs."""
+    """Await something; on this thread no event loop runs."""
     import asyncio  # only for a program that has it already, as its logger is asynchronous
 
     async def wait() -> Any:

@@ -29,7 +29,7 @@ writing: Final[ContextVar[bool]] = ContextVar("allm_writing_log", default=False)
 
 
 class Line(NamedTuple):
-    """What is to be written, and in which context. `structured`: for structlog, as the program had configured it when this was said."""
+    """A line to be written, and its context. `structured`: for structlog, as the program had configured it when this was said."""
 
     level: str
     event: str
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 class LogWriter:
-    """One for the process. `write` writes one line, by whatever the program has configured; what it raises is its own affair."""
+    """The writer of the log, one for the process. `write` hands a line to what the program has configured, and may raise."""
 
     def __init__(self, write: Callable[[Line], object]) -> None:
         self._write = write

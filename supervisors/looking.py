@@ -46,10 +46,10 @@ class Look:
             self.reply.fail(error)
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """There is nobody to answer."""
+        """Fail the question: the actor has ended."""
         self.reply.fail(ActorExited(cell.name, cell.exit or exit))
 
 
@@ -71,7 +71,7 @@ def look(address: Address) -> Generator[Reply[Any]]:
 
 
 def get_state(address: Address, timeout: float | None = 5.0) -> Any:
-    """What the actor's `on_get_state` returns, asked ahead of its mailbox; `CallTimeout` when it does not come to answer."""
+    """Ask an actor for what its `on_get_state` returns, ahead of its mailbox; `CallTimeout` when it does not come to answer."""
     with look(address) as reply:
         return reply.get(timeout=timeout)
 
@@ -105,7 +105,7 @@ def _record(value: Any, depth: int) -> Json:
 
 
 class _Tally:
-    """One actor's counters; its `receive` stands in the place of the actor's `_handle_receive`."""
+    """The counters of one actor; its `receive` stands in the place of the actor's `_handle_receive`."""
 
     def __init__(self, receive: Callable[[Any], Any]) -> None:
         self._receive = receive

@@ -32,7 +32,7 @@ class MailboxFull(SupervisionError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many messages of others may wait, and what happens to one more.
+    """A limit to the messages of others that may wait, and the fate of the next.
 
     ``refuse`` raises `MailboxFull` in the sender (an ask fails with it), the two others make a dead letter. Signals,
     timers and reports of children are never counted. Senders that race may overshoot by their number.
@@ -51,7 +51,7 @@ _ActorStop = messages._ActorStop  # pyright: ignore[reportPrivateUsage]
 
 
 class _Report(Envelope[Any]):
-    """What a bound does not count."""
+    """An envelope that a bound does not count."""
 
     __slots__ = ()
 
@@ -143,7 +143,7 @@ class Kept:
 
     @property
     def exit(self) -> Exit | None:
-        """Not None once it is closed for good."""
+        """Its exit, once it is closed for good."""
         return self._buried
 
     @property
@@ -282,7 +282,7 @@ class KeptCell(Cell):
         self.taken: Envelope[Any] | None = None  # in work when it was closed, and not to be tried again
 
     def post(self, envelope: Envelope[Any], /) -> None:
-        """Into the mailbox of the slot, whichever incarnation runs."""
+        """Put a message into the mailbox of the slot, whichever incarnation runs."""
         self.kept.put(envelope)
 
     def _work(self, body: Body) -> bool:
@@ -306,7 +306,7 @@ class KeptCell(Cell):
         return self.body is body
 
     def reject(self) -> list[Envelope[Any]]:
-        """Nothing: what waits is the slot's."""
+        """Refuse nothing: what waits is the slot's."""
         return []
 
     def _stop_flag(self) -> None:

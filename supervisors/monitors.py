@@ -51,7 +51,7 @@ class ExitSignal:
 
 @dataclass(slots=True, eq=False)
 class Monitor:
-    """One watch over one actor."""
+    """A watch over an actor."""
 
     ref: ActorRef[Any]
     id: int = field(default_factory=_ids.__next__)
@@ -61,7 +61,7 @@ class Monitor:
     """The incarnation that watches: the monitor goes with it."""
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Deliver the one `Down`."""
@@ -149,7 +149,7 @@ def exit_signal(ref: ActorRef[Any], exit: Exit) -> None:
 
 
 class _Link:
-    """One direction of a link: the end of the watched goes to the other."""
+    """A direction of a link: the end of the watched goes to the other."""
 
     def __init__(self, other: Cell, ref: ActorRef[Any]) -> None:
         self.other, self.ref = other, ref

@@ -1,4 +1,4 @@
-"""Whom a call is for: a ref, or a name that a registry resolves at the moment of the call."""
+"""Addresses of calls: a ref, or a name that a registry resolves at the moment of the call."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Parent(Actor):
 
     @property
     def _final(self) -> Exit | None:
-        """Why it ends, once it does."""
+        """The exit it ends with, once it does."""
         return self._state.final
 
     @property
@@ -128,7 +128,7 @@ class Parent(Actor):
         return False
 
     def _actor_ready(self) -> bool:
-        """What a start takes after `on_start`; False: `Cell.acknowledge` comes later."""
+        """Complete the start after `on_start`; False: `Cell.acknowledge` comes later."""
         return True
 
     def _actor_signal(self, signal: Any) -> None:

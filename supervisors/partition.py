@@ -97,7 +97,7 @@ def partition_for(supervisor: Address, key: Hashable) -> ActorRef[Any]:
 
 
 def count_partitions(supervisor: Address) -> int:
-    """How many partitions there are."""
+    """The number of partitions."""
     return _body(supervisor).size
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from pykka import ActorRef
 from pykka._envelope import Envelope
 
-from allm.supervisors.actor import construct, inherited, launch
+from allm.supervisors.actor import launch
 from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.clock import clock
 from allm.supervisors.dispatch import Dispatcher, PoolDispatcher
@@ -27,6 +27,7 @@ from allm.supervisors.exits import NOPROC, ActorExited, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import forked, guard
 from allm.supervisors.jobs import Job
+from allm.supervisors.making import construct, inherited
 from allm.supervisors.names import Address
 from allm.supervisors.requests import Refused, StartChild
 from allm.supervisors.shelved import PASSIVATED, Place, PutAway, Shelved
@@ -44,7 +45,7 @@ _LOOKS = 0.05
 
 
 class StateStore(Protocol):
-    """Where states are kept. Both methods may block; they are called for one key at a time, for several keys at once."""
+    """A place for states. Both methods may block; they are called for one key at a time, for several keys at once."""
 
     def load(self, key: Hashable) -> Any:
         """The state saved last; None when there is none. What it raises fails the messages that wait."""

@@ -20,7 +20,7 @@ from allm.supervisors import log
 from allm.supervisors.cell import Cell, cell_of, is_ref
 from allm.supervisors.exits import Exit, ExitError, text_of
 from allm.supervisors.here import forked, guard, here
-from allm.supervisors.timers import deliver
+from allm.supervisors.ticks import deliver
 
 __all__ = ["AlreadyRegistered", "Key", "Registered", "Registry", "Unregistered"]
 
@@ -183,7 +183,7 @@ class Registry:
     # -- as a watcher of the holders
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Free the keys of a holder."""

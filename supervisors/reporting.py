@@ -1,4 +1,4 @@
-"""What a supervisor tells of its children to whoever listens; nothing is made while nobody does."""
+"""Reports of a supervisor on its children; nothing is made while nobody listens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a supervisor may be told or asked: plain values, so that any actor can send them.
+"""Requests to a supervisor: plain values, so that any actor can send them.
 
 Asked for what it cannot do, a supervisor answers `Refused`; the functions of `admin` raise it.
 """
@@ -59,23 +59,23 @@ class DeleteChild:
 
 
 class WhichChildren(NamedTuple):
-    """Answer: a list of `ChildInfo`, newest first."""
+    """Describe all children. Answer: a list of `ChildInfo`, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhichChild:
-    """Answer: the child's `ChildInfo`."""
+    """Describe a child. Answer: its `ChildInfo`."""
 
     id: Hashable
 
 
 class CountChildren(NamedTuple):
-    """Answer: `Counts`."""
+    """Count the children. Answer: `Counts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetSpec:
-    """Answer: the `ChildSpec` a child has."""
+    """Fetch the spec of a child. Answer: its `ChildSpec`."""
 
     id: Hashable
 
@@ -102,7 +102,7 @@ class ChildInfo:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many children there are: specs, of these active, and by type."""
+    """Numbers of children: specs, of these active, and by type."""
 
     specs: int
     active: int
@@ -112,7 +112,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why a supervisor did not do what it was asked: a word of OTP's, and what goes with it."""
+    """A supervisor's refusal: a word of OTP's for the reason, and what goes with it."""
 
     reason: str
     ref: ActorRef[Any] | None = None

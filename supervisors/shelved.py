@@ -140,7 +140,7 @@ class Place(Kept):
 
     @property
     def acting(self) -> Waiter:
-        """Who an ask waits for: the actor, or the job that loads its state."""
+        """The target of a wait for an answer: the actor, or the job that loads its state."""
         if self.current is not None:
             return self.current
         return self.load.cell if self.load is not None else self
@@ -251,7 +251,7 @@ class Place(Kept):
     # -- as a watcher of its actor: told of the end after the supervisor, whose count of children has room again then
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         """Have the actor started again, if something waits for it."""

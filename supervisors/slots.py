@@ -21,11 +21,11 @@ from allm.supervisors.spec import ChildSpec
 if TYPE_CHECKING:
     from allm.supervisors.timers import TimerRef
 
-__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot"]
+__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot", "is_first"]
 
 
 class Slot(Child):
-    """One child with its live parts. Runs on the supervisor's thread, but for the four methods a cell calls."""
+    """A child with its live parts. Runs on the supervisor's thread, but for the four methods a cell calls."""
 
     __slots__ = ("began", "cell", "ended_inline", "extra", "home", "inline", "kept", "made", "present", "ref", "timer")
 
@@ -66,11 +66,11 @@ class Slot(Child):
             self.home.put_message(Ended(self, cell.generation, exit, cell))
 
     def started(self, cell: Cell) -> None:
-        """As a watcher of a child that a start function made."""
+        """Take the start of a child that a start function made, as its watcher."""
         self.child_started(cell)
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """As a watcher of a child that a start function made; it may have come and gone before it was watched."""
+        """Take the end of a child that a start function made; it may have come and gone before it was watched."""
         if cell.started and self.inline:
             self.child_started(cell)
         self.child_ended(cell, cell.exit or exit)
@@ -115,3 +115,11 @@ class Made(NamedTuple):
     result: Any
     cell: Cell
     open: list[bool]
+
+
+def is_first(once: list[bool]) -> bool:
+    """True for the first caller alone, whichever threads call: `list.pop` is atomic."""
+    try:
+        return once.pop()
+    except IndexError:
+        return False

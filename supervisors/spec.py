@@ -39,7 +39,7 @@ class SpecError(SupervisionError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """How to start, restart and stop one child.
+    """The ways to start, restart and stop one child.
 
     `start` is ``(actor class or function, args)`` or ``(..., args, kwargs)``; a function returns the ref of an
     actor it started. `shutdown` is seconds to obey in, ``"infinity"`` or ``"brutal_kill"``; by default 5 seconds
@@ -98,7 +98,7 @@ class ChildSpec:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Where the start function comes from."""
+        """The modules that the start function comes from."""
         return (getattr(self.start[0], "__module__", "?"),)
 
 
@@ -187,7 +187,7 @@ def _is_shutdown(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """How a supervisor restarts and when it gives up. The budget is 3 restarts in 5 seconds."""
+    """The rules by which a supervisor restarts and gives up. The budget is 3 restarts in 5 seconds."""
 
     strategy: Strategy = "one_for_one"
     max_restarts: int = 3

@@ -1,4 +1,4 @@
-"""From a start entry to a running child.
+"""The way from a start entry to a running child.
 
 An actor's ``__init__`` runs in the child's own first turn; a start function, or a plain Pykka actor's ``__init__``, in a turn
 of a `Starter`, an actor on the child's dispatcher. So neither holds up the supervisor, nor acts in its name. What a start
@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple, cast
 
 import pykka
 
-from allm.supervisors.actor import Actor, launch, prepare, spawning
+from allm.supervisors.actor import Actor, launch
 from allm.supervisors.cell import Cell, alive, cell_of, is_ref
 from allm.supervisors.exits import KILLED, Exit, Leave
 from allm.supervisors.foreign import Foreign
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
-from allm.supervisors.slots import Made, Slot
+from allm.supervisors.making import prepare, spawning
+from allm.supervisors.slots import Made, Slot, is_first
 from allm.supervisors.spec import is_tuple
 
 __all__ = ["IGNORE", "adopt", "begin", "discard"]
@@ -52,7 +53,7 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
 
 
 def _ended_meanwhile(slot: Slot, cell: Cell | Foreign) -> Exit | None:
-    """From another thread, which may have taken the start for one that is seen at once: so it is looked at once more."""
+    """Look once more at a child that another thread ended: it may have taken the start for one that is seen at once."""
     exit = cell.exit or KILLED
     if not slot.began and not cell.started:
         return exit
@@ -141,7 +142,7 @@ def adopt(made: Made) -> Exit | None:
     """Take in what a start function made: a ref, or a ref and something extra."""
     slot, result = made.slot, made.result
     slot.made = None
-    if not _pop(made.open):
+    if not is_first(made.open):
         return KILLED
     if isinstance(result, Exit):
         return result
@@ -175,7 +176,7 @@ def _above(cell: Cell, slot: Slot) -> bool:
 
 def discard(made: Made) -> None:
     """End what a start function made for a supervisor that does not want it any more."""
-    if not _pop(made.open):
+    if not is_first(made.open):
         return
     ref, _ = _parts(made.result)
     cell = cell_of(ref) if is_ref(ref) else None
@@ -187,10 +188,3 @@ def _parts(result: Any) -> tuple[Any, Any]:
     if is_tuple(result) and len(result) == 2:
         return result[0], result[1]
     return result, None
-
-
-def _pop(once: list[bool]) -> bool:
-    try:
-        return once.pop()
-    except IndexError:
-        return False

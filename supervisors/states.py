@@ -10,7 +10,7 @@ __all__ = ["ACTOR", "CHILD", "Step", "diagram"]
 
 
 class Step(NamedTuple):
-    """From a state to another, by what."""
+    """The way from a state to another, and what takes it there."""
 
     before: str
     what: str
@@ -33,8 +33,10 @@ CHILD: Final = (
 
 ACTOR: Final = (
     Step("constructed", "first turn", "on_start"),
+    Step("constructed", "__init__ raised, under a supervisor", "ended"),
     Step("on_start", "acknowledged", "handling"),
     Step("on_start", "raised", "on_exit"),
+    Step("on_start", "ignored", "ended"),
     Step("handling", "message", "handling"),
     Step("handling", "exit, shutdown or an exception", "on_exit"),
     Step("on_exit", "report", "ended"),

@@ -14,7 +14,7 @@ from allm.supervisors.names import Address
 from allm.supervisors.pulse import get
 from allm.supervisors.tasks import Ok, Task, async_nolink
 
-__all__ = ["async_stream"]
+__all__ = ["async_stream", "limit_of"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,14 @@ def async_stream(
     early too, its tasks are stopped, and `items` is closed if it is a generator. Begun in one thread, it may be read on
     in another. ValueError: an option that has no such value.
     """
+    limit = limit_of(max_concurrency, timeout, on_timeout)
+    source = iter(items)
+    run = _Run[T](supervisor, function, source, timeout, on_timeout)
+    return _results(run, source, limit, ordered)
+
+
+def limit_of(max_concurrency: int | None, timeout: float | None, on_timeout: str) -> int:
+    """The number of tasks a stream may run at a time; ValueError for an option that has no such value."""
     limit = (os.cpu_count() or 1) if max_concurrency is None else max_concurrency
     if type(limit) is not int or limit < 1:
         raise ValueError(f"max_concurrency must be a whole number of at least 1, not {max_concurrency!r}")
@@ -43,9 +51,7 @@ def async_stream(
         raise ValueError(f'on_timeout must be "raise" or "kill", not {on_timeout!r}')
     if timeout is not None and (isinstance(timeout, bool) or not timeout >= 0):
         raise ValueError(f"timeout must be seconds, or None, not {timeout!r}")
-    source = iter(items)
-    run = _Run[T](supervisor, function, source, timeout, on_timeout)
-    return _results(run, source, limit, ordered)
+    return limit
 
 
 def _results(run: _Run[T], source: Iterator[Any], limit: int, ordered: bool) -> Generator[Ok[T] | Exit]:
@@ -58,6 +64,8 @@ def _results(run: _Run[T], source: Iterator[Any], limit: int, ordered: bool) -> 
 
 
 class _Run(Generic[T]):
+    """One stream: the tasks that run, by the place of their item, and the outcomes that were not yielded yet."""
+
     def __init__(
         self,
         supervisor: Address,
@@ -100,8 +108,8 @@ class _Run(Generic[T]):
         return True
 
     def _wait(self) -> None:
-        """Until a task is done, or has had its time."""
-        oldest = min(self._running, key=lambda index: self._running[index][1])
+        """Wait until a task is done, or has had its time."""
+        oldest = next(iter(self._running))
         left = None if self._timeout is None else self._running[oldest][1] + self._timeout - clock.now()
         try:
             with waiting(None, "waiting for a stream of tasks"):

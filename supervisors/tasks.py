@@ -16,18 +16,19 @@ from typing import Any, Generic, TypeVar
 
 from pykka import ActorRef, Timeout
 
-from allm.supervisors.actor import Actor, kill, stop
+from allm.supervisors.actor import Actor
 from allm.supervisors.admin import start_child
 from allm.supervisors.cell import Cell, cell_of
 from allm.supervisors.dynamic import DynamicSupervisor
 from allm.supervisors.exits import NOPROC, NORMAL, ActorExited, Exit
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import here
+from allm.supervisors.lifetime import kill, stop
 from allm.supervisors.monitors import Monitor, demonitor, link, monitor
 from allm.supervisors.names import Address
 from allm.supervisors.spec import ChildSpec, Shutdown
 
-__all__ = ["Ok", "Task", "TaskSupervisor", "async_", "async_nolink", "await_many", "callers"]
+__all__ = ["Ok", "Task", "TaskSupervisor", "all_of", "async_", "async_nolink", "await_many", "callers"]
 
 T = TypeVar("T")
 _ids = itertools.count(1)
@@ -45,7 +46,7 @@ class TaskSupervisor(DynamicSupervisor):
 
 
 class TaskActor(Actor):
-    """One task. It runs its function as its first message, so that starting it waits for nothing."""
+    """The actor of one task: the function is its first message, so that its start waits for nothing."""
 
     def __init__(self, task: Task[Any], function: Callable[..., Any], args: tuple[Any, ...], linked: bool) -> None:
         super().__init__()
@@ -79,7 +80,7 @@ class TaskActor(Actor):
 
 
 class AsyncTaskActor(TaskActor):
-    """One task whose function is a coroutine function: on a loop."""
+    """The actor of one task whose function is a coroutine function, on a loop."""
 
     async def on_receive(self, message: Any) -> None:
         function, args = message
@@ -185,16 +186,16 @@ class Task(Generic[T]):
             raise RuntimeError(f"only {_name(self.owner)} may wait for task {self.id}: it started it")
 
     def down(self, owner: Cell) -> Callable[[Any], object]:
-        """How a failure reaches the owner's mailbox: not at all after a result."""
+        """The way of a failure into the owner's mailbox; after a result nothing goes there."""
         return lambda message: None if message.exit.kind == "normal" else owner.put_message(message)
 
     # -- as a watcher of its actor
 
     def started(self, cell: Cell) -> None:
-        """Of no interest."""
+        """Ignore the start: only the end matters here."""
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        """No result will come any more."""
+        """Fail the result, unless it is there."""
         self.exit = exit
         self.reply.fail(ActorExited(cell.name, exit))
 
@@ -227,6 +228,18 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
 
     After `timeout` seconds `CallTimeout`, and the linked ones that still run are killed, as by `Task.result`.
     """
+    together = all_of(tasks)
+    try:
+        together.get(timeout=timeout)
+    except Timeout as error:
+        for task in tasks if together.error is not error else ():  # else it is what a task failed with
+            task.abandon()
+        raise
+    return [task.result(timeout=0) for task in tasks]
+
+
+def all_of(tasks: list[Task[Any]]) -> Reply[None]:
+    """The future of the moment when all tasks have succeeded; it fails with the first that does."""
     for task in tasks:
         task.check_owner()
     together: Reply[None] = Reply()
@@ -240,18 +253,13 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
 
     for task in tasks:
         task.reply.add_done_callback(one_done)
-    if tasks:
-        try:
-            together.get(timeout=timeout)
-        except Timeout as error:
-            for task in tasks if together.error is not error else ():  # else it is what a task failed with
-                task.abandon()
-            raise
-    return [task.result(timeout=0) for task in tasks]
+    if not tasks:
+        together.set(None)
+    return together
 
 
 def callers() -> tuple[str, ...]:
-    """Who asked for the task this is, and who asked for theirs: the nearest first; empty outside tasks."""
+    """The names of the starter of the current task, and of those behind it, the nearest first; empty outside tasks."""
     body = here.cell.body if isinstance(here.cell, Cell) else None
     return body.callers if isinstance(body, TaskActor) else ()
 

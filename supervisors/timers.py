@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import numbers
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
 
-from pykka import ActorDeadError, ActorRef
+from pykka import ActorRef
 
 from allm.supervisors import log
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import text_of
-from allm.supervisors.here import here, on_loop, threaded
+from allm.supervisors.here import on_loop, threaded
+from allm.supervisors.ticks import Clock, Timer, checked, interval_of, seconds_of
 
-__all__ = ["Clock", "LoopTimers", "ManualTimers", "ThreadTimers", "Tick", "TimerRef", "Timers", "shared_timers"]
-
-Clock = Callable[[], float]
+__all__ = ["LoopTimers", "ManualTimers", "ThreadTimers", "TimerRef", "Timers", "shared_timers"]
 
 _LONGEST = 3600.0
 """Seconds a thread waits at once: there are times in the future that the system cannot wait for."""
@@ -68,111 +66,7 @@ class Timers(Protocol):
         ...
 
 
-class Tick(NamedTuple):
-    """A timer's message, in a mailbox that is kept: for this incarnation only."""
-
-    cell: Any
-    message: Any
-
-
-class _Timer:
-    __slots__ = ("_cell", "_clock", "_interval", "_message", "_open", "_ref", "when")
-
-    def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, clock: Clock, interval: float = 0.0) -> None:
-        self.when = when
-        self._ref = ref
-        self._message = message
-        self._clock = clock
-        self._interval = interval
-        self._cell = _own(ref)  # the incarnation it ends with
-        self._open = [True]  # popped by whoever settles it: list.pop is atomic
-
-    def fire(self) -> None:
-        ref, message, cell = self._ref, self._message, self._cell
-        again = self._interval > 0 and not (self._ended() if cell is None else cell.exit is not None)
-        if not (bool(self._open) if again else self._settle()) or ref is None:
-            return
-        try:
-            if cell is None or not hasattr(cell, "kept"):
-                deliver(ref, message)
-            elif cell.exit is None:
-                deliver(ref, Tick(cell, message))
-        except Exception as error:  # this timer's own affair
-            log.error("timer_failed", error=text_of(error, repr))
-        if again:
-            self.when += self._interval * max(1.0, (self._clock() - self.when) // self._interval + 1)
-            self._again()
-
-    def _ended(self) -> bool:
-        return self._ref is None or not self._ref.is_alive()
-
-    def _again(self) -> None:
-        """Have it sent at its next time."""
-        raise NotImplementedError
-
-    def cancel(self) -> float | None:
-        left = max(0.0, self.when - self._clock())
-        return left if self._settle() else None
-
-    def remaining(self) -> float | None:
-        return max(0.0, self.when - self._clock()) if self._open else None
-
-    def _settle(self) -> bool:
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        self._ref = self._message = None
-        return True
-
-
-def _own(ref: ActorRef[Any] | None) -> Any:
-    """The actor's cell if it is the actor itself that sets a timer: in a handler, or before it is launched."""
-    cell: Any = getattr(ref.actor_inbox, "acting", None) if ref is not None else None
-    return cell if cell is not None and (cell is here.cell or cell.dispatcher is None) else None
-
-
-def deliver(ref: ActorRef[Any], message: Any) -> None:
-    """Tell it, dead or alive: nobody is there to hear of the failure."""
-    put: Callable[[Any], None] | None = getattr(ref.actor_inbox, "put_message", None)
-    if put is not None:  # not counted by a bound; and a supervisor on its way down still keeps its deadlines
-        put(message)
-        return
-    try:
-        ref.tell(message)
-    except ActorDeadError:
-        return
-    except BaseException as error:  # an actor of another kind: whoever delivers is nobody whom that may end
-        log.error("not_delivered", actor=text_of(ref), error=text_of(error, repr))
-
-
-def _real(seconds: object, what: str) -> float:
-    """The number, if it is one that times can be compared with: a heap that holds another is of no use to anybody."""
-    if not isinstance(seconds, (float, int)) and not isinstance(seconds, numbers.Real):
-        raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}")
-    try:
-        real = float(seconds)
-    except OverflowError:
-        raise ValueError(f"{what} is too long") from None
-    if real != real:
-        raise ValueError(f"{what} is a number of seconds, not NaN")
-    return real
-
-
-def _interval(seconds: object) -> float:
-    interval = _real(seconds, "interval")
-    if interval <= 0:
-        raise ValueError(f"interval must be more than 0 seconds, not {seconds!r}")
-    return interval
-
-
-def _checked(ref: object) -> ActorRef[Any]:
-    if not isinstance(ref, ActorRef):
-        raise TypeError(f"a timer tells a message to the ref of an actor, not to {type(ref).__name__}")
-    return cast("ActorRef[Any]", ref)
-
-
-class _LoopTimer(_Timer):
+class _LoopTimer(Timer):
     __slots__ = ("handle", "loop")
 
     def __init__(self, when: float, ref: ActorRef[Any], message: Any, loop: AbstractEventLoop, interval: float = 0.0) -> None:
@@ -204,21 +98,21 @@ class LoopTimers:
         return self._loop.time()
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._loop.time() + _real(delay, "delay"), ref, message)
+        return self.send_at(self._loop.time() + seconds_of(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        timer = _LoopTimer(_real(when, "when"), _checked(ref), message, self._loop)
+        timer = _LoopTimer(seconds_of(when, "when"), checked(ref), message, self._loop)
         on_loop(self._loop, timer.arm)
         return timer
 
     def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        interval = _interval(interval)
-        timer = _LoopTimer(self._loop.time() + interval, _checked(ref), message, self._loop, interval)
+        interval = interval_of(interval)
+        timer = _LoopTimer(self._loop.time() + interval, checked(ref), message, self._loop, interval)
         on_loop(self._loop, timer.arm)
         return timer
 
 
-class _ThreadTimer(_Timer):
+class _ThreadTimer(Timer):
     __slots__ = ("home",)
 
     def __init__(self, when: float, ref: ActorRef[Any] | None, message: Any, home: ThreadTimers, interval: float = 0.0) -> None:
@@ -260,7 +154,7 @@ class _ThreadCall(_ThreadTimer):
 
 
 class ThreadTimers:
-    """One daemon thread and a heap (3.5 us a timer; a threading.Timer is 320 us and a thread each).
+    """Timers of one daemon thread and a heap (3.5 us a timer; a threading.Timer is 320 us and a thread each).
 
     The thread starts with the first timer and ends `linger` seconds after the last.
     """
@@ -296,14 +190,14 @@ class ThreadTimers:
         return self._clock()
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._clock() + _real(delay, "delay"), ref, message)
+        return self.send_at(self._clock() + seconds_of(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.add(_ThreadTimer(_real(when, "when"), _checked(ref), message, self))
+        return self.add(_ThreadTimer(seconds_of(when, "when"), checked(ref), message, self))
 
     def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        interval = _interval(interval)
-        return self.add(_ThreadTimer(self._clock() + interval, _checked(ref), message, self, interval))
+        interval = interval_of(interval)
+        return self.add(_ThreadTimer(self._clock() + interval, checked(ref), message, self, interval))
 
     def call_after(self, delay: float, function: Callable[[], object]) -> TimerRef:
         """Call a function on the thread of the timers, `delay` seconds from now: it must not block."""
@@ -372,7 +266,7 @@ class ThreadTimers:
         return None
 
 
-class _ManualTimer(_Timer):
+class _ManualTimer(Timer):
     __slots__ = ("home",)
 
     def __init__(self, when: float, ref: ActorRef[Any], message: Any, home: ManualTimers, interval: float = 0.0) -> None:
@@ -395,14 +289,14 @@ class ManualTimers:
         return self._now
 
     def send_after(self, delay: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.send_at(self._now + _real(delay, "delay"), ref, message)
+        return self.send_at(self._now + seconds_of(delay, "delay"), ref, message)
 
     def send_at(self, when: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        return self.add(_ManualTimer(_real(when, "when"), _checked(ref), message, self))
+        return self.add(_ManualTimer(seconds_of(when, "when"), checked(ref), message, self))
 
     def send_every(self, interval: float, ref: ActorRef[Any], message: Any) -> TimerRef:
-        interval = _interval(interval)
-        return self.add(_ManualTimer(self._now + interval, _checked(ref), message, self, interval))
+        interval = interval_of(interval)
+        return self.add(_ManualTimer(self._now + interval, checked(ref), message, self, interval))
 
     def add(self, timer: _ManualTimer) -> TimerRef:
         """Have a timer sent at its time."""

@@ -9,9 +9,9 @@ import pytest
 from pykka import ActorRef
 
 from allm.supervisors import Actor, Supervisor, stop
-from allm.supervisors.actor import kill, start_and_wait
 from allm.supervisors.cell import alive, cell_of
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.lifetime import kill, start_and_wait
 from tests.supervisors.support import WAIT, Journal, Loop, make_dispatcher
 
 Start = Callable[..., ActorRef[Any]]

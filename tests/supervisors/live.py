@@ -28,10 +28,10 @@ from allm.supervisors import (
     tree,
 )
 from allm.supervisors import events as told
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.futures import Reply
+from allm.supervisors.lifetime import start_and_wait
 from tests.supervisors.model import Kid, Path, Tree, personal
 from tests.supervisors.support import WAIT, later
 

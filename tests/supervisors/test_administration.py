@@ -20,7 +20,6 @@ from allm.supervisors import (
     partition_for,
     stop,
 )
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.admin import (
     count_children,
     delete_child,
@@ -32,6 +31,7 @@ from allm.supervisors.admin import (
     which_children,
 )
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher
+from allm.supervisors.lifetime import start_and_wait
 from allm.supervisors.policy import Backoff
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Journal, Loop, Probe, raised, running, spec

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -32,6 +33,7 @@ from allm.supervisors import (
     TaskSupervisor,
     ThreadDispatcher,
     aio,
+    aio_tasks,
     child,
     kill,
 )
@@ -428,9 +430,55 @@ def test_ASYNC_03p_a_task_of_a_stream_has_its_time(threads: Dispatcher) -> None:
             await anext(aio.async_stream(tasks, work, [0], timeout=0.05))
         gate.set()
         await aio.stop(tasks)
-        for wrong in ({"max_concurrency": 0}, {"on_timeout": "wait"}):
+        for wrong in ({"max_concurrency": 0}, {"max_concurrency": 1.5}, {"on_timeout": "wait"}, {"timeout": -1.0}):
             with pytest.raises(ValueError):
                 aio.async_stream(tasks, work, [], **wrong)  # pyright: ignore
+
+    awaited(main)
+
+
+def test_ASYNC_03p_a_task_done_in_time_is_not_late_because_its_result_is_read_late(where: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(aio_tasks, "clock", SimpleNamespace(now=lambda: now[0]))
+
+    async def main() -> None:
+        tasks = await aio.start_and_wait(TaskSupervisor, on=where())
+        received: list[Any] = []
+        async for one in aio.async_stream(tasks, square, range(4), max_concurrency=4, timeout=WAIT):
+            received.append(one)
+            while (await aio.count_children(tasks)).specs:  # until the others are done, and have told so
+                await asyncio.sleep(0.001)
+            now[0] = 10 * WAIT
+        assert received == [Ok(0), Ok(1), Ok(4), Ok(9)]
+        await aio.stop(tasks)
+
+    awaited(main)
+
+
+def test_ASYNC_03p_a_stream_that_is_left_early_closes_what_its_items_come_from() -> None:
+    closed: list[str] = []
+
+    async def awaited_numbers() -> AsyncIterator[int]:
+        try:
+            for number in range(9):
+                yield number
+        finally:
+            closed.append("async")
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append("plain")
+
+    async def main() -> None:
+        tasks = await aio.start_and_wait(TaskSupervisor)
+        held: list[Any] = [awaited_numbers(), numbers()]
+        for items in held:
+            async with contextlib.aclosing(aio.async_stream(tasks, square, items, max_concurrency=2)) as stream:
+                assert await anext(stream) == Ok(0)
+        assert closed == ["async", "plain"]
+        await aio.stop(tasks)
 
     awaited(main)
 

@@ -30,12 +30,12 @@ from allm.supervisors import (
     stop,
     subscribe,
 )
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.admin import delete_child, restart_child, start_child, terminate_child, which_children
 from allm.supervisors.cell import alive, cell_of
 from allm.supervisors.children import Child
 from allm.supervisors.dispatch import LoopDispatcher, PoolDispatcher
 from allm.supervisors.futures import Reply
+from allm.supervisors.lifetime import start_and_wait
 from allm.supervisors.parent import Parent
 from allm.supervisors.policy import Window, affected, should_restart
 from allm.supervisors.requests import ChildInfo

@@ -38,12 +38,12 @@ from allm.supervisors import (
     subscribe,
     tree,
 )
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
 from allm.supervisors.exits import stripped
 from allm.supervisors.futures import Reply
 from allm.supervisors.inbox import StopFlag
+from allm.supervisors.lifetime import start_and_wait
 from allm.supervisors.monitors import Down
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, hold, later, raised, spec, tell, wait_until

@@ -30,8 +30,8 @@ from allm.supervisors import (
     stop,
     unlink,
 )
-from allm.supervisors.actor import start_and_wait, wait_started
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.lifetime import start_and_wait, wait_started
 from allm.supervisors.monitors import Down
 from allm.supervisors.registry import Registry
 from allm.supervisors.timers import Timers

@@ -50,10 +50,10 @@ from allm.supervisors import (
     subscribe,
     tree,
 )
-from allm.supervisors.actor import StartError, start_and_wait
 from allm.supervisors.admin import restart_child, start_child, terminate_child, which_child, which_children
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher, LoopDispatcher, PoolDispatcher, ThreadDispatcher
+from allm.supervisors.lifetime import StartError, start_and_wait
 from allm.supervisors.requests import StartChild
 from tests.conftest import Say
 from tests.supervisors.conftest import Start

@@ -30,9 +30,9 @@ from allm.supervisors import (
     stop,
     terminate_child,
 )
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.futures import Reply
+from allm.supervisors.lifetime import start_and_wait
 from tests.conftest import Say
 from tests.supervisors.support import WAIT, Journal, later, spec, wait_until
 

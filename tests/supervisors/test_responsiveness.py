@@ -25,7 +25,6 @@ from allm.supervisors import (
     stop,
     subscribe,
 )
-from allm.supervisors.actor import start_and_wait
 from allm.supervisors.admin import (
     count_children,
     delete_child,
@@ -37,6 +36,7 @@ from allm.supervisors.admin import (
     which_children,
 )
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.lifetime import start_and_wait
 from allm.supervisors.registry import Registry
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, raised, running, spec, wait_ended, wait_until

@@ -9,10 +9,10 @@ import pytest
 from pykka import ActorRef
 
 from allm.supervisors import ChildSpec, Exit, Flags, Registry, StartError, Supervisor, SupervisorError, stop
-from allm.supervisors.actor import start_and_wait, wait_started
 from allm.supervisors.admin import count_children, restart_child, start_child, which_child, which_children
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
+from allm.supervisors.lifetime import start_and_wait, wait_started
 from allm.supervisors.starting import IGNORE
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Hooked, Journal, Probe, ask, raised, running, spec, wait_ended

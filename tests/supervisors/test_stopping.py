@@ -27,11 +27,11 @@ from allm.supervisors import (
     subscribe,
     unlink,
 )
-from allm.supervisors.actor import kill, start_and_wait
 from allm.supervisors.admin import start_child, terminate_child, which_child, which_children
 from allm.supervisors.cell import alive
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.futures import Reply
+from allm.supervisors.lifetime import kill, start_and_wait
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Deaf, Hooked, Journal, Probe, Watched, ask, running, spec, wait_until
 
