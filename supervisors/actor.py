@@ -25,7 +25,7 @@ from allm.supervisors.async_cells import AsyncBoundedCell, AsyncCell, AsyncKeptC
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive, cell_of
 from allm.supervisors.coroutines import has_coroutines, refuse_misplaced, spawn
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher, is_dispatcher
-from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, Exit, Leave, SupervisionError
+from allm.supervisors.exits import KILLED, NORMAL, SHUTDOWN, ActorExited, Exit, Leave, SupervisionError
 from allm.supervisors.futures import Reply
 from allm.supervisors.here import AskCycle, here
 from allm.supervisors.idle import Idle, Idled
@@ -214,7 +214,7 @@ class Actor(Specified, pykka.Actor):
         raise Leave(Exit("ignore"))
 
     def later(self) -> Reply[Any]:
-        """Answer the message in hand later, by ``set`` on the result; what the handler returns is dropped."""
+        """Answer the message in hand later, by ``set`` or ``answer`` on the result; what the handler returns is dropped."""
         cell = self.actor_inbox
         envelope, cell.envelope = cell.envelope, None
         if envelope is None or envelope.reply_to is None:
@@ -223,11 +223,13 @@ class Actor(Specified, pykka.Actor):
         later = cell.later = cell.later or set()
         later.add(reply)
         reply.add_done_callback(later.discard)
+        if cell.exit is not None:  # who killed it meanwhile may have looked before this one was added
+            reply.end(ActorExited(cell.name, cell.exit))
         return reply
 
     def reply(self, value: Any = None) -> None:
         """Answer the message in hand now, before its handler ends."""
-        self.later().set(value)
+        self.later().answer(value)
 
     def receive_timeout(self, seconds: float | None) -> None:
         """Have a `ReceiveTimeout` told to this actor whenever no message was handled for `seconds`; None: no more of it."""
@@ -418,7 +420,7 @@ class _Started:
         self.reply: Reply[None] = Reply()
 
     def started(self, cell: Cell) -> None:
-        self.reply.set(None)
+        self.reply.answer(None)
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         self.reply.fail(StartError(cell.exit or exit))
@@ -434,7 +436,7 @@ class _Ended:
         pass
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        self.reply.set(exit)
+        self.reply.answer(exit)
 
 
 def wait_started(ref: ActorRef[Any], timeout: float | None = None) -> None:

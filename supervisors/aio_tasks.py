@@ -129,7 +129,7 @@ async def await_many(many: Iterable[Task[Any]], timeout: float | None = 5.0) -> 
         if reply.error is not None:
             together.fail(reply.error)
         elif next(missing) == 0:
-            together.set(None)
+            together.answer(None)
 
     for task in waiting:
         task._task.check_owner()

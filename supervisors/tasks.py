@@ -69,7 +69,7 @@ class TaskActor(Actor):
     def on_receive(self, message: Any) -> Any:
         function, args = message
         try:
-            self.task.reply.set(function(*args))
+            self.task.reply.answer(function(*args))
         except Exception as error:
             exit = Exit.from_exception(error)  # before the traceback is dropped
             self.task.reply.fail(error)
@@ -84,7 +84,7 @@ class AsyncTaskActor(TaskActor):
     async def on_receive(self, message: Any) -> None:
         function, args = message
         try:
-            self.task.reply.set(await function(*args))
+            self.task.reply.answer(await function(*args))
         except Exception as error:
             exit = Exit.from_exception(error)
             self.task.reply.fail(error)
@@ -236,7 +236,7 @@ def await_many(tasks: list[Task[Any]], timeout: float | None = 5.0) -> list[Any]
         if reply.error is not None:
             together.fail(reply.error)
         elif next(missing) == 0:
-            together.set(None)
+            together.answer(None)
 
     for task in tasks:
         task.reply.add_done_callback(one_done)
