@@ -24,7 +24,7 @@ from allm.supervisors.async_cells import AsyncBoundedCell, AsyncCell, AsyncKeptC
 from allm.supervisors.cell import Cell, Owner, Shutdown, alive
 from allm.supervisors.coroutines import has_coroutines, refuse_misplaced, spawn
 from allm.supervisors.dispatch import Dispatcher, is_dispatcher
-from allm.supervisors.exits import NORMAL, Exit, Leave
+from allm.supervisors.exits import NORMAL, ActorExited, Exit, Leave
 from allm.supervisors.futures import Reply
 from allm.supervisors.idle import Idle, Idled
 from allm.supervisors.looking import Look, public_state
@@ -183,7 +183,7 @@ class Actor(Specified, pykka.Actor):
         raise Leave(Exit("ignore"))
 
     def later(self) -> Reply[Any]:
-        """Answer the message in hand later, by ``set`` on the result; what the handler returns is dropped."""
+        """Answer the message in hand later, by ``set`` or ``answer`` on the result; what the handler returns is dropped."""
         cell = self.actor_inbox
         envelope, cell.envelope = cell.envelope, None
         if envelope is None or envelope.reply_to is None:
@@ -192,11 +192,13 @@ class Actor(Specified, pykka.Actor):
         later = cell.later = cell.later or set()
         later.add(reply)
         reply.add_done_callback(later.discard)
+        if cell.exit is not None:  # who killed it meanwhile may have looked before this one was added
+            reply.end(ActorExited(cell.name, cell.exit))
         return reply
 
     def reply(self, value: Any = None) -> None:
         """Answer the message in hand now, before its handler ends."""
-        self.later().set(value)
+        self.later().answer(value)
 
     def receive_timeout(self, seconds: float | None) -> None:
         """Have a `ReceiveTimeout` told to this actor whenever no message was handled for `seconds`; None: no more of it."""

@@ -21,7 +21,7 @@ class Given:
     def __init__(self) -> None:
         self.done, self.value = False, None
 
-    def set(self, value: Any = None) -> None:
+    def answer(self, value: Any = None) -> None:
         """Answer."""
         self.done, self.value = True, value
 

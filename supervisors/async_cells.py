@@ -21,6 +21,7 @@ from allm.supervisors.cell import TOO_DEEP, TURN, Body, Cell
 from allm.supervisors.coroutines import Hand, Spawned, exit_of, own_loop
 from allm.supervisors.exits import Exit, Leave, stripped
 from allm.supervisors.here import here
+from allm.supervisors.inbox import answer
 from allm.supervisors.mailbox import BoundedCell, KeptCell
 from allm.supervisors.monitors import ExitSignal
 
@@ -134,7 +135,7 @@ class _Turns(_Base):
         """Answer the message in hand, unless its handler has."""
         envelope, self.envelope = self.envelope, None
         if envelope is not None and envelope.reply_to is not None:
-            envelope.reply_to.set(result)
+            answer(envelope.reply_to, result)
 
     def _suspend(
         self, body: Body, coroutine: Coroutine[Any, Any, Any], then: Callable[[Any], object] | None, cause: BaseException | None = None

@@ -18,7 +18,7 @@ from allm.supervisors import events, log
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import KILLED, NOPROC, ActorExited, Exit, Leave, stripped, text_of
 from allm.supervisors.here import Waiter, guard, here, ordered
-from allm.supervisors.inbox import Inbox, StopFlag
+from allm.supervisors.inbox import Inbox, StopFlag, answer, fail
 from allm.supervisors.timers import Timers, shared_timers
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Cell(Inbox):
                     return False
                 result = receive(envelope.message)
                 if (reply := envelope.reply_to) is not None and self.envelope is envelope:
-                    reply.set(result)
+                    answer(reply, result)
                 self.envelope = None
             elif self.body is not body or self.park():
                 return False
@@ -277,12 +277,12 @@ class Cell(Inbox):
         if envelope is not None and envelope.reply_to is not None:
             # A SystemExit or KeyboardInterrupt was this actor's; raised in the asker it would end that one, too.
             failure = error if isinstance(error, Exception) else ActorExited(self.name, exit)
-            envelope.reply_to.set_exception((type(failure), failure, None))
+            fail(envelope.reply_to, failure, over=True)
         self.envelope = None
         for reply in self.stoppers or ():
-            reply.set(None)
+            answer(reply, None)
         for reply in list(self.later or ()):
-            reply.set_exception((ActorExited, ActorExited(self.name, exit), None))
+            fail(reply, ActorExited(self.name, exit), over=True)
         for left in self.reject():
             events.dead_letter(self.name, left.message, exit)
 

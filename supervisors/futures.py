@@ -1,13 +1,17 @@
-"""The future of an ask: set at most once, never raising for the second; waits where waiting can end.
+"""The future of an ask: answered at most once, by its user or by the runtime; waits where waiting can end.
 
 Lock-free: a callback is appended first and the flag looked at after, the setter raises the flag first and empties
 the list after; list operations are atomic, so that every callback runs once.
+
+Pykka refuses a second answer by `queue.Full`, and so do the methods it has names for. The runtime answers by others, which
+never raise: an actor and its killer may both have an answer, and neither of them has made a mistake.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable
@@ -64,6 +68,7 @@ class Reply(pykka.Future[T]):
     target: Waiter | None = None
     request: str | None = None
     _get_hook: Callable[[float | None], T] | None = None
+    _over = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,26 +90,56 @@ class Reply(pykka.Future[T]):
         return self._outcome()
 
     def set(self, value: T | None = None) -> None:
-        """Answer; without effect when there is an answer already."""
+        """Answer; `queue.Full` when there is an answer already, or a get hook, unless the actor that was to answer has ended."""
         if self._once.acquire(False):
             self._value = value
             self._settle()
+        else:
+            self._refuse()
 
     def set_exception(self, exc_info: OptExcInfo | None = None) -> None:
-        """Answer with an error; its traceback and chain are dropped, they hold the frames of the failed handler."""
+        """Answer with an error, as `set` does; its traceback and chain are dropped, they hold the frames of the failed handler."""
         kind, value, _ = exc_info or sys.exc_info()
         error = value if value is not None else kind() if kind is not None else RuntimeError("no exception")
-        self.fail(error)
-
-    def fail(self, error: BaseException) -> None:
-        """`set_exception` with the exception itself."""
         if self._once.acquire(False):
             self._error = stripped(error)
             self._settle()
+        else:
+            self._refuse()
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        """See `pykka.Future.set_get_hook`; `queue.Full` when there is an answer already."""
+        if not self._once.acquire(False) and self._get_hook is None:
+            raise queue.Full
+        super().set_get_hook(func)
+
+    def answer(self, value: T | None = None) -> None:
+        """Answer, where something else may answer as well: the first one holds, a second one is without effect."""
+        if self._once.acquire(False):
+            self._value = value
+            self.done = True
+            if self._callbacks:
+                self._notify()
+        elif self._get_hook is not None:
+            self._settle()
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error, where something else may answer as well; see `answer`."""
+        if self._once.acquire(False):
+            self._error = stripped(error)
+            self._settle()
+        elif self._get_hook is not None:
+            self._settle()
+
+    def end(self, error: BaseException) -> None:
+        """`fail`, as the actor that was to answer has ended: what it has to say later is dropped, not refused."""
+        self._over = True  # before there is an answer that could be in the way of its own
+        self.fail(error)
 
     def after_fork(self, error: BaseException) -> None:
         """Answer with an error, in the child process of a fork: a thread that was answering is not here."""
         if not self.done:
+            self._over = True
             self._once.acquire(False)
             self._error = error
             self._settle()
@@ -125,6 +160,10 @@ class Reply(pykka.Future[T]):
             raise self._error.with_traceback(None)
         result: T = self._value
         return result
+
+    def _refuse(self) -> None:
+        if not self._over:
+            raise queue.Full
 
     def _settle(self) -> None:
         self.done = True

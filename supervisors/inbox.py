@@ -13,6 +13,7 @@ itself where it can, else by the next `pulse`.
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 from contextlib import suppress
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from allm.supervisors.lanes import Lane
 
-__all__ = ["Inbox", "StopFlag", "lower"]
+__all__ = ["Inbox", "StopFlag", "answer", "fail", "lower"]
 
 
 def lower(bit: threading.Lock) -> None:
@@ -170,5 +171,26 @@ class Inbox:
     def refuse(self, envelope: Envelope[Any]) -> None:
         """Fail an ask with the reason the owner is gone."""
         if envelope.reply_to is not None:
-            error = ActorExited(self.name, self.exit or NOPROC)
-            envelope.reply_to.set_exception((ActorExited, error, None))
+            fail(envelope.reply_to, ActorExited(self.name, self.exit or NOPROC), over=True)
+
+
+def answer(ask: Any, value: Any) -> None:
+    """Answer an ask; without effect where it has an answer. Its future may be one of Pykka's, which would raise."""
+    try:
+        quietly = ask.answer
+    except AttributeError:
+        with suppress(queue.Full):
+            ask.set(value)
+    else:
+        quietly(value)
+
+
+def fail(ask: Any, error: BaseException, *, over: bool = False) -> None:
+    """Answer an ask with an error, as `answer` does; `over`: since the actor that was to answer has ended."""
+    try:
+        quietly = ask.end if over else ask.fail
+    except AttributeError:
+        with suppress(queue.Full):
+            ask.set_exception((type(error), error, None))
+    else:
+        quietly(error)

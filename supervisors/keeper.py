@@ -19,6 +19,7 @@ from allm.supervisors.children import State
 from allm.supervisors.decide import decide
 from allm.supervisors.exits import KILLED, SHUTDOWN, Exit, Leave, text_of
 from allm.supervisors.foreign import Foreign
+from allm.supervisors.inbox import answer
 from allm.supervisors.mailbox import KeptCell
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart
 from allm.supervisors.reporting import report, tell_ended, tell_gave_up, tell_restarting, tell_started
@@ -267,7 +268,7 @@ class Keeper:
         slot.disarm()
         waiters, slot.waiters = slot.waiters, ()
         for waiter in waiters:
-            waiter.set(None)
+            answer(waiter, None)
         if slot.kept is not None and not slot.kept.buried:
             slot.kept.bury(exit)
         if is_first(slot.present):  # after a kill its thread and the killer's may meet here
@@ -296,14 +297,14 @@ class Keeper:
 
     def _answer(self, action: decisions.Answer) -> None:
         value = action.value
-        action.reply.set(started(value) if isinstance(value, Slot) else value)
+        answer(action.reply, started(value) if isinstance(value, Slot) else value)
 
     def _decline(self, action: decisions.Decline) -> None:
         child = cast("Slot | None", action.child)
-        action.reply.set(Refused(action.reason, ref=child.ref if child is not None else None))
+        answer(action.reply, Refused(action.reason, ref=child.ref if child is not None else None))
 
     def _refuse(self, action: decisions.Refuse) -> None:
-        action.reply.set(refused_start(action.exit))
+        answer(action.reply, refused_start(action.exit))
 
     def _ready(self, action: decisions.Ready) -> None:
         if not self.starting:

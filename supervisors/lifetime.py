@@ -35,7 +35,7 @@ class _Started:
         self.reply: Reply[None] = Reply()
 
     def started(self, cell: Cell) -> None:
-        self.reply.set(None)
+        self.reply.answer(None)
 
     def ended(self, cell: Cell, exit: Exit) -> None:
         self.reply.fail(StartError(cell.exit or exit))
@@ -51,7 +51,7 @@ class _Ended:
         pass
 
     def ended(self, cell: Cell, exit: Exit) -> None:
-        self.reply.set(exit)
+        self.reply.answer(exit)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Look:
     def answer(self, hook: Callable[[], Any]) -> None:
         """Answer with what the hook returns; an error of the hook is the asker's, not the actor's."""
         try:
-            self.reply.set(hook())
+            self.reply.answer(hook())
         except Exception as error:
             self.reply.fail(error)
 

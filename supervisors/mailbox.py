@@ -21,7 +21,7 @@ from allm.supervisors import events
 from allm.supervisors.cell import TURN, Body, Cell
 from allm.supervisors.exits import FORKED, NOPROC, ActorExited, Exit, SupervisionError, text_of
 from allm.supervisors.here import Waiter, forked, guard, here
-from allm.supervisors.inbox import StopFlag
+from allm.supervisors.inbox import StopFlag, answer, fail
 
 __all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
 
@@ -109,8 +109,7 @@ class BoundedCell(Cell):
         if envelope.reply_to is None:
             events.dead_letter(self.name, envelope.message, _FULL)
         else:
-            error = MailboxFull(f"{self.name} has {self.bound.limit} messages waiting")
-            envelope.reply_to.set_exception((MailboxFull, error, None))
+            fail(envelope.reply_to, MailboxFull(f"{self.name} has {self.bound.limit} messages waiting"))
 
 
 class Kept:
@@ -299,7 +298,7 @@ class KeptCell(Cell):
                 user.popleft()
                 result = receive(envelope.message)
                 if (reply := envelope.reply_to) is not None and self.envelope is envelope:
-                    reply.set(result)
+                    answer(reply, result)
                 self.envelope = None
             elif self.body is not body or self.park():
                 return False
@@ -328,6 +327,6 @@ _MARK: Final[Envelope[Any]] = Envelope(None)
 
 def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:
     if envelope.reply_to is not None:
-        envelope.reply_to.set_exception((ActorExited, ActorExited(name, exit), None))
+        fail(envelope.reply_to, ActorExited(name, exit), over=True)
     else:
         events.dead_letter(name, envelope.message, exit)

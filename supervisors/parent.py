@@ -16,6 +16,7 @@ from allm.supervisors.cell import Shutdown
 from allm.supervisors.children import State
 from allm.supervisors.cutting import cut
 from allm.supervisors.exits import Exit, Leave
+from allm.supervisors.inbox import fail
 from allm.supervisors.keeper import REPORTS, Keeper
 from allm.supervisors.requests import ChildInfo, CountChildren, Counts, GetSpec, Refused, WhichChild, WhichChildren
 from allm.supervisors.slots import Slot
@@ -152,7 +153,7 @@ class Parent(Actor):
         envelope = self.actor_inbox.envelope
         exit = Exit.from_exception(error)
         if isinstance(error, Exception) and envelope is not None and envelope.reply_to is not None:
-            envelope.reply_to.set_exception((type(error), error, None))
+            fail(envelope.reply_to, error)
         log.error("supervisor_crashed", supervisor=self.actor_inbox.name, exit=exit.to_data())
         if self._state.final is not None:  # crashed while it was stopping: no second try
             self._cut()

@@ -70,7 +70,7 @@ class TaskActor(Actor):
     def on_receive(self, message: Any) -> Any:
         function, args = message
         try:
-            self.task.reply.set(function(*args))
+            self.task.reply.answer(function(*args))
         except Exception as error:
             exit = Exit.from_exception(error)  # before the traceback is dropped
             self.task.reply.fail(error)
@@ -85,7 +85,7 @@ class AsyncTaskActor(TaskActor):
     async def on_receive(self, message: Any) -> None:
         function, args = message
         try:
-            self.task.reply.set(await function(*args))
+            self.task.reply.answer(await function(*args))
         except Exception as error:
             exit = Exit.from_exception(error)
             self.task.reply.fail(error)
@@ -249,12 +249,12 @@ def all_of(tasks: list[Task[Any]]) -> Reply[None]:
         if reply.error is not None:
             together.fail(reply.error)
         elif next(missing) == 0:
-            together.set(None)
+            together.answer(None)
 
     for task in tasks:
         task.reply.add_done_callback(one_done)
     if not tasks:
-        together.set(None)
+        together.answer(None)
     return together
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import sys
 import threading
@@ -84,7 +85,9 @@ def test_a_reply_is_set_once_and_says_so_to_all() -> None:
     reply.add_done_callback(lambda _: 1 / 0)
     assert repr(reply) == "<Reply open>"
     reply.set(1)
-    reply.set(2)
+    with pytest.raises(queue.Full):
+        reply.set(2)
+    reply.answer(3)
     reply.fail(ValueError("late"))
     reply.add_done_callback(lambda done: seen.append(done.get()))
     assert seen == [1, 1]

@@ -60,12 +60,6 @@ DIFFER = {
     "an error is handed on without its traceback": """
         test_future.py::test_get_raises_exception_with_full_traceback
         """,
-    "a second answer to a future is dropped, not refused": """
-        test_future.py::test_set_multiple_times_fails
-        test_future.py::test_set_is_not_allowed_on_future_with_get_hook
-        test_future.py::test_set_exception_is_not_allowed_on_future_with_get_hook
-        test_future.py::test_set_hook_is_not_allowed_on_future_with_result
-        """,
 }
 """Why which tests of the suite fail with our actors, on every dispatcher."""
 
