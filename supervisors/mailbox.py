@@ -298,7 +298,10 @@ class KeptCell(Cell):
                 user.popleft()
                 result = receive(envelope.message)
                 if (reply := envelope.reply_to) is not None and self.envelope is envelope:
-                    answer(reply, result)
+                    try:
+                        reply.answer(result)  # type: ignore[attr-defined]  # pyright: ignore
+                    except AttributeError:
+                        answer(reply, result)  # a future of Pykka's own
                 self.envelope = None
             elif self.body is not body or self.park():
                 return False
