@@ -80,7 +80,7 @@ class StartError(SupervisionError):
 
 def _after_fork() -> None:
     _process[:] = f"urn:uuid:{uuid.uuid4()}:", f"{os.getpid()}-"
-    _spawning.dispatcher = _spawning.kept = None
+    _spawning.dispatcher = _spawning.kept = _spawning.timers = None
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -89,6 +89,7 @@ os.register_at_fork(after_in_child=_after_fork)
 class _Spawning(threading.local):
     dispatcher: Dispatcher | None = None
     kept: Kept | None = None
+    timers: Timers | None = None
 
 
 _spawning = _Spawning()
@@ -343,6 +344,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
+    if owner is None and _spawning.timers is not None and actor._actor_timers is None:
+        actor._actor_timers = _spawning.timers  # its supervisor has them, and will not be its owner before it has started
     if looking.wanted:
         looking.install(cell)
     if not edges.installed:
@@ -373,13 +376,14 @@ def _refuse_misplaced(actor: Actor, dispatcher: Dispatcher) -> None:
 
 
 @contextmanager
-def spawning(dispatcher: Dispatcher) -> Generator[None]:
-    """While inside, `Actor.start` on this thread uses this dispatcher: how start functions inherit it."""
-    before, _spawning.dispatcher = _spawning.dispatcher, dispatcher
+def spawning(dispatcher: Dispatcher, timers: Timers | None = None) -> Generator[None]:
+    """While inside, what starts on this thread has this dispatcher, and these timers: how start functions inherit them."""
+    before = _spawning.dispatcher, _spawning.timers
+    _spawning.dispatcher, _spawning.timers = dispatcher, timers
     try:
         yield
     finally:
-        _spawning.dispatcher = before
+        _spawning.dispatcher, _spawning.timers = before
 
 
 def inherited() -> Dispatcher:

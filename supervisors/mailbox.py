@@ -22,6 +22,7 @@ from allm.supervisors.cell import TURN, Body, Cell
 from allm.supervisors.exits import FORKED, NOPROC, ActorExited, Exit, SupervisionError, text_of
 from allm.supervisors.here import Waiter, forked, guard, here
 from allm.supervisors.inbox import StopFlag
+from allm.supervisors.timers import Tick
 
 __all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
 
@@ -176,6 +177,8 @@ class Kept:
             cell = self.current
             if cell is not None:
                 cell.user.append(envelope)
+            elif outlived(envelope):
+                return True
             elif self._buried is None:
                 self._held.append(envelope)
             else:
@@ -189,7 +192,9 @@ class Kept:
         left: deque[Envelope[Any]] = deque()
         with self._lock:
             while user and user[-1] is not _MARK:  # what another appends between the two is as good
-                left.appendleft(user.pop())
+                envelope = user.pop()
+                if not outlived(envelope):
+                    left.appendleft(envelope)
             current, buried = self.current, self._buried
             if current is not None:
                 current.user.extend(left)
@@ -220,7 +225,7 @@ class Kept:
             left = user.copy()
             while left.pop() is not _MARK:
                 pass  # it came after the mark: who put it moves it on
-            waiting = [each for each in left if each is not _MARK and each is not in_work]
+            waiting = [each for each in left if each is not _MARK and each is not in_work and not outlived(each)]
             failed = in_work if abrupt else None
             if failed is not None and failed.reply_to is None and buried is None and self._may_retry(failed):
                 waiting.insert(0, failed)
@@ -324,6 +329,12 @@ class KeptCell(Cell):
 
 _MARK: Final[Envelope[Any]] = Envelope(None)
 """Put behind what waited when an incarnation ended."""
+
+
+def outlived(envelope: Envelope[Any]) -> bool:
+    """Whether it is of a timer whose incarnation has ended: nobody is to handle it, or to be started for it."""
+    message = envelope.message
+    return type(message) is Tick and message.cell.exit is not None
 
 
 def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:
