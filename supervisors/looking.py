@@ -78,7 +78,7 @@ def get_state(address: Address, timeout: float | None = 5.0) -> Any:
 
 def public_state(actor: object) -> dict[str, Json]:
     """The attributes of an actor whose names have no underscore in front, without Pykka's own, as JSON types."""
-    own = {name: value for name, value in vars(actor).items() if not name.startswith(("_", "actor_"))}
+    own = {name: value for name, value in vars(actor).items() if not name.startswith(("_", "actor_")) and name != "on_receive"}
     return {name: _plain(value, _DEPTH) for name, value in own.items()}
 
 
