@@ -16,7 +16,6 @@ from allm.supervisors import (
     DynamicSupervisor,
     Exit,
     Flags,
-    GiveUp,
     ManualTimers,
     PartitionSupervisor,
     ReceiveTimeout,
@@ -104,7 +103,9 @@ def test_EDGE_15_a_receive_timeout_keeps_no_actor_from_being_swept(begin: Start,
     assert place.used == used
 
 
-def test_EDGE_26_what_a_start_function_makes_has_the_timers_of_its_supervisor_from_its_first_turn(begin: Start, dispatch: Dispatcher) -> None:
+def test_EDGE_26_what_a_start_function_makes_has_the_timers_of_its_supervisor_from_its_first_turn(
+    begin: Start, dispatch: Dispatcher
+) -> None:
     class Timed(Actor):
         def on_start(self) -> None:
             self.first = self.actor_inbox.timers
@@ -117,3 +118,147 @@ def test_EDGE_26_what_a_start_function_makes_has_the_timers_of_its_supervisor_fr
     root = begin(Supervisor, specs, on=dispatch, timers=timers)
     assert ask(child(root, "made"), "timers") is True
     assert ask(child(child(root, "inner"), "deep"), "timers") is True
+
+
+TOO_LONG = 10**400
+"""Seconds that no float can hold."""
+
+
+def test_EDGE_10_seconds_that_no_clock_can_hold_are_refused_where_they_are_said() -> None:
+    for wrong in ({"shutdown": TOO_LONG}, {"start_timeout": TOO_LONG}):
+        with pytest.raises(SpecError):
+            ChildSpec("a", (Actor, ()), **wrong)
+    for make in (lambda: Restart(TOO_LONG), lambda: Backoff(first=TOO_LONG, max=TOO_LONG), lambda: Backoff(reset_after=TOO_LONG)):
+        with pytest.raises(ValueError, match="not a"):
+            make()
+    with pytest.raises(SpecError, match="invalid_period"):
+        Flags(max_seconds=TOO_LONG)
+    assert ChildSpec("a", (Actor, ()), shutdown=1e300).shutdown == 1e300
+
+
+class Unruly(Restart):
+    """Its fields are what they are not to be."""
+
+    def __init__(self, delay: Any) -> None:
+        object.__setattr__(self, "delay", delay)
+        object.__setattr__(self, "counted", True)
+
+
+class Moody:
+    """A policy whose first answers are right."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def decide(self, exit: Exit, attempt: int) -> Any:
+        return self.answers.pop(0)
+
+
+class Shy:
+    """A policy whose `reset_after` can be read once."""
+
+    asked = 0
+
+    @property
+    def reset_after(self) -> float:
+        self.asked += 1
+        if self.asked > 1:
+            raise SystemExit
+        return 1.0
+
+    def decide(self, exit: Exit, attempt: int) -> Restart:
+        return Restart()
+
+
+KINDS = pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+
+
+@KINDS
+@pytest.mark.parametrize("policy", [lambda: Moody(Restart(), Unruly("x")), lambda: Moody(Restart(), Unruly(TOO_LONG)), Shy])
+def test_EDGE_04_a_policy_that_is_right_at_first_and_wrong_then_costs_its_child_alone(
+    begin: Start, dispatch: Dispatcher, journal: Journal, kind: Any, policy: Any
+) -> None:
+    supervisor = begin(kind, on=dispatch)
+    other = start_child(supervisor, ChildSpec("other", (Probe, (journal, "other"))))
+    start_child(supervisor, ChildSpec("moody", (Probe, (journal, "moody")), policy=policy()))
+    for times in (1, 2):
+        journal.wait_for(("start", "moody"), times=times)
+        moody: ActorRef[Any] | None = None
+
+        def there() -> bool:
+            nonlocal moody
+            moody = child(supervisor, "moody")
+            return moody is not None
+
+        wait_until(there)
+        assert moody is not None
+        tell(moody, "crash")
+        journal.wait_for(("stop", "moody", "error"), times=times)
+    wait_until(lambda: len(journal.of("stop")) == 2)
+    assert get_spec(supervisor, "other").id == "other"
+    assert child(supervisor, "other") is other
+    assert other.is_alive()
+
+
+class Evil:
+    """Raises whenever it is looked up; an id of strangers."""
+
+    def __init__(self, error: type[BaseException], *, hashed: bool) -> None:
+        self.error, self.hashed = error, hashed
+
+    def __hash__(self) -> int:
+        if not self.hashed:
+            raise self.error
+        return hash("a")
+
+    def __eq__(self, other: object) -> bool:
+        raise self.error
+
+
+@KINDS
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_EDGE_10_an_id_that_cannot_be_looked_up_is_refused_and_costs_nobody_anything(
+    begin: Start, dispatch: Dispatcher, journal: Journal, kind: Any, error: type[BaseException], hashed: bool
+) -> None:
+    supervisor, evil = begin(kind, on=dispatch), Evil(error, hashed=hashed)
+    first = start_child(supervisor, ChildSpec("a", (Probe, (journal, "a"))))
+    for ask_for in (terminate_child, restart_child, delete_child, which_child, get_spec):
+        with pytest.raises(SupervisorError):
+            ask_for(supervisor, evil)
+    if hashed:
+        with pytest.raises(SupervisorError):
+            start_child(supervisor, ChildSpec(evil, (Probe, (journal, "b"))))
+    with pytest.raises(SupervisorError):
+        start_child(supervisor, {"id": evil, "start": (Probe, (journal, "b"))})
+    assert child(supervisor, "a") is first
+    assert ask(first, "who") == "a"
+
+
+@pytest.mark.parametrize("count", [None, "x", 1.5, -1])
+def test_EDGE_10_a_number_of_partitions_that_is_none_is_refused(begin: Start, dispatch: Dispatcher, count: Any) -> None:
+    shares = begin(PartitionSupervisor, ChildSpec("share", (Actor, ())), partitions=2, on=dispatch)
+    with pytest.raises(ValueError, match="number of partitions"):
+        resize_partitions(shares, count)
+    assert shares.is_alive()
+
+
+def test_TIME_01_a_receive_timeout_is_no_part_of_the_state_and_leaves_a_handler_of_ones_own(begin: Start, dispatch: Dispatcher) -> None:
+    class Changing(Actor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[Any] = []
+            vars(self)["on_receive"] = self.first
+            self.receive_timeout(60)
+
+        def first(self, message: Any) -> Any:
+            self.seen.append(message)
+            if message == "enough":
+                self.receive_timeout(None)
+            return list(self.seen)
+
+    changing = begin(Changing, on=dispatch)
+    assert ask(changing, 1) == [1]
+    assert get_state(changing) == {"seen": [1]}
+    assert ask(changing, "enough") == [1, "enough"]
+    assert ask(changing, 2) == [1, "enough", 2]
