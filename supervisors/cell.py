@@ -320,6 +320,8 @@ class Cell(Inbox):
     def put_signal(self, signal: Any) -> None:
         """See `Inbox.put_signal`. Its supervisor's order to end wakes it if it waits for an answer from above: see `Reply`."""
         super().put_signal(signal)
+        if self.begun:
+            self.lane.urge(self)
         if self.waiting_on is not None and isinstance(signal, Shutdown) and here.cell is getattr(self.owner, "home", self):
             wake = ordered.get(self)
             if wake is not None:

@@ -108,6 +108,9 @@ class LoopDispatcher:
         elif not self._woken:
             self._wake()
 
+    def urge(self, runnable: Runnable, /) -> None:
+        """Nothing to do: a loop has one thread."""
+
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Put those on the ready queue that are not on it, and wake the loop."""
         waiting = set(self._ready.copy())
@@ -271,6 +274,9 @@ class _OwnThread:
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """Let the thread come to its end, if it waits; one that was busy just now may do so, too."""
         self._go_on()
+
+    def urge(self, runnable: Runnable, /) -> None:
+        """Nothing to do: the thread is its own."""
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Let the thread look."""

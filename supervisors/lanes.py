@@ -63,6 +63,10 @@ class Lane(Protocol):
         """Give it a turn soon. Called by whoever raised the run flag; any thread; never raises."""
         ...
 
+    def urge(self, runnable: Runnable, /) -> None:
+        """A signal waits for it, which handlers that hang may not keep back. After `schedule`; any thread; never raises."""
+        ...
+
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Schedule those that are not in the queue: a sender may have been interrupted before it did. Any thread."""
         ...

@@ -17,6 +17,8 @@ __all__ = ["PoolDispatcher", "refused", "start_thread"]
 
 _LEADING = 4
 """Workers that supervisors have at least: their hooks, and what starts their children, may wait for one another."""
+_SPARE = 2
+"""Workers beyond the pool's size that it may have for signals, while all others are in handlers."""
 _STARTING = 5.0
 """Seconds in which a thread has started; one that has not was given up by whoever was to start it."""
 
@@ -24,7 +26,8 @@ _STARTING = 5.0
 class PoolDispatcher:
     """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`.
 
-    Supervisors have as many of their own, so that handlers that hang take none of them: what is late is killed in time.
+    Supervisors have as many of their own, so that handlers that hang take none of them: what is late is killed in time. Where all
+    workers are in handlers, spare ones give turns to actors that have got a signal: an idle one obeys an order to end at once.
     """
 
     def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
@@ -35,6 +38,8 @@ class PoolDispatcher:
         self._name = name
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
+        self._urgent: deque[Runnable] = deque()  # they are in the queue or in a turn as well
+        self._sparing = False  # there may be spare workers
         self._parked: list[threading.Lock] = []
         self._crew: dict[threading.Thread, float] = {}  # and when they were hired
         self._running: dict[Runnable, threading.Lock] = {}  # in a turn, each by the gate of its worker
@@ -59,7 +64,7 @@ class PoolDispatcher:
     def after_fork(self) -> None:
         """The child has none of the parent's workers."""
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
-        self._ready, self._parked, self._lost = deque(), [], set()
+        self._ready, self._urgent, self._parked, self._lost = deque(), deque(), [], set()
         self._crew, self._running = {}, {}
         self._waiting = 0
 
@@ -120,6 +125,13 @@ class PoolDispatcher:
         self._ready.append(runnable)
         self._staff()
 
+    def urge(self, runnable: Runnable, /) -> None:
+        """Give it a turn before the others; by a spare worker, if all are in handlers."""
+        if runnable.busy is None and not self._parked and self._working >= self.size:
+            self._urgent.append(runnable)
+            self._sparing = True
+            self._staff(_SPARE)
+
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """Queue those that are not in the queue."""
         waiting = set(self._ready.copy())
@@ -157,12 +169,17 @@ class PoolDispatcher:
         with self._lock:
             self._waiting -= 1
 
-    def _staff(self) -> None:
+    @property
+    def _working(self) -> int:
+        """Workers that do not wait."""
+        return len(self._crew) - self._waiting
+
+    def _staff(self, spare: int = 0) -> None:
         with self._lock:
             if self._parked:
                 self._parked.pop().release()
                 return
-            if self._workers - self._waiting >= self.size:
+            if len(self._crew) - self._waiting >= self.size + spare:
                 return
             worker = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._crew[worker] = clock.now()
@@ -190,7 +207,7 @@ class PoolDispatcher:
         gate.acquire()
         while True:
             try:
-                runnable = self._ready.popleft()
+                runnable = self._next() if self._sparing else self._ready.popleft()
             except IndexError:
                 if (next_gate := self._park(gate)) is None:
                     return
@@ -198,6 +215,17 @@ class PoolDispatcher:
                 continue
             if self._turn(runnable, gate):
                 self.schedule(runnable)
+
+    def _next(self) -> Runnable:
+        """Take who is to have the next turn; raises IndexError when there is none, or none for a spare worker."""
+        if self._urgent:
+            try:
+                return self._urgent.popleft()
+            except IndexError:
+                pass
+        if self._working > self.size:
+            raise IndexError
+        return self._ready.popleft()
 
     def _turn(self, runnable: Runnable, gate: threading.Lock) -> bool:
         """Give it a turn unless another worker does: True if it needs another.
@@ -225,9 +253,13 @@ class PoolDispatcher:
         """Wait for work: the gate to wait at next time; None when this worker should end."""
         me = threading.current_thread()
         with self._lock:
-            if self._ready:
+            if self._sparing:
+                if self._urgent:
+                    return gate
+                self._sparing = self._working > self.size
+            if self._ready and not self._sparing:
                 return gate
-            if self._workers - self._waiting > self.size:
+            if len(self._crew) - self._waiting > self.size:
                 self._crew.pop(me, None)
                 return None
             self._parked.append(gate)

@@ -153,6 +153,23 @@ def test_EDGE_02_supervisors_have_pool_workers_that_no_handler_can_hold(
     wait_until(lambda: pool.workers == 0)
 
 
+@pytest.mark.parametrize("mail", [False, True], ids=["idle", "mail waits"])
+def test_EDGE_02b_who_is_idle_obeys_at_once_though_all_workers_are_held(
+    begin: Start, journal: Journal, release: threading.Event, mail: bool
+) -> None:
+    pool = PoolDispatcher(2, idle=0.05)
+    hung = [spec(journal, number, shutdown=0.05) for number in range(2)]
+    root = begin(Supervisor, [*hung, spec(journal, "innocent", shutdown="infinity")], on=pool)
+    hang_all(root, 2, release)
+    innocent = running(root, "innocent")
+    if mail:
+        innocent.tell("after its end")
+    assert stop(root, timeout=WAIT) == Exit("shutdown")  # the innocent one is stopped first, and has no deadline
+    assert its(innocent).exit == Exit("shutdown")
+    release.set()
+    wait_until(lambda: pool.workers == 0)
+
+
 # -- EDGE-03
 
 
@@ -504,10 +521,17 @@ def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: 
 
     refs = loop.run(fill)
 
+    def flood() -> None:
+        for ref in refs:
+            for _ in range(640):
+                its(ref).user.append(Envelope(1))
+            its(ref).poke()
+
     async def rounds() -> list[int]:
         dispatcher.keep_beating(weakly(dispatcher))
         dispatcher.keep_beating(weakly(dispatcher))
         seen: list[int] = []
+        flood()
         while len(done) < 10 * 640:
             before = len(done)
             await asyncio.sleep(0)
@@ -516,13 +540,6 @@ def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: 
             seen.append(len(done) - before)
         return seen
 
-    def flood() -> None:
-        for ref in refs:
-            for _ in range(640):
-                its(ref).user.append(Envelope(1))
-            its(ref).poke()
-
-    loop.run(flood)
     seen = asyncio.run_coroutine_threadsafe(rounds(), loop.loop).result(WAIT)
     assert max(seen) <= 6 * 64
     for ref in refs:
