@@ -16,6 +16,7 @@ from allm.supervisors import (
     DynamicSupervisor,
     Exit,
     Flags,
+    LoopDispatcher,
     ManualTimers,
     PartitionSupervisor,
     ReceiveTimeout,
@@ -25,19 +26,24 @@ from allm.supervisors import (
     SpecError,
     Supervisor,
     SupervisorError,
+    WouldBlock,
     child,
+    count_children,
     delete_child,
     get_spec,
     get_state,
+    kill,
     resize_partitions,
     restart_child,
+    start_and_wait,
     start_child,
+    stop,
     terminate_child,
     which_child,
 )
 from allm.supervisors.dispatch import Dispatcher
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Probe, ask, tell, wait_ended, wait_until
+from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, tell, wait_ended, wait_until
 
 
 class Ticking(Shelved):
@@ -262,3 +268,42 @@ def test_TIME_01_a_receive_timeout_is_no_part_of_the_state_and_leaves_a_handler_
     assert get_state(changing) == {"seen": [1]}
     assert ask(changing, "enough") == [1, "enough"]
     assert ask(changing, 2) == [1, "enough", 2]
+
+
+def test_EDGE_20_who_waits_on_the_thread_of_a_loop_waits_for_what_is_ready_however_long_it_took(
+    loop: Loop, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree on one loop is started, asked and stopped from there, also when a turn has taken longer than a slice."""
+    monkeypatch.setattr("allm.supervisors.dispatch._SLICE", 0.0)
+    dispatcher = LoopDispatcher(loop.loop)
+
+    def work() -> list[Any]:
+        children = [ChildSpec(name, (Probe, (journal, name))) for name in "abc"]
+        root = start_and_wait(Supervisor, children, on=dispatcher)
+        return [count_children(root).active, ask(child(root, "b"), "who"), stop(root)]
+
+    for _ in range(20):
+        assert loop.run(work) == [3, "b", Exit("shutdown")]
+
+
+def test_ASYNC_03_a_wait_on_the_thread_of_a_loop_is_refused_in_the_end(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that tell each other without end hold nobody for good."""
+    monkeypatch.setattr("allm.supervisors.dispatch._CATCHES", 2)
+    dispatcher = LoopDispatcher(loop.loop)
+
+    class Busy(Actor):
+        def on_receive(self, message: Any) -> None:
+            if message == "later":
+                self.later()
+            else:
+                self.actor_ref.tell(message)
+
+    def work() -> str:
+        busy = start_and_wait(Busy, on=dispatcher)
+        busy.tell("again")
+        with pytest.raises(WouldBlock):
+            busy.ask("later")
+        kill(busy)
+        return "refused"
+
+    assert loop.run(work) == "refused"
