@@ -24,6 +24,7 @@ from allm.supervisors import (
     Shelf,
     Shelved,
     SpecError,
+    SupervisionError,
     Supervisor,
     SupervisorError,
     WouldBlock,
@@ -307,3 +308,36 @@ def test_ASYNC_03_a_wait_on_the_thread_of_a_loop_is_refused_in_the_end(loop: Loo
         return "refused"
 
     assert loop.run(work) == "refused"
+
+
+class Unreadable:
+    """Has a text that cannot be told."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_LOOK_01_whatever_a_look_raises_costs_who_looks_and_not_the_actor(
+    begin: Start, dispatch: Dispatcher, error: type[BaseException]
+) -> None:
+    class Private(Actor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.odd = {Unreadable(): 1}
+
+        def on_get_state(self) -> Any:
+            if self.odd is None:
+                raise error
+            return super().on_get_state()
+
+        def on_receive(self, message: Any) -> Any:
+            self.odd = None  # type: ignore[assignment]
+            return message
+
+    private = begin(Private, on=dispatch)
+    assert get_state(private) == {"odd": {"(no message)": 1}}
+    assert ask(private, 1) == 1
+    with pytest.raises((ValueError, SupervisionError)):
+        get_state(private)
+    assert ask(private, 2) == 2
