@@ -207,8 +207,10 @@ class Kept:
                 _lost(cell.name, envelope, buried)
 
     def open(self, cell: KeptCell) -> None:
-        """A new incarnation takes over, before it runs."""
+        """A new incarnation takes over, before it runs; one that was killed before that leaves what waits to the next."""
         with self._lock:
+            if cell.closed:
+                return
             cell.user.extend(self._held)
             self._held.clear()
             self.current = cell

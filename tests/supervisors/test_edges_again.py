@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,8 +44,10 @@ from allm.supervisors import (
     which_child,
 )
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.exits import KILLED
+from allm.supervisors.mailbox import Kept, KeptCell
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, tell, wait_ended, wait_until
+from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, hold, tell, wait_ended, wait_until
 
 
 class Ticking(Shelved):
@@ -341,3 +344,37 @@ def test_LOOK_01_whatever_a_look_raises_costs_who_looks_and_not_the_actor(
     with pytest.raises((ValueError, SupervisionError)):
         get_state(private)
     assert ask(private, 2) == 2
+
+
+def test_EDGE_06_an_incarnation_that_is_killed_before_it_takes_over_leaves_what_waits_to_the_next(
+    begin: Start, dispatch: Dispatcher, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_over, killed = Kept.open, [0]
+
+    def late(self: Kept, cell: KeptCell) -> None:
+        killed[0] += 1
+        if killed[0] == 2:  # as a killer does who found the ref at once
+            assert cell.cancel(KILLED)
+        take_over(self, cell)
+
+    root = begin(Supervisor, [ChildSpec("a", (Probe, (journal, "a")), mailbox="keep")], on=dispatch)
+    kept, entered, release = child(root, "a"), threading.Event(), threading.Event()
+    assert kept is not None
+    monkeypatch.setattr(Kept, "open", late)
+    killed[0] = 1
+    loop_waits = isinstance(dispatch, LoopDispatcher)
+    if not loop_waits:
+        tell(kept, partial(hold, entered, release))
+        assert entered.wait(WAIT)
+    answers: list[Any] = []
+
+    def fill(_: Any = None) -> None:
+        answers.extend(kept.ask("who", block=False) for _ in range(5))
+        kill(kept)
+
+    tell(kept, fill) if loop_waits else fill()
+    journal.wait_for(("start", "a"), times=2)
+    release.set()
+    assert [answer.get(timeout=WAIT) for answer in answers] == ["a"] * 5
+    assert killed[0] >= 3
+    assert ask(kept, "who") == "a"
