@@ -208,6 +208,9 @@ class Kept:
 
     def open(self, cell: KeptCell) -> None:
         """A new incarnation takes over, before it runs; one that was killed before that leaves what waits to the next."""
+        before = self.current
+        if before is not None and before is not cell:
+            before.mend()  # its end was seen, and its killer has not come to tell us of it: no later, or what waits is lost
         with self._lock:
             if cell.closed:
                 return

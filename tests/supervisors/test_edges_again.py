@@ -378,3 +378,43 @@ def test_EDGE_06_an_incarnation_that_is_killed_before_it_takes_over_leaves_what_
     assert [answer.get(timeout=WAIT) for answer in answers] == ["a"] * 5
     assert killed[0] >= 3
     assert ask(kept, "who") == "a"
+
+
+def test_EDGE_06_what_waits_is_the_next_incarnation_s_also_when_the_killer_is_slow_to_tell(
+    begin: Start, dispatch: Dispatcher, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit of an incarnation can be seen before its killer has closed it; it is replaced meanwhile."""
+    take_over, close = Kept.open, KeptCell._close
+    killers: list[threading.Thread] = []
+    gone_on, told = threading.Event(), threading.Event()
+
+    def slow(self: KeptCell, error: BaseException | None) -> Any:
+        if threading.current_thread() in killers:
+            told.set()
+            assert gone_on.wait(WAIT)
+        return close(self, error)
+
+    def late(self: Kept, cell: KeptCell) -> None:
+        take_over(self, cell)
+        if not killers:
+            killers.append(threading.Thread(target=cell.cancel, args=(KILLED,)))
+            killers[0].start()
+            assert told.wait(WAIT)
+
+    root = begin(Supervisor, [ChildSpec("a", (Probe, (journal, "a")), mailbox="keep")], on=dispatch)
+    kept = child(root, "a")
+    assert kept is not None
+    monkeypatch.setattr(KeptCell, "_close", slow)
+    monkeypatch.setattr(Kept, "open", late)
+    answers: list[Any] = []
+
+    def fill(_: Any) -> None:
+        answers.extend(kept.ask("who", block=False) for _ in range(5))
+        kill(kept)
+
+    tell(kept, fill)
+    journal.wait_for(("start", "a"), times=2)
+    gone_on.set()
+    killers[0].join(WAIT)
+    assert [answer.get(timeout=WAIT) for answer in answers] == ["a"] * 5
+    assert ask(kept, "who") == "a"
