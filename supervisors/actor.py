@@ -217,12 +217,14 @@ class Actor(Specified, pykka.Actor):
     def later(self) -> Reply[Any]:
         """Answer the message in hand later, by ``set`` on the result; what the handler returns is dropped."""
         cell = self.actor_inbox
-        envelope, cell.envelope = cell.envelope, None
+        envelope = cell.envelope
         if envelope is None or envelope.reply_to is None:
+            cell.envelope = None
             return Reply()
         reply = cast("Reply[Any]", envelope.reply_to)
         later = cell.later = cell.later or set()
         later.add(reply)
+        cell.envelope = None  # in this order: a killer answers for what is in work, then for what is in the set
         reply.add_done_callback(later.discard)
         return reply
 

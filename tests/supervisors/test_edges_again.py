@@ -12,6 +12,7 @@ from pykka import ActorRef
 
 from allm.supervisors import (
     Actor,
+    ActorExited,
     Backoff,
     ChildSpec,
     DynamicSupervisor,
@@ -45,6 +46,7 @@ from allm.supervisors import (
 )
 from allm.supervisors.dispatch import Dispatcher
 from allm.supervisors.exits import KILLED
+from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept, KeptCell
 from tests.supervisors.conftest import Start
 from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, hold, tell, wait_ended, wait_until
@@ -418,3 +420,20 @@ def test_EDGE_06_what_waits_is_the_next_incarnation_s_also_when_the_killer_is_sl
     killers[0].join(WAIT)
     assert [answer.get(timeout=WAIT) for answer in answers] == ["a"] * 5
     assert ask(kept, "who") == "a"
+
+
+def test_EDGE_06_an_actor_that_is_killed_in_the_middle_of_later_leaves_no_ask_open(begin: Start, dispatch: Dispatcher) -> None:
+    class Deadly(set[Any]):
+        def add(self, reply: Any) -> None:
+            kill(killed)
+            super().add(reply)
+
+    class Answering(Actor):
+        def on_receive(self, message: Any) -> Any:
+            self.actor_inbox.later = Deadly([Reply()])
+            self.later()
+
+    killed = begin(Answering, on=dispatch)
+    answer = killed.ask("now", block=False)
+    with pytest.raises(ActorExited):
+        answer.get(timeout=WAIT)
