@@ -57,7 +57,7 @@ _SPECIAL = frozenset((_ActorStop, Down, ExitSignal, messages.ProxyCall, messages
 
 def _after_fork() -> None:
     _process[:] = f"urn:uuid:{uuid.uuid4()}:", f"{os.getpid()}-"
-    given.dispatcher = given.kept = None
+    given.dispatcher = given.kept = given.timers = None
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -185,12 +185,14 @@ class Actor(Specified, pykka.Actor):
     def later(self) -> Reply[Any]:
         """Answer the message in hand later, by ``set`` or ``answer`` on the result; what the handler returns is dropped."""
         cell = self.actor_inbox
-        envelope, cell.envelope = cell.envelope, None
+        envelope = cell.envelope
         if envelope is None or envelope.reply_to is None:
+            cell.envelope = None
             return Reply()
         reply = cast("Reply[Any]", envelope.reply_to)
         later = cell.later = cell.later or set()
         later.add(reply)
+        cell.envelope = None  # in this order: a killer answers for what is in work, then for what is in the set
         reply.add_done_callback(later.discard)
         if cell.exit is not None:  # who killed it meanwhile may have looked before this one was added
             reply.end(ActorExited(cell.name, cell.exit))
@@ -314,6 +316,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
+    if owner is None and given.timers is not None and actor._actor_timers is None:
+        actor._actor_timers = given.timers  # its supervisor has them, and will not be its owner before it has started
     if looking.wanted:
         looking.install(cell)
     if not edges.installed:

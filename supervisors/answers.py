@@ -56,6 +56,6 @@ def refused_start(exit: Exit) -> Refused | None:
     return Refused("start_error", exit=exit)
 
 
-def refused_spec(error: Exception) -> Refused:
+def refused_spec(error: BaseException) -> Refused:
     """The answer for a spec that was refused."""
     return Refused(getattr(error, "reason", "invalid_child_spec"), exit=Exit.from_exception(error))

@@ -354,13 +354,21 @@ class Cell(Inbox):
     @property
     def timers(self) -> Timers:
         """The timers that a supervisor above was given, else those of its own dispatcher."""
+        given = self.given_timers
+        if given is not None:
+            return given
+        return self.dispatcher.timers if self.dispatcher is not None else shared_timers()
+
+    @property
+    def given_timers(self) -> Timers | None:
+        """The timers that it, or a supervisor above it, was given."""
         cell: Any = self
         while cell is not None:
             given: Timers | None = getattr(cell.body, "_actor_timers", None)
             if given is not None:
                 return given
             cell = getattr(cell.owner, "home", None)
-        return self.dispatcher.timers if self.dispatcher is not None else shared_timers()
+        return None
 
     @property
     def acting(self) -> Cell:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from allm.supervisors.exits import Exit
 from allm.supervisors.policy import Window
-from allm.supervisors.spec import ChildSpec, Flags, Start, hashable
+from allm.supervisors.spec import ChildSpec, Flags, Start
 
 __all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Child", "Children", "Phase", "State", "Step", "Why"]
 
@@ -89,7 +89,17 @@ class Children:
 
     def get(self, id: Hashable) -> Child | None:
         """The child with this id; None when there is none, and under a template. Any thread."""
-        return self._table.get(id) if not self._template and hashable(id) else None
+        if self._template:
+            return None
+        try:
+            return self._table.get(id)
+        except BaseException:  # what strangers send may refuse to be hashed or compared: it is no child's id
+            return None
+
+    def check(self, id: Hashable) -> None:
+        """Raise what its hash, or a comparison with the ids that are there, raises: such a child could not be found again."""
+        if not self._template:
+            self._table.get(id)
 
     def holds(self, child: Child) -> bool:
         """Whether this very child is there."""

@@ -5,6 +5,7 @@ All three give a cell its turns one at a time; which thread that happens on is t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
@@ -29,6 +30,7 @@ __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable",
 T = TypeVar("T")
 
 _TURNS = 512
+_CATCHES = 64
 _DEEPEST = 12
 """Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
 _SLICE: Final = 0.002
@@ -63,7 +65,7 @@ class LoopDispatcher:
         self._broken: list[Runnable] = []
         self._cancelling = False
         self._heart: TimerHandle | None = None
-        serve(loop)
+        serve(loop, self)
 
     @property
     def timers(self) -> Timers:
@@ -145,6 +147,13 @@ class LoopDispatcher:
         if not told:
             self._woken = False
             self._cancel_all()
+
+    def catch_up(self, done: Callable[[], bool]) -> None:
+        """Somebody outside of handlers waits on the loop's thread: go on now, slice or no slice; to an end, whatever actors do."""
+        for _ in range(_CATCHES):
+            if done() or self._draining or not self._ready:
+                return
+            self._drain(math.inf)
 
     def _come(self) -> None:
         if self._heart is None:

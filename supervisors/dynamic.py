@@ -71,7 +71,8 @@ class DynamicSupervisor(Parent):
             return Refused("shutting_down")
         try:
             spec = self._spec_for(request.spec)
-        except Exception as error:  # a stranger's mapping may raise anything
+            self._state.children.check(spec.id)
+        except BaseException as error:  # a stranger's mapping, or id, may raise anything
             return refused_spec(error)
         added = self.add(spec)
         if not isinstance(added, Slot):
@@ -97,7 +98,7 @@ class DynamicSupervisor(Parent):
             if len(specs) != (0 if self._template is None else 1):
                 raise SpecError("bad_start_spec", len(specs))
             flags = None if request.flags is None else Flags.of(request.flags)
-        except Exception as error:
+        except BaseException as error:
             return refused_spec(error)
         self._template = specs[0] if specs else None
         if flags is not None:

@@ -25,7 +25,7 @@ from allm.supervisors import log
 from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import CallTimeout, Leave, stripped, text_of
-from allm.supervisors.here import Waiter, awaiting, here, on_loop, ordered, waiting
+from allm.supervisors.here import Waiter, awaiting, caught_up, here, on_loop, ordered, waiting
 from allm.supervisors.inbox import lower
 from allm.supervisors.pulse import PULSE, acquire, pulse
 
@@ -184,6 +184,8 @@ class Reply(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> None:
         if _looking.on:
             raise _NotYet(self)
+        if caught_up(lambda: self.done):
+            return
         gate = threading.Lock()
         gate.acquire()
 

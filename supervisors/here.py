@@ -105,12 +105,28 @@ exiting: list[bool] = []
 """Not empty while the end of the program stops all trees."""
 ordered: dict[Waiter, Callable[[], object]] = {}
 """What wakes an actor that waits for a supervisor above it: told to end by its own, it can wait no longer."""
-_served: weakref.WeakSet[AbstractEventLoop] = weakref.WeakSet()
+_served: weakref.WeakKeyDictionary[AbstractEventLoop, weakref.WeakSet[Server]] = weakref.WeakKeyDictionary()
 
 
-def serve(loop: AbstractEventLoop) -> None:
+class Server(Protocol):
+    """Who drains mailboxes on a loop."""
+
+    def catch_up(self, done: Callable[[], bool]) -> None:
+        """Do what is ready, until this is true; nothing while it is draining."""
+        ...
+
+
+def serve(loop: AbstractEventLoop, server: Server) -> None:
     """A dispatcher drains mailboxes on this loop: blocking waits there are refused from now on."""
-    _served.add(loop)
+    _served.setdefault(loop, weakref.WeakSet()).add(server)
+
+
+def caught_up(done: Callable[[], bool]) -> bool:
+    """On the thread of a loop that runs actors: whether doing what is ready there, before anything else, has made this true."""
+    loop = running_loop()
+    for server in list(_served.get(loop, ())) if loop is not None else ():
+        server.catch_up(done)
+    return done()
 
 
 def on_loop(loop: AbstractEventLoop, function: Callable[[], Any]) -> bool:

@@ -42,7 +42,8 @@ class Idle:
         self._last = self._timers.now()
         self._timer: TimerRef = self._arm(seconds)
         self._over = False
-        vars(actor)["on_receive"] = self._receive
+        self._before = vars(actor).get("on_receive")  # an actor may have one of its own
+        self._hook = vars(actor)["on_receive"] = self._receive
 
     def _arm(self, seconds: float) -> TimerRef:
         return self._timers.send_after(seconds, self._actor.actor_ref, Idled(self))
@@ -55,7 +56,11 @@ class Idle:
         """Watch no longer."""
         self._over = True
         self._timer.cancel()
-        vars(self._actor).pop("on_receive", None)
+        own = vars(self._actor)
+        if own.get("on_receive") is self._hook:
+            del own["on_receive"]
+            if self._before is not None:
+                own["on_receive"] = self._before
 
     def look(self) -> Any:
         """The timer has come: tell the actor if no message has come since, and wait anew."""
@@ -67,7 +72,7 @@ class Idle:
 
     def _receive(self, message: Any) -> Any:
         try:
-            result = type(self._actor).on_receive(self._actor, message)
+            result = type(self._actor).on_receive(self._actor, message) if self._before is None else self._before(message)
         finally:
             self.touch()
         return self._awaited(result) if inspect.iscoroutine(result) else result

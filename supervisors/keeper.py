@@ -239,12 +239,14 @@ class Keeper:
         assert policy is not None
         try:
             word: object = policy.decide(exit, failures_by(slot, now, policy) + 1)
-            if not isinstance(word, (Restart, GiveUp)):
-                raise TypeError(f"{type(policy).__name__}.decide returned {type(word).__name__}, not a Restart or GiveUp")
+            if isinstance(word, Restart):
+                return Restart(word.delay, word.counted)  # checked once more: subclasses may answer anything
+            if isinstance(word, GiveUp):
+                return GiveUp(word.escalate)
+            raise TypeError(f"{type(policy).__name__}.decide returned {type(word).__name__}, not a Restart or GiveUp")
         except BaseException as error:
             log.error("policy_failed", supervisor=self.cell.name, child=slot.id, error=text_of(error, repr))
             return GIVE_UP
-        return word
 
     def _restarting(self, action: decisions.Restarting) -> None:
         slot, exit, delay = cast("tuple[Slot, Exit, float]", action)

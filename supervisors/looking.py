@@ -21,7 +21,7 @@ from pykka import ActorRef
 
 from allm.supervisors.cell import Cell, alive, cell_of
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import ActorExited, Exit, Json
+from allm.supervisors.exits import ActorExited, Exit, Json, Leave, SupervisionError, text_of
 from allm.supervisors.futures import Reply
 from allm.supervisors.names import Address, resolve
 
@@ -42,8 +42,10 @@ class Look:
         """Answer with what the hook returns; an error of the hook is the asker's, not the actor's."""
         try:
             self.reply.answer(hook())
-        except Exception as error:
-            self.reply.fail(error)
+        except Leave:
+            raise
+        except BaseException as error:
+            self.reply.fail(error if isinstance(error, Exception) else SupervisionError(f"on_get_state raised {text_of(error, repr)}"))
 
     def started(self, cell: Cell) -> None:
         """Ignore the start: only the end matters here."""
@@ -78,7 +80,7 @@ def get_state(address: Address, timeout: float | None = 5.0) -> Any:
 
 def public_state(actor: object) -> dict[str, Json]:
     """The attributes of an actor whose names have no underscore in front, without Pykka's own, as JSON types."""
-    own = {name: value for name, value in vars(actor).items() if not name.startswith(("_", "actor_"))}
+    own = {name: value for name, value in vars(actor).items() if not name.startswith(("_", "actor_")) and name != "on_receive"}
     return {name: _plain(value, _DEPTH) for name, value in own.items()}
 
 
@@ -92,7 +94,7 @@ def _plain(value: Any, depth: int) -> Json:
             return value.to_data()
         if issubclass(kind, Mapping):
             items = islice(value.items(), _ITEMS)
-            return {str(key): _plain(item, depth - 1) for key, item in items}
+            return {text_of(key): _plain(item, depth - 1) for key, item in items}
         if issubclass(kind, (Sequence, AbstractSet, deque)) and not issubclass(kind, (bytes, bytearray, memoryview)):
             return [_plain(item, depth - 1) for item in islice(value, _ITEMS)]
         if hasattr(kind, "__dataclass_fields__"):

@@ -22,6 +22,7 @@ from allm.supervisors.cell import TURN, Body, Cell
 from allm.supervisors.exits import FORKED, NOPROC, ActorExited, Exit, SupervisionError, text_of
 from allm.supervisors.here import Waiter, forked, guard, here
 from allm.supervisors.inbox import StopFlag, answer, fail
+from allm.supervisors.ticks import Tick
 
 __all__ = ["Bound", "BoundedCell", "Kept", "KeptCell", "MailboxFull"]
 
@@ -175,6 +176,8 @@ class Kept:
             cell = self.current
             if cell is not None:
                 cell.user.append(envelope)
+            elif outlived(envelope):
+                return True
             elif self._buried is None:
                 self._held.append(envelope)
             else:
@@ -188,7 +191,9 @@ class Kept:
         left: deque[Envelope[Any]] = deque()
         with self._lock:
             while user and user[-1] is not _MARK:  # what another appends between the two is as good
-                left.appendleft(user.pop())
+                envelope = user.pop()
+                if not outlived(envelope):
+                    left.appendleft(envelope)
             current, buried = self.current, self._buried
             if current is not None:
                 current.user.extend(left)
@@ -201,8 +206,13 @@ class Kept:
                 _lost(cell.name, envelope, buried)
 
     def open(self, cell: KeptCell) -> None:
-        """A new incarnation takes over, before it runs."""
+        """A new incarnation takes over, before it runs; one that was killed before that leaves what waits to the next."""
+        before = self.current
+        if before is not None and before is not cell:
+            before.mend()  # its end was seen, and its killer has not come to tell us of it: no later, or what waits is lost
         with self._lock:
+            if cell.closed:
+                return
             cell.user.extend(self._held)
             self._held.clear()
             self.current = cell
@@ -219,7 +229,7 @@ class Kept:
             left = user.copy()
             while left.pop() is not _MARK:
                 pass  # it came after the mark: who put it moves it on
-            waiting = [each for each in left if each is not _MARK and each is not in_work]
+            waiting = [each for each in left if each is not _MARK and each is not in_work and not outlived(each)]
             failed = in_work if abrupt else None
             if failed is not None and failed.reply_to is None and buried is None and self._may_retry(failed):
                 waiting.insert(0, failed)
@@ -326,6 +336,12 @@ class KeptCell(Cell):
 
 _MARK: Final[Envelope[Any]] = Envelope(None)
 """Put behind what waited when an incarnation ended."""
+
+
+def outlived(envelope: Envelope[Any]) -> bool:
+    """Whether it is of a timer whose incarnation has ended: nobody is to handle it, or to be started for it."""
+    message = envelope.message
+    return type(message) is Tick and message.cell.exit is not None
 
 
 def _lost(name: str, envelope: Envelope[Any], exit: Exit) -> None:

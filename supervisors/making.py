@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from allm.supervisors.dispatch import Dispatcher, ThreadDispatcher
 from allm.supervisors.mailbox import Kept
+from allm.supervisors.timers import Timers
 
 if TYPE_CHECKING:
     from allm.supervisors.actor import Actor
@@ -22,6 +23,7 @@ THREADS: Final = ThreadDispatcher()
 class _Given(threading.local):
     dispatcher: Dispatcher | None = None
     kept: Kept | None = None
+    timers: Timers | None = None
 
 
 given: Final = _Given()
@@ -29,13 +31,14 @@ given: Final = _Given()
 
 
 @contextmanager
-def spawning(dispatcher: Dispatcher) -> Generator[None]:
-    """While inside, `Actor.start` on this thread uses this dispatcher: how start functions inherit it."""
-    before, given.dispatcher = given.dispatcher, dispatcher
+def spawning(dispatcher: Dispatcher, timers: Timers | None = None) -> Generator[None]:
+    """While inside, what starts on this thread has this dispatcher, and these timers: how start functions inherit them."""
+    before = given.dispatcher, given.timers
+    given.dispatcher, given.timers = dispatcher, timers
     try:
         yield
     finally:
-        given.dispatcher = before
+        given.dispatcher, given.timers = before
 
 
 def inherited() -> Dispatcher:

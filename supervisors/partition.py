@@ -64,7 +64,7 @@ class PartitionSupervisor(Supervisor):
 
     def _resize(self, request: Resize) -> Any:
         wanted, before = request.partitions, self.size
-        if not 0 <= wanted <= self._most:
+        if type(wanted) is not int or not 0 <= wanted <= self._most:
             return Refused("invalid_partitions")
         self.size = wanted
         return self._keeper.feed(decisions.Arrange(range(wanted, self._most), range(wanted), self.later(), before))

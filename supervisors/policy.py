@@ -6,6 +6,7 @@ No clock, no thread, no randomness of its own: times and a random number come in
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "Strategy",
     "Window",
     "affected",
+    "is_time",
     "should_restart",
 ]
 
@@ -37,9 +39,11 @@ _LONGEST: Final = 1e9
 """Seconds; more are for ever."""
 
 
-def _is_time(value: object) -> bool:
-    """Whether it is a number that is neither negative nor NaN nor without end; a boolean is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+def is_time(value: object, *, endless: bool = False) -> bool:
+    """Whether it is a number of seconds that clocks can reckon with, not negative; a boolean is none. `endless`: or infinity."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value <= sys.float_info.max or (endless and value == math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Restart:
     counted: bool = True
 
     def __post_init__(self) -> None:
-        if not _is_time(self.delay) or type(self.counted) is not bool:
+        if not is_time(self.delay) or type(self.counted) is not bool:
             raise ValueError(f"not a restart: {self}")
 
 
@@ -94,8 +98,8 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
-        times = _is_time(self.first) and all(each == math.inf or _is_time(each) for each in (self.max, self.reset_after))
-        if not times or not _is_time(self.factor) or self.factor < 1 or not _is_time(self.jitter) or self.jitter > 1:
+        times = is_time(self.first) and is_time(self.max, endless=True) and is_time(self.reset_after, endless=True)
+        if not times or not is_time(self.factor) or self.factor < 1 or not is_time(self.jitter) or self.jitter > 1:
             raise ValueError(f"not a backoff: {self}")
 
     def delay(self, failures: int, random: float = 1.0) -> float:

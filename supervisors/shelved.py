@@ -26,8 +26,10 @@ from allm.supervisors.cell import Cell, Shutdown
 from allm.supervisors.clock import clock
 from allm.supervisors.exits import Exit, Leave
 from allm.supervisors.here import Waiter
+from allm.supervisors.idle import Idled
 from allm.supervisors.jobs import Job
-from allm.supervisors.mailbox import Kept, KeptCell
+from allm.supervisors.mailbox import Kept, KeptCell, outlived
+from allm.supervisors.timers import Tick
 
 __all__ = ["PASSIVATED", "Keeper", "Place", "PutAway", "Shelved"]
 
@@ -149,7 +151,8 @@ class Place(Kept):
 
     def take(self, envelope: Envelope[Any]) -> bool:
         taken = super().take(envelope)
-        self.used = clock.now()
+        if not _is_look(envelope.message):
+            self.used = clock.now()
         if taken and self.current is None:
             self.wake()
         return taken
@@ -243,7 +246,7 @@ class Place(Kept):
 
     def close(self, cell: KeptCell, error: BaseException | None) -> None:
         with self._lock:
-            self._held.extend(self._off)
+            self._held.extend(each for each in self._off if not outlived(each))
             self._off.clear()
             self.swept, self.ending = False, self.current is cell
         super().close(cell, error)
@@ -258,3 +261,8 @@ class Place(Kept):
         self.ending = False
         self.wake()
         self._shelf.tidy(self)
+
+
+def _is_look(message: Any) -> bool:
+    """Whether it is no message but the look of a receive timeout."""
+    return type(message) is Tick and type(message.message) is Idled

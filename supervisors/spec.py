@@ -11,7 +11,7 @@ import pykka
 
 from allm.supervisors.exits import SupervisionError
 from allm.supervisors.lanes import Dispatcher, is_dispatcher
-from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy
+from allm.supervisors.policy import AutoShutdown, Backoff, Policy, RestartType, Strategy, is_time
 
 __all__ = ["Child", "ChildSpec", "Flags", "Mailbox", "Shutdown", "SpecError", "Start", "check_specs"]
 
@@ -180,9 +180,7 @@ def _check_parts(spec: ChildSpec) -> None:
 
 
 def _is_shutdown(value: object) -> bool:
-    if isinstance(value, (int, float)):
-        return not isinstance(value, bool) and value >= 0
-    return value in ("brutal_kill", "infinity")
+    return is_time(value, endless=True) or value in ("brutal_kill", "infinity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +197,7 @@ class Flags:
             raise SpecError("invalid_strategy", self.strategy)
         if type(self.max_restarts) is not int or self.max_restarts < 0:
             raise SpecError("invalid_intensity", self.max_restarts)
-        if isinstance(self.max_seconds, bool) or not _is_number(self.max_seconds) or not self.max_seconds > 0:
+        if not is_time(self.max_seconds, endless=True) or not self.max_seconds > 0:
             raise SpecError("invalid_period", self.max_seconds)
         if self.auto_shutdown not in _AUTO:
             raise SpecError("invalid_auto_shutdown", self.auto_shutdown)
@@ -213,10 +211,6 @@ class Flags:
             raise SpecError("invalid_flags", value)
         names = ("strategy", "max_restarts", "max_seconds", "auto_shutdown")
         return cls(**{key: value[key] for key in names if key in value})
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float))
 
 
 def check_specs(specs: Iterable[Child], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:

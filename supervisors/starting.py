@@ -104,7 +104,7 @@ class Starter(Actor):
 
     def _result(self) -> Any:
         try:
-            with spawning(self._dispatcher):
+            with spawning(self._dispatcher, self._slot.home.given_timers):
                 return self._make()
         except Leave as leave:
             return leave.exit

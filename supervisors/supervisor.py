@@ -87,7 +87,8 @@ class Supervisor(Parent):
         try:
             spec = ChildSpec.of(request.spec)
             check_significant(spec, self._state.flags.auto_shutdown)
-        except Exception as error:  # a stranger's mapping may raise anything
+            self._state.children.check(spec.id)
+        except BaseException as error:  # a stranger's mapping, or id, may raise anything
             return refused_spec(error)
         return self._keeper.feed(decisions.Add(Slot(spec, self.actor_inbox), self.later()))
 
@@ -108,7 +109,9 @@ class Supervisor(Parent):
             stay = [slot for slot in self.slots() if slot.id not in new]
             for slot in stay:
                 check_significant(slot.spec, flags.auto_shutdown)
-        except Exception as error:
+            for spec in specs:
+                self._state.children.check(spec.id)
+        except BaseException as error:
             return refused_spec(error)
         self._state.children.replace([*stay, *map(self._respecified, specs)])
         self._state.configure(flags)

@@ -74,7 +74,10 @@ def _verdict(state: State, report: Judged, actions: list[Action]) -> Restart | G
 
 def failures_by(child: Child, now: float, by: object) -> int:
     """The failures in a row that count: none after a run of more than the ``reset_after`` of its policy or backoff."""
-    seconds = getattr(by, "reset_after", None)
+    try:
+        seconds = getattr(by, "reset_after", None)
+    except BaseException:  # a property of a stranger's policy: as if it had none
+        seconds = None
     good = bool(child.up_since) and isinstance(seconds, (int, float)) and now - child.up_since > seconds
     return 0 if good else child.failures
 

@@ -685,7 +685,8 @@ def test_EDGE_21_c_a_supervisor_answers_and_stops_while_a_child_is_made(
     starting.join(WAIT)
     gate.set()
     if start is make_waiting:  # what it makes after all is left to nobody
-        made = journal.wait(lambda entries: any(entry[0] == "made" for entry in entries))[-1][1]
+        entries = journal.wait(lambda entries: any(entry[0] == "made" for entry in entries))
+        made = next(entry[1] for entry in entries if entry[0] == "made")
         wait_until(lambda: not made.is_alive())
 
 
