@@ -29,7 +29,7 @@ from allm.supervisors.here import Waiter
 from allm.supervisors.idle import Idled
 from allm.supervisors.jobs import Job
 from allm.supervisors.mailbox import Kept, KeptCell, outlived
-from allm.supervisors.timers import Tick
+from allm.supervisors.ticks import Tick
 
 __all__ = ["PASSIVATED", "Keeper", "Place", "PutAway", "Shelved"]
 
