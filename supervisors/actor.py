@@ -316,8 +316,8 @@ def launch(actor: Actor, dispatcher: Dispatcher, owner: Owner | None = None, gen
     cell.owner = owner
     cell.generation = generation
     cell.dispatcher = dispatcher
-    if owner is None and given.timers is not None and actor._actor_timers is None:
-        actor._actor_timers = given.timers  # its supervisor has them, and will not be its owner before it has started
+    if owner is None and given.timers is not None and vars(actor).get("_actor_timers") is None:
+        vars(actor)["_actor_timers"] = given.timers  # its supervisor's, which will not be its owner before it has started
     if looking.wanted:
         looking.install(cell)
     if not edges.installed:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from pykka import ActorRef
 
 from allm.supervisors import (
     Actor,
@@ -49,7 +48,7 @@ from allm.supervisors.exits import KILLED
 from allm.supervisors.futures import Reply
 from allm.supervisors.mailbox import Kept, KeptCell
 from tests.supervisors.conftest import Start
-from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, hold, tell, wait_ended, wait_until
+from tests.supervisors.support import WAIT, Journal, Loop, Probe, ask, hold, running, tell, wait_ended, wait_until
 
 
 class Ticking(Shelved):
@@ -108,7 +107,7 @@ def test_EDGE_15_a_receive_timeout_keeps_no_actor_from_being_swept(begin: Start,
     store.gate.set()
     shelf = Shelf(begin(DynamicSupervisor, on=dispatch, timers=timers), Patient, store)
     shelf.ask("a", 1).get(timeout=WAIT)
-    place = shelf._places["a"]
+    place = shelf._places["a"]  # pyright: ignore[reportPrivateUsage]
     used = place.used
     timers.advance(3)
     wait_until(lambda: ReceiveTimeout(1) in told)
@@ -128,8 +127,8 @@ def test_EDGE_26_what_a_start_function_makes_has_the_timers_of_its_supervisor_fr
     timers = ManualTimers()
     specs = [ChildSpec("made", (Timed.start, ())), ChildSpec("inner", (Supervisor.start, ([Timed.spec("deep")],)))]
     root = begin(Supervisor, specs, on=dispatch, timers=timers)
-    assert ask(child(root, "made"), "timers") is True
-    assert ask(child(child(root, "inner"), "deep"), "timers") is True
+    assert ask(running(root, "made"), "timers") is True
+    assert ask(running(running(root, "inner"), "deep"), "timers") is True
 
 
 TOO_LONG = 10**400
@@ -137,7 +136,8 @@ TOO_LONG = 10**400
 
 
 def test_EDGE_10_seconds_that_no_clock_can_hold_are_refused_where_they_are_said() -> None:
-    for wrong in ({"shutdown": TOO_LONG}, {"start_timeout": TOO_LONG}):
+    wrongs: list[dict[str, Any]] = [{"shutdown": TOO_LONG}, {"start_timeout": TOO_LONG}]
+    for wrong in wrongs:
         with pytest.raises(SpecError):
             ChildSpec("a", (Actor, ()), **wrong)
     for make in (lambda: Restart(TOO_LONG), lambda: Backoff(first=TOO_LONG, max=TOO_LONG), lambda: Backoff(reset_after=TOO_LONG)):
@@ -191,25 +191,18 @@ def test_EDGE_04_a_policy_that_is_right_at_first_and_wrong_then_costs_its_child_
     begin: Start, dispatch: Dispatcher, journal: Journal, kind: Any, policy: Any
 ) -> None:
     supervisor = begin(kind, on=dispatch)
-    other = start_child(supervisor, ChildSpec("other", (Probe, (journal, "other"))))
+    start_child(supervisor, ChildSpec("other", (Probe, (journal, "other"))))
+    other = running(supervisor, "other")
     start_child(supervisor, ChildSpec("moody", (Probe, (journal, "moody")), policy=policy()))
     for times in (1, 2):
         journal.wait_for(("start", "moody"), times=times)
-        moody: ActorRef[Any] | None = None
-
-        def there() -> bool:
-            nonlocal moody
-            moody = child(supervisor, "moody")
-            return moody is not None
-
-        wait_until(there)
-        assert moody is not None
+        moody = running(supervisor, "moody")
         tell(moody, "crash")
         journal.wait_for(("stop", "moody", "error"), times=times)
     wait_until(lambda: len(journal.of("stop")) == 2)
     assert get_spec(supervisor, "other").id == "other"
-    assert child(supervisor, "other") is other
-    assert other.is_alive()
+    assert running(supervisor, "other") is other
+    assert ask(other, "who") == "other"
 
 
 class Evil:
@@ -234,7 +227,8 @@ def test_EDGE_10_an_id_that_cannot_be_looked_up_is_refused_and_costs_nobody_anyt
     begin: Start, dispatch: Dispatcher, journal: Journal, kind: Any, error: type[BaseException], hashed: bool
 ) -> None:
     supervisor, evil = begin(kind, on=dispatch), Evil(error, hashed=hashed)
-    first = start_child(supervisor, ChildSpec("a", (Probe, (journal, "a"))))
+    start_child(supervisor, ChildSpec("a", (Probe, (journal, "a"))))
+    first = running(supervisor, "a")
     for ask_for in (terminate_child, restart_child, delete_child, which_child, get_spec):
         with pytest.raises(SupervisorError):
             ask_for(supervisor, evil)
@@ -286,7 +280,7 @@ def test_EDGE_20_who_waits_on_the_thread_of_a_loop_waits_for_what_is_ready_howev
     def work() -> list[Any]:
         children = [ChildSpec(name, (Probe, (journal, name))) for name in "abc"]
         root = start_and_wait(Supervisor, children, on=dispatcher)
-        return [count_children(root).active, ask(child(root, "b"), "who"), stop(root)]
+        return [count_children(root).active, ask(running(root, "b"), "who"), stop(root)]
 
     for _ in range(20):
         assert loop.run(work) == [3, "b", Exit("shutdown")]
@@ -386,7 +380,7 @@ def test_EDGE_06_what_waits_is_the_next_incarnation_s_also_when_the_killer_is_sl
     begin: Start, dispatch: Dispatcher, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exit of an incarnation can be seen before its killer has closed it; it is replaced meanwhile."""
-    take_over, close = Kept.open, KeptCell._close
+    take_over, close = Kept.open, KeptCell._close  # pyright: ignore[reportPrivateUsage]
     killers: list[threading.Thread] = []
     gone_on, told = threading.Event(), threading.Event()
 
