@@ -208,7 +208,7 @@ class Actor(Specified, pykka.Actor):
         if idle is not None:
             idle.cancel()
         if seconds is not None:
-            self._actor_idle = Idle(self, seconds)
+            self._actor_idle = Idle(cast("Any", self), seconds)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Run a coroutine beside the handlers, as a task of this actor's loop, in this actor's name.

@@ -54,7 +54,7 @@ def key_number(key: Hashable) -> int:
 # What is written is made of ASCII text, bytes and tuples, whose `repr` is the same everywhere.
 
 
-def _type_of(key: Any) -> Any:
+def _type_of(key: object) -> Any:
     return type(key)
 
 

@@ -88,7 +88,7 @@ def _plain(value: Any, depth: int) -> Json:
     """JSON types as they are, collections and dataclasses field by field, anything else by the name of its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    kind = cast("type[Any]", type(value))
+    kind: Any = cast("Any", type(value))
     if depth > 0:
         if isinstance(value, Exit):
             return value.to_data()

@@ -72,6 +72,13 @@ from tests.supervisors.support import (
 BOTH = pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
 
 
+def body_of(ref: ActorRef[Any]) -> Any:
+    """The actor itself."""
+    cell = cell_of(ref)
+    assert cell is not None
+    return cell.body
+
+
 @pytest.fixture(params=[0.005, 1e-6], ids=["5ms", "1us"])
 def interval(request: pytest.FixtureRequest) -> Iterator[float]:
     """How often threads take turns."""
@@ -753,7 +760,7 @@ def test_EDGE_21_g_starts_on_a_loop_are_complete_at_once(loop: Loop, begin: Star
 
     def begin_on_loop() -> str:
         ref = start_and_wait(Supervisor, [spec(journal, "a"), ChildSpec("b", (partial(Probe.start, journal, "b"), ()))], on=dispatch)
-        body: Any = ref.actor_inbox.body  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        body = body_of(ref)
         found: list[str] = [info.status for info in body.children()]
         stop(ref)
         return ",".join(found)
@@ -820,7 +827,7 @@ def test_EDGE_25_a_child_is_found_and_started_at_the_same_cost_among_many(kind: 
         return time.process_time() - began
 
     def start(ref: ActorRef[Any], n: int) -> float:
-        body: Any = ref.actor_inbox.body  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        body = body_of(ref)
         began = time.process_time()
         for id in range(n):
             if kind is DynamicSupervisor:
