@@ -97,7 +97,7 @@ def _plain(value: Any, depth: int) -> Json:
             return {text_of(key): _plain(item, depth - 1) for key, item in items}
         if issubclass(kind, (Sequence, AbstractSet, deque)) and not issubclass(kind, (bytes, bytearray, memoryview)):
             return [_plain(item, depth - 1) for item in islice(value, _ITEMS)]
-        if hasattr(kind, "__dataclass_fields__"):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return _record(value, depth - 1)
     return f"<{kind.__qualname__}>"
 
