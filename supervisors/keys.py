@@ -66,6 +66,8 @@ def _part(key: Any) -> str | tuple[Any, ...]:
 
 def _write(key: Any) -> int | tuple[Any, ...]:
     kind = _type_of(key)
+    if key is None or key is Ellipsis or key is NotImplemented:  # by Python 3.13 None compares by a method of its own
+        return _text(repr(key))
     own: Callable[[], Hashable] | None = getattr(kind, "partition_key", None)
     if own is not None:
         return _write(key.partition_key())
@@ -139,8 +141,6 @@ def _path(key: PurePath) -> tuple[Any, ...]:
 def _identity(key: Any) -> int | tuple[Any, ...]:
     if isinstance(key, Enum):
         return ("member", _text(type(key).__qualname__), _text(key.name) if key.name else _part(key.value))
-    if key is None or key is Ellipsis or key is NotImplemented:
-        return _text(repr(key))
     if isinstance(key, ActorRef):
         return _text(key.actor_urn)
     return ("object", id(key))
