@@ -278,7 +278,8 @@ class ChatDecoder(SseWireDecoder):
 
     def _complete(self, raw: Any = None) -> None:
         self.ended = True
-        if self._last is not None and (error := error_told({"x_groq": self._last.x_groq})) is not None:
+        groq = self._last.x_groq if self._last is not None else None
+        if groq is not None and (error := error_told({"x_groq": groq})) is not None:
             return self.fail(self._error_of(error))  # Groq stopped the stream early, and tells it beside a finish reason
         if self._finish is None and self._calls.silent:
             return self.fail(ErrorInfo("stream", "truncated", "the stream ended within a tool call", provider=self.PROVIDER))

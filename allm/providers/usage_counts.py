@@ -13,13 +13,20 @@ _LIMIT: Final = 1 << 63
 
 def tokens(value: Any) -> int | None:
     """The value if it is a count."""
+    if value.__class__ is int:  # nearly always
+        return value if 0 <= value < _LIMIT else None
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LIMIT else None
 
 
 def counted(*told: Any) -> int | None:
     """The first of these, names of one count at several hosts, that counted anything; else the first that is a count at all."""
-    known = [count for each in told if each is not None and (count := tokens(each)) is not None]
-    return next((count for count in known if count), known[0] if known else None)
+    first: int | None = None
+    for each in told:
+        if each is not None and (count := tokens(each)) is not None:
+            if count:
+                return count
+            first = count if first is None else first
+    return first
 
 
 def settled(
