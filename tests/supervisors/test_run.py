@@ -308,3 +308,14 @@ def test_APP_01m_a_killed_root_ends_the_program(loop: Loop, ended: list[RootEnde
     threading.Thread(target=kill_it).start()
     assert run(Supervisor) == 1
     assert ended[0].exit.kind == "killed"
+
+
+def test_APP_01n_a_failure_that_no_log_hears_is_told_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journal: Journal
+) -> None:
+    monkeypatch.setattr("allm.supervisors.log.enabled", lambda _level="error": False)  # as where no logging is set up
+    assert run(Supervisor.spec("shop", [spec(journal, "a", ["fail"])]), signals=()) == 1
+    told = capsys.readouterr().err
+    assert "did not start: shutdown" in told
+    assert "gave up on a: error" in told
+    assert "this start fails" in told
