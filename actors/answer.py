@@ -1,14 +1,14 @@
 """An answer as it comes in: its headers, its body's bytes within their bound, and which form it has."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Protocol
 
 from allm.actors.unpacking import PackedError, coding_of, unpacked
 from allm.framing import Form, form_of
 from allm.wire_json import too_crowded
 
-__all__ = ["Body", "UnfitAnswer", "drain", "headers_of", "read_error"]
+__all__ = ["Answer", "Body", "UnfitAnswer", "drain", "headers_of", "read_error"]
 
 _ERROR_TIME = 10.0
 """Seconds that an error answer may take: its status is known, only its text is missing."""
@@ -24,16 +24,33 @@ class UnfitAnswer(Exception):
     """An answer of which no more is read. Its text quotes nothing of it. The same request would bring the like: no further attempt."""
 
 
-def headers_of(answer: Any) -> dict[str, str]:
+class Answer(Protocol):
+    """An answer whose head has come, over whichever transport."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it comes in."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back, or end it if the body was not read to its end."""
+        ...
+
+
+def headers_of(answer: Answer) -> dict[str, str]:
     """By lower-case name."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
 
 
 class Body:
     """An answer's body. `most` bytes of it are read, unpacked ones where a host compresses though we ask it not to."""
 
-    def __init__(self, answer: Any, headers: Mapping[str, str], most: int) -> None:
-        self.raw: AsyncIterator[bytes] = answer.stream.__aiter__()
+    def __init__(self, answer: Answer, headers: Mapping[str, str], most: int) -> None:
+        self.raw = answer.chunks
         self.most = most
         self._kind = headers.get("content-type", "").lower()
         try:
@@ -101,7 +118,7 @@ class Body:
             raise UnfitAnswer(f"the answer is larger than {_told(self.most)}")
 
 
-async def read_error(answer: Any, headers: Mapping[str, str], most: int) -> tuple[bytes, str | None]:
+async def read_error(answer: Answer, headers: Mapping[str, str], most: int) -> tuple[bytes, str | None]:
     """(what is read of an error answer, why no more of it can be). It is an ordinary body, also for a request that wanted a stream."""
     chunks: list[bytes] = []
     size = 0

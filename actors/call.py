@@ -176,23 +176,24 @@ def _dropped(options: Options) -> tuple[type[Event], ...]:
 class Call:
     """The slot of one call."""
 
+    attempt = 0
+    generation = 0
+    supervised = False
+    handed = False
+    """Whether its submit came to its end."""
+    ended = False
+    resent = False
+    fresh = False
+    """Whether the next attempt goes over a connection that is made for it."""
+    cancel_asked = False
+    _resending = False
+
     def __init__(self, plan: Plan, key: Any, name: str, listening: Listening | None = None) -> None:
         self.plan = plan
         self.id = plan.options.request_id
         self.key = key
         self.name = name
         self.pipe = Pipe(live=not plan.options.folding)
-        self.attempt = 0
-        self.generation = 0
-        self.supervised = False
-        self.handed = False
-        """Whether its submit came to its end."""
-        self.ended = False
-        self.resent = False
-        self.fresh = False
-        """Whether the next attempt goes over a connection that is made for it."""
-        self._resending = False
-        self.cancel_asked = False
         self.decoder: Decoder | None = None
         self.exchange: Any = None
         self.reading: Reading | None = None

@@ -4,7 +4,7 @@ Retry is restart: a failed attempt ends its stream actor with a plain-data reaso
 follows. Nobody else retries. All of them run on the loop.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 from pykka import ActorRef
 
@@ -62,6 +62,12 @@ class OpenEngine(NamedTuple):
 def put(ref: ActorRef[Any], message: Any) -> None:
     """`tell`, but to one that is gone it is no error: who comes after it finds the call in the directory."""
     ref.actor_inbox.put_message(message)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def _detail_of(exit: Exit) -> dict[str, Any]:
+    """What an exit tells, if that is an object."""
+    detail: Any = exit.detail
+    return cast("dict[str, Any]", detail) if isinstance(detail, dict) else {}
 
 
 class CallPolicy:
@@ -188,7 +194,7 @@ class EngineActor(Actor):
 
     def on_start(self) -> None:
         self._directory.engines[self._key] = self.actor_ref
-        self.running = sum(call.supervised and call.key == self._key for call in self._directory.calls.values())
+        self.running = sum(call.supervised and call.key == self._key for call in list(self._directory.calls.values()))
 
     def on_receive(self, message: Any) -> Any:
         match message:
@@ -240,9 +246,24 @@ class Engines(DynamicSupervisor):
             if any(slot.id == message.name for slot in self.slots()):
                 return  # it waits to be started again: its call supervisor will find the call in the directory
             self._make_room()
-            self.add(self._pair(message))
-            engine = self._directory.engines[message.key]
+            added = self.add(self._pair(message))
+            engine = self._directory.engines.get(message.key)
+            if engine is None:
+                self._not_opened(message.call_id, added)
+                return
         engine.tell(StartCall(message.call_id))
+
+    def _not_opened(self, call_id: str, added: Any) -> None:
+        """The engine did not come up: its call is over, and the next one tries again."""
+        call = self._directory.calls.pop(call_id, None)
+        if call is None:
+            return
+        exit: Exit = (added.exit if isinstance(added, Refused) else None) or Exit("error")
+        while (reason := _detail_of(exit).get("reason")) is not None:  # of the child that it was
+            exit = Exit.from_data(reason)
+        call.fail(failure_of(exit)[0])
+        if call.plan.key is not None and not call.plan.lends_key:
+            self._directory.vault.drop(call.plan.key)
 
     def _pair(self, message: OpenEngine) -> ChildSpec:
         pair = [
@@ -255,14 +276,14 @@ class Engines(DynamicSupervisor):
         slots = self.slots()
         if len(slots) < MOST_ENGINES:
             return
-        busy = {call.name for call in self._directory.calls.values()}
+        busy = {call.name for call in list(self._directory.calls.values())}
         for slot in slots:
             if slot.id not in busy:
                 self._stop_child(StopChild(slot.id))
                 return
 
     def on_child_gone(self, child: Any, exit: Exit) -> None:
-        gone = [key for key, ref in self._directory.engines.items() if not ref.is_alive()]
+        gone = [key for key, ref in list(self._directory.engines.items()) if not ref.is_alive()]
         for key in gone:
             del self._directory.engines[key]
             self._directory.supervisors.pop(key, None)

@@ -1,7 +1,6 @@
 """One exchange: send a request, read its answer, tell the stream actor. A task on the loop; pure functions do the decoding.
 
-The answer is any object that has `status_code`, `headers.raw` and `stream` as httpx's responses do; `io.py` makes it. What the
-transport raises is told by `Ways.explain`, so that nothing of the HTTP stack leaves here.
+What the transport raises is told by `Ways.explain`, so that nothing of the HTTP stack leaves here.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
-from allm.actors.answer import Body, UnfitAnswer, drain, headers_of, read_error
+from allm.actors.answer import Answer, Body, UnfitAnswer, drain, headers_of, read_error
 from allm.actors.call import Call, Plan
 from allm.actors.crews import Crew
 from allm.actors.decoding import Unreadable, ask, whole_body
@@ -28,6 +27,7 @@ from allm.images import Image
 from allm.limits import limits
 from allm.providers.adapter import Decoder, HttpRequest, Script
 from allm.settings import Http
+from allm.supervisors.exits import stripped
 from allm.supervisors.here import call_soon
 
 __all__ = ["Exchange", "Ways"]
@@ -47,12 +47,16 @@ class Ways(Protocol):
     off_loop: Callable[..., Awaitable[Any]]
     """Calls a function of the user on a thread: (the reason if it raises, seconds after which it is given up, function, arguments)."""
 
-    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: "Exchange") -> Any:
+    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: "Exchange") -> Answer:
         """The answer's head, or whatever the transport raises."""
         ...
 
     def explain(self, error: BaseException) -> ErrorInfo:
         """The error for what a transport raised."""
+        ...
+
+    def over(self, exchange: "Exchange") -> None:
+        """It is over, and needs nothing more."""
         ...
 
     async def fetch(self, addresses: tuple[str, ...], http: Http) -> dict[str, Image]:
@@ -68,12 +72,13 @@ class Exchange:
         # Not `tell`: a report to a stream actor that is gone is no error, and comes a third cheaper.
         self._tell: Callable[[Any], None] = stream.actor_inbox.put_message
         self._ways = ways
-        self._answer: Any = None
+        self._answer: Answer | None = None
         self.task: asyncio.Task[None] | None = None
         self.patience = call.plan.options.timeouts.connect
         """Seconds after which the connection, and the look-up of its name, is given up."""
         self.reused = False
         self.answered = False
+        self._begun = False
         self._began_well = False
         self._unhanded = 0
         self._told_end = False
@@ -107,6 +112,8 @@ class Exchange:
         self._told_end = True
         if not normal and self.task is not None:
             self.task.cancel()
+            if not self._begun:
+                self._ways.over(self)
 
     def cut_off(self) -> None:
         """The I/O actor ends, and this with it."""
@@ -117,6 +124,7 @@ class Exchange:
     async def run(self) -> None:
         """From the request to the last byte. Never raises but when cancelled."""
         plan = self._call.plan
+        self._begun = True
         try:
             if plan.http is None and not plan.addresses:  # it is made anew: with less of the thread, or asking in another way
                 if plan.tight:
@@ -143,8 +151,12 @@ class Exchange:
         except BaseException as error:  # SystemExit too, of a transport that is not ours: a task that lets it through ends the loop
             unanswered = self.reused and not self.answered
             self._late(self._ways.explain(error), unanswered)
+            stripped(error)  # the answer keeps it, and its frames keep the answer
         finally:
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                self._ways.over(self)
 
     async def _play(self, script: Script) -> None:
         decoder = self._decoder()
@@ -170,9 +182,9 @@ class Exchange:
         self.answered = True
         decoder = self._decoder()
         headers = headers_of(answer)
-        if not 200 <= answer.status_code < 300:  # a redirect, too: following one would send the key elsewhere
+        if not 200 <= answer.status < 300:  # a redirect, too: following one would send the key elsewhere
             text, problem = await read_error(answer, headers, limits().error_body)
-            await self._refused(text, partial(refusal_of, self._call.plan.adapter, answer.status_code, headers, text, problem, request.url))
+            await self._refused(text, partial(refusal_of, self._call.plan.adapter, answer.status, headers, text, problem, request.url))
             return
         self._began_well = True
         ask(decoder.headers, headers)
@@ -379,7 +391,7 @@ class Exchange:
             self._ways.vault.drop(self._resolved)
         if answer is not None:
             try:
-                await answer.stream.aclose()
+                await answer.close()
             except asyncio.CancelledError:
                 raise
             except BaseException:

@@ -76,8 +76,7 @@ class Fleet:
     def _settle(self, call: Call) -> None:
         """One has ended. Raises its error."""
         self._running.discard(call)
-        if call.pipe.error is not None:
-            raise call.pipe.error
+        call.pipe.check()
         response = call.pipe.response
         if response is None or response.finish_reason == "cancelled":
             raise StreamError("cancelled", "the call was cancelled", request_id=call.id)

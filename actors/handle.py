@@ -251,12 +251,10 @@ class Stream(Generic[R]):
 
     def _end(self, call: "Call | Turn") -> None:
         self._consumed = True
-        if call.pipe.error is not None:
-            raise call.pipe.error
+        call.pipe.check()
 
     def _result(self, call: "Call | Turn") -> R:
-        if call.pipe.error is not None:
-            raise call.pipe.error
+        call.pipe.check()
         return cast(R, call.pipe.response)
 
 

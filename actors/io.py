@@ -4,12 +4,13 @@ It sends requests over the transports that `actors/transports.py` makes, and has
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import httpx
 
+from allm.actors.answer import Answer
 from allm.actors.call import Call
 from allm.actors.crews import Crew
 from allm.actors.directory import Directory
@@ -17,9 +18,10 @@ from allm.actors.exchange import Exchange
 from allm.actors.explain import explain
 from allm.actors.fetch import MAX_TIME, SocketGuard, fetch_image, refusal
 from allm.actors.lookups import Resolver, take_over
+from allm.actors.sending import Outgoing, Upload, current
 from allm.actors.stream import Begin
 from allm.actors.tls import context_of
-from allm.actors.transports import Transports, current, drop_idle, prepare, tells_of_connections, trace
+from allm.actors.transports import Transports, prepare
 from allm.environment import environment
 from allm.errors import EngineError, ErrorInfo
 from allm.images import Image
@@ -33,47 +35,10 @@ from allm.version import __version__
 __all__ = ["IoActor", "fetch", "fetch_now", "prepare", "without_identity"]
 
 _urls: dict[str, httpx.URL] = {}
-_made_headers: dict[Any, httpx.Headers] = {}
+_made_headers: dict[Any, dict[str, str]] = {}
 _AGENT = f"allm/{__version__}"
-_NO_TIMEOUTS: dict[str, Any] = {"connect": None, "read": None, "write": None, "pool": None}
 _LARGE = 256 << 10
 """Bytes of a request from which on its upload has no clock but `total`."""
-_PIECE = 64 << 10
-
-
-class _Request(httpx.Request):
-    """A request that is ready to go: httpx's own constructor works out anew, for 5 % of a call, what is known here."""
-
-    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]) -> None:
-        self.method = method
-        self.url = url
-        self.headers = headers
-        self.extensions = extensions
-        self.stream = httpx.ByteStream(body)
-        self._content = body
-
-
-class _Upload(httpx.AsyncByteStream):
-    """A large body in pieces, which tells its exchange when the first goes out and when the last has."""
-
-    def __init__(self, body: bytes, exchange: Exchange) -> None:
-        self._body = body
-        self._exchange = exchange
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        self._exchange.sending()
-        for start in range(0, len(self._body), _PIECE):
-            yield self._body[start : start + _PIECE]
-        self._exchange.sent()
-
-
-class _LargeRequest(_Request):
-    """A request whose body is read from its stream: httpx-aiohttp sends `content` whole where there is one."""
-
-    def __init__(self, method: str, url: httpx.URL, headers: httpx.Headers, upload: _Upload, extensions: dict[str, Any]) -> None:
-        super().__init__(method, url, headers, b"", extensions)
-        self.stream = upload
-        del self._content
 
 
 class IoActor(Actor):
@@ -86,7 +51,7 @@ class IoActor(Actor):
         self.readers = readers
         self._directory = directory
         self._transports = Transports()
-        self._tasks: dict[asyncio.Task[None], Exchange] = {}
+        self._exchanges: set[Exchange] = set()
 
     def on_start(self) -> None:
         take_over(asyncio.get_running_loop())
@@ -96,40 +61,40 @@ class IoActor(Actor):
         if type(message) is Begin:
             exchange = Exchange(message.call, message.stream, self)
             message.call.exchange = exchange
-            task = exchange.task = asyncio.get_running_loop().create_task(exchange.run(), context=message.call.plan.contextvars.copy())
-            self._tasks[task] = exchange
-            task.add_done_callback(self._tasks.pop)
+            self._exchanges.add(exchange)
+            exchange.task = asyncio.get_running_loop().create_task(exchange.run(), context=message.call.plan.contextvars.copy())
         else:
             super().on_receive(message)
 
     def on_exit(self, reason: Exit) -> None:
-        for task, exchange in list(self._tasks.items()):
+        tasks = {exchange.task for exchange in self._exchanges if exchange.task is not None}
+        for exchange in list(self._exchanges):
             exchange.cut_off()  # a task that is cancelled before its first step tells nobody
+        for task in tasks:
             task.cancel()
-        closing = asyncio.get_running_loop().create_task(_close_after(set(self._tasks), self._transports))
+        closing = asyncio.get_running_loop().create_task(_close_after(tasks, self._transports))
         self._directory.closing.add(closing)
         closing.add_done_callback(self._directory.closing.discard)
 
-    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: Exchange) -> Any:
+    async def send(self, call: Call, request: HttpRequest, key: str | None, exchange: Exchange) -> Answer:
         """Sends the request; the key goes into its header here and nowhere else."""
         http = call.plan.engine.http
         url = _url(request.url)
         transport = self._transports.get(http, url)
         if call.fresh:
-            await drop_idle(transport, url)
-        exchange.reused = tells_of_connections(http)  # until a hook tells otherwise
+            await transport.drop_idle(url)
+        exchange.reused = transport.tells  # until it tells otherwise
         current.set(exchange)
-        extensions = {"timeout": _NO_TIMEOUTS, "trace": trace}
-        if not exchange.reused:
-            extensions["timeout"] = {**_NO_TIMEOUTS, "connect": call.plan.options.timeouts.connect}
-        headers = httpx.Headers(_headers(request, http))
-        headers["content-length"] = str(len(request.body))
+        headers = {**_headers(request, http), "content-length": str(len(request.body))}
         if key is not None and request.key_header is not None:
             headers[request.key_header] = request.key_prefix + key
-        if len(request.body) > _LARGE:
-            upload = _Upload(request.body, exchange)
-            return await transport.handle_async_request(_LargeRequest(request.method, url, headers, upload, extensions))
-        return await transport.handle_async_request(_Request(request.method, url, headers, request.body, extensions))
+        body = Upload(request.body, exchange) if len(request.body) > _LARGE else request.body
+        return await transport.send(Outgoing(request.method, url, headers, body, call.plan.options.timeouts.connect))
+
+    def over(self, exchange: Exchange) -> None:
+        """See `Ways.over`."""
+        self._exchanges.discard(exchange)
+        exchange.task = None  # which refers to the exchange: all of the call would wait for the garbage collector
 
     def explain(self, error: BaseException) -> ErrorInfo:
         """The error for what a transport raised."""
@@ -207,15 +172,14 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _headers(request: HttpRequest, http: Http) -> httpx.Headers:
-    """All headers but the key. Kept: httpx copies a `Headers` in a tenth of the time that it takes to make one."""
+def _headers(request: HttpRequest, http: Http) -> dict[str, str]:
+    """All headers but the key, by lower-case name. Kept where the engine has none of its own."""
     known = (request.url, request.headers)
     headers = _made_headers.get(known) if not http.headers else None
     if headers is None:
         netloc = _url(request.url).netloc.decode("ascii")
-        fixed = (("host", netloc), ("user-agent", _AGENT), ("accept-encoding", "identity"))
-        own = {name.lower() for name in http.headers}
-        headers = httpx.Headers([*(pair for pair in (*fixed, *request.headers) if pair[0] not in own), *http.headers.items()])
+        headers = {"host": netloc, "user-agent": _AGENT, "accept-encoding": "identity", **dict(request.headers)}
+        headers.update((name.lower(), value) for name, value in http.headers.items())
         if not http.headers:
             if len(_made_headers) > 1000:
                 _made_headers.clear()

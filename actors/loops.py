@@ -74,6 +74,8 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = new_loop()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.over = False
+        """Whether its thread has ended."""
         self._failure: BaseException | None = None
         self._leaving = False
 
@@ -120,6 +122,7 @@ class LoopThread:
             self._failure = error
             log.failure("loop_ended", error)
         finally:
+            self.over = True
             if self._leaving:
                 self._close()
 

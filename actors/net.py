@@ -50,7 +50,7 @@ class Net:
 
     def look(self) -> None:
         """Any thread."""
-        if self._home.thread.ident is not None and not self._home.thread.is_alive():
+        if self._home.over:
             self._lost()
         elif self._dropped or self._directory.calls or self._directory.turns:
             call_soon(self._home.loop, self._look)
@@ -73,8 +73,8 @@ class Net:
         if self._dropped:
             self._withdraw_all()
         now: float = clock.now()
-        waiting: list[Call | Turn] = [call for call in self._directory.calls.values() if not call.supervised and not call.ended]
-        waiting += [turn for turn in self._directory.turns.values() if turn.actor is None and not turn.ended]
+        waiting: list[Call | Turn] = [call for call in list(self._directory.calls.values()) if not call.supervised and not call.ended]
+        waiting += [turn for turn in list(self._directory.turns.values()) if turn.actor is None and not turn.ended]
         seen, self._seen = self._seen, {}
         for call in waiting:
             since = seen.get(call.id, now)

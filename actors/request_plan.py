@@ -195,7 +195,7 @@ def merge(engine: Engine, request: Request, opts: Mapping[str, Any]) -> Request:
         tools=tuple(spec_of(tool) for tool in tools),
         structured_finalize=request.structured_finalize,
         options={name: value for given in extra if given for name, value in freeze_dict(given, "options").items()},
-        metadata={**engine.metadata, **request.metadata, **freeze_dict(opts.get("metadata") or {}, "metadata")},
+        metadata={**engine.metadata, **request.metadata, **(freeze_dict(told, "metadata") if (told := opts.get("metadata")) else {})},
         **fields,
     )
 

@@ -132,7 +132,7 @@ class Runtime:
     @property
     def lost(self) -> bool:
         """Whether the thread of its loop has ended, and every call with it."""
-        return not self._thread.is_alive()
+        return self._home.over
 
     @property
     def vault(self) -> Vault:

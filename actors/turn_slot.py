@@ -56,6 +56,7 @@ class Turn:
         if self.ended:
             return
         self.ended = True
+        self.call = None  # whose pipe refers to this: all of it would wait for the garbage collector
         end = partial(self.pipe.finish, cast("Any", result), error if result is None else None)
         if self._listening is None:
             end()

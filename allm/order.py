@@ -116,7 +116,7 @@ class OrderChecker:
             self._use(event.id, event)
         elif state is READY:
             self._open.clear()
-        elif kind is MessageCompleted:
+        elif kind is MessageCompleted and self._open:
             self._end(event)
         self.state = state
 

@@ -138,6 +138,9 @@ def frozen(value: Any, depth: int = 0) -> Json:
 def _object(value: Mapping[Any, Any], depth: int) -> Json:
     result: dict[str, Json] = {}
     for key, item in value.items():
+        if type(key) is type(item) is str and key.isascii() and item.isascii():  # the usual
+            result[key] = item
+            continue
         if not isinstance(key, str):
             raise NotJson(f"the key {key!r} is no string")
         try:

@@ -58,15 +58,19 @@ class Request(Value, frozen=True):
     metadata: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        for name in ("messages", "tools"):
-            if type(getattr(self, name)) is list:
-                force_setattr(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.messages, tuple):
+            force_setattr(self, "messages", tuple(self.messages))
+        if not isinstance(self.tools, tuple):
+            force_setattr(self, "tools", tuple(self.tools))
         stop: Any = self.stop
         if type(stop) is not tuple:
             force_setattr(self, "stop", (stop,) if isinstance(stop, str) else freeze(stop, "stop"))
-        for name in ("prompt_cache", "options", "metadata"):
-            if getattr(self, name):
-                force_setattr(self, name, freeze_dict(getattr(self, name), name))
+        if self.prompt_cache:
+            force_setattr(self, "prompt_cache", freeze_dict(self.prompt_cache, "prompt_cache"))
+        if self.options:
+            force_setattr(self, "options", freeze_dict(self.options, "options"))
+        if self.metadata:
+            force_setattr(self, "metadata", freeze_dict(self.metadata, "metadata"))
 
 
 def request(messages: Sequence[Message], **fields: Any) -> Request:

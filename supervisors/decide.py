@@ -63,7 +63,8 @@ def decide(state: State, report: Report) -> list[Action]:
         raise UnknownReport(f"{type(report).__name__} while {state.phase}")
     actions: list[Action] = []
     rule(state, report, actions)
-    _advance(state, actions)
+    if state.queue or state.held or state.phase == "ending":
+        _advance(state, actions)
     return actions
 
 

@@ -29,7 +29,6 @@ __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable",
 
 T = TypeVar("T")
 
-_TURNS = 512
 _CATCHES = 64
 _DEEPEST = 12
 """Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
@@ -91,8 +90,11 @@ class LoopDispatcher:
         outermost, self._draining = not self._draining, True
         self._depth += 1
         try:
-            if self._turn(runnable):
+            if runnable.turn():
                 self._ready.append(runnable)
+        except RecursionError:
+            self._note_broken(runnable)
+            raise
         finally:
             self._depth -= 1
             if outermost:
@@ -187,37 +189,37 @@ class LoopDispatcher:
         # Lowered before the queue is looked at: whoever appends later and finds it lowered wakes again.
         self._woken = False
         self._draining = True
-        ready = self._ready
+        ready, slow = self._ready, self._slow
+        runnable = None
         try:
-            for _ in range(_TURNS):
-                if not ready:
-                    return
+            while ready:
                 runnable = ready.popleft()
                 if not (runnable.flag.locked() or runnable.claim()):
                     continue  # it was scheduled once too often
-                if self._turn(runnable) if self._slow is None else self._timed(runnable, self._slow):
+                if runnable.turn() if slow is None else self._timed(runnable, slow):
                     ready.append(runnable)
-                if not ready:
+                elif not ready:
                     return
                 if end == 0.0:  # one turn alone looks at no clock
                     end = clock.now() + _SLICE
                 elif clock.now() > end:
-                    break
+                    return
+        except RecursionError:
+            self._note_broken(runnable)
+            raise
         finally:
             self._draining = False
             if ready and self._due is None:
                 self._due = self.loop.call_soon(self._go_on, context=Context())
 
-    def _turn(self, runnable: Runnable) -> bool:
-        try:
-            return runnable.turn()
-        except RecursionError:  # who told it stands too deep even for its end: that comes from the next beat
+    def _note_broken(self, runnable: Runnable | None) -> None:
+        """Who told it stands too deep even for its end: that comes from the next beat."""
+        if runnable is not None:
             self._broken.append(runnable)
-            raise
 
     def _timed(self, runnable: Runnable, slow: float) -> bool:
         before = time.perf_counter()
-        more = self._turn(runnable)
+        more = runnable.turn()
         took = time.perf_counter() - before
         if took > slow:
             events.emit(events.SlowTurn(runnable.name, took))

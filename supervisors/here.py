@@ -158,27 +158,38 @@ def guard() -> None:
         raise Fenced(f"{cell.name} is gone: {cell.exit.kind}")
 
 
-@contextmanager
-def waiting(target: Waiter | None, what: str) -> Generator[None]:
+class waiting:
     """Hold this while blocked on something that `target` is to answer."""
-    loop = running_loop()
-    if loop is not None and loop in _served:
-        raise WouldBlock(f"{what} would block the event loop that runs actors; use tell, or wait on another thread")
-    cell, lender = here.cell, here.lender
-    if cell is not None and target is not None:
-        cell.waiting_on = target
-    try:
-        _refuse_cycle(cell, target)
-        if lender is not None:
-            lender.lend()
+
+    __slots__ = ("_cell", "_lender", "_target", "_what")
+
+    def __init__(self, target: Waiter | None, what: str) -> None:
+        self._target = target
+        self._what = what
+
+    def __enter__(self) -> None:
+        loop = running_loop()
+        if loop is not None and loop in _served:
+            raise WouldBlock(f"{self._what} would block the event loop that runs actors; use tell, or wait on another thread")
+        cell, target = here.cell, self._target
+        self._cell, self._lender = cell, here.lender
+        if cell is not None and target is not None:
+            cell.waiting_on = target
+            try:
+                _refuse_cycle(cell, target)
+            except BaseException:
+                cell.waiting_on = None
+                raise
+        if self._lender is not None:
+            self._lender.lend()
+
+    def __exit__(self, *_: object) -> None:
         try:
-            yield
+            if self._lender is not None:
+                self._lender.reclaim()
         finally:
-            if lender is not None:
-                lender.reclaim()
-    finally:
-        if cell is not None:
-            cell.waiting_on = None
+            if self._cell is not None:
+                self._cell.waiting_on = None
 
 
 @contextmanager

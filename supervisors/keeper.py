@@ -8,7 +8,6 @@ becomes a report; the actions that `decide` answers with are carried out here.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
@@ -69,10 +68,12 @@ class Keeper:
 
         Every action of a decision is carried out, whatever another raises: the state says that it was.
         """
-        reports: deque[decisions.Report] = deque((report,))
+        reports = [report]
         raised: BaseException | None = None
-        while reports and not self.over:
-            for action in decide(self.state, reports.popleft()):
+        for each in reports:  # which grows meanwhile
+            if self.over:
+                break
+            for action in decide(self.state, each):
                 try:
                     more = _ACTS[action.__class__](self, action)
                 except BaseException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any, Literal, TypeAlias, TypeGuard, cast, get_args
 
 import pykka
@@ -69,13 +70,19 @@ class ChildSpec:
             object.__setattr__(self, "type", getattr(self.start[0], "child_type", "worker"))
         if self.shutdown is None:
             object.__setattr__(self, "shutdown", "infinity" if self.type == "supervisor" else 5.0)
-        if not hashable(self.id):
-            raise SpecError("invalid_id", self.id)
+        try:
+            hash(self.id)
+        except TypeError:
+            raise SpecError("invalid_id", self.id) from None
         if self.mailbox == "keep":
             _check_keep(self.start[0])
         # A spec is made for every dynamic child: the usual ones cost a look into a set.
-        usual = (self.restart, self.type, self.shutdown, self.mailbox)
-        known = hashable(usual) and usual in _USUAL
+        seconds: Any = self.shutdown
+        usual = (self.restart, self.type, 5.0 if seconds.__class__ is float and 0.0 <= seconds < inf else seconds, self.mailbox)
+        try:
+            known = usual in _USUAL
+        except TypeError:  # what strangers send cannot always be looked up
+            known = False
         if self.policy is not None or self.dispatcher is not None or self.backoff is not None or self.context is not None:
             _check_parts(self)
         if not known or self.significant is not False or self.max_redeliver != 0 or self.start_timeout is not None:
@@ -114,15 +121,6 @@ _USUAL = frozenset(
     + [(restart, "supervisor", "infinity", "drop") for restart in _RESTARTS]
 )
 _NAMES = tuple(each.name for each in fields(ChildSpec))
-
-
-def hashable(value: object) -> bool:
-    """Whether it can be looked up: what strangers send need not be."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:

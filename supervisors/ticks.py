@@ -99,6 +99,8 @@ def deliver(ref: ActorRef[Any], message: Any) -> None:
 
 def seconds_of(seconds: object, what: str) -> float:
     """A number that times can be compared with; anything else is refused, as a heap that holds it loses its order."""
+    if seconds.__class__ is float and seconds == seconds:  # nearly always
+        return cast("float", seconds)
     if not isinstance(seconds, (float, int)) and not isinstance(seconds, numbers.Real):
         raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}")
     try:

@@ -78,6 +78,10 @@ class _LoopTimer(Timer):
         if self._open:
             self.handle = self.loop.call_at(self.when, self.fire, context=Context())
 
+    def fire(self) -> None:
+        self.handle = None  # which refers to this
+        super().fire()
+
     def _again(self) -> None:
         self.arm()
 

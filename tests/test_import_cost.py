@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DEAR = ("httpx", "aiohttp", "httpx_aiohttp", "asyncio", "pykka", "structlog", "cloudpickle", "ssl")
+DEAR = ("httpx", "aiohttp", "asyncio", "pykka", "structlog", "cloudpickle", "ssl")
 
 
 def import_times(module: str) -> dict[str, int]:

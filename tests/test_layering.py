@@ -41,10 +41,12 @@ CLOCKS_THREADS_AND_SOCKETS = (
     ),
     *("ftplib", "http", "select", "selectors", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "urllib.request"),
 )
-HTTP = frozenset({"httpx", "httpx_aiohttp", "aiohttp", "httpcore", "h11"})
-DOES_HTTP = tuple(f"allm.actors.{name}" for name in ("explain", "io", "lookups", "tls", "transports"))
+HTTP = frozenset({"httpx", "aiohttp", "httpcore", "h11"})
+DOES_HTTP = tuple(
+    f"allm.actors.{name}" for name in ("aiohttp_sending", "explain", "httpx_sending", "io", "lookups", "sending", "tls", "transports")
+)
 """The I/O actor and what it owns: transports, their contexts and look-ups, and what they raise."""
-DEPENDENCIES = frozenset({"aiohttp", "cloudpickle", "httpx", "httpx_aiohttp", "jsonschema_rs", "msgspec", "pykka", "structlog"})
+DEPENDENCIES = frozenset({"aiohttp", "cloudpickle", "httpx", "jsonschema_rs", "msgspec", "pykka", "structlog"})
 FOR_CHECKERS = frozenset({"typing_extensions"})
 """What type checkers know by themselves; never imported when the library runs."""
 OPTIONAL = {

@@ -83,7 +83,7 @@ class TestWheel:
         (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
         needed: list[str] = message_from_string(archive.read(metadata).decode()).get_all("Requires-Dist", [])
         core = {line.split(">")[0].split("<")[0].strip().replace("_", "-") for line in needed if "extra ==" not in line}
-        assert core == {"pykka", "httpx", "httpx-aiohttp", "aiohttp", "jsonschema-rs", "msgspec", "structlog", "cloudpickle"}
+        assert core == {"pykka", "httpx", "aiohttp", "jsonschema-rs", "msgspec", "structlog", "cloudpickle"}
 
     def test_its_packages_are_imported_from_it_and_from_nowhere_else(self, wheel: Path, tmp_path: Path) -> None:
         zipfile.ZipFile(wheel).extractall(tmp_path)

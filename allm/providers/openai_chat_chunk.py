@@ -96,8 +96,11 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = [details for name in names if (details := _dict(told.get(name)))]
-    return found[0] if found else {}
+    for name in names:
+        details = told.get(name)
+        if details and is_object(details):
+            return details
+    return {}
 
 
 def counts(told: dict[str, Any]) -> bool:

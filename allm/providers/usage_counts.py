@@ -22,7 +22,11 @@ def counted(*told: Any) -> int | None:
     """The first of these, names of one count at several hosts, that counted anything; else the first that is a count at all."""
     first: int | None = None
     for each in told:
-        if each is not None and (count := tokens(each)) is not None:
+        if each is None:
+            continue
+        if each.__class__ is int and 0 < each < _LIMIT:  # nearly always
+            return each
+        if (count := tokens(each)) is not None:
             if count:
                 return count
             first = count if first is None else first

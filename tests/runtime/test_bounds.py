@@ -324,13 +324,19 @@ def test_of_what_stands_beside_an_answer_a_bounded_number_of_values_is_kept(adap
 class Pieces:
     """An answer that has come in already, in pieces of two bytes."""
 
-    def __init__(self, count: int) -> None:
-        self.stream = self
-        self._count = count
+    status = 200
+    headers = ()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for n in range(self._count):
-            yield b"%02d" % (n % 100)
+    def __init__(self, count: int) -> None:
+        self.chunks = _pieces(count)
+
+    async def close(self) -> None:
+        pass
+
+
+async def _pieces(count: int) -> AsyncIterator[bytes]:
+    for n in range(count):
+        yield b"%02d" % (n % 100)
 
 
 @pytest.mark.parametrize("way", ["whole", "error", "drain"])

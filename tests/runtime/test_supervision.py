@@ -311,6 +311,7 @@ def test_tree_and_stats_are_plain_data(sim: Simulator, fast: Make, runtime: allm
     sim.fault(Fault(status=400))
     with pytest.raises(allm.AdapterError):
         allm.generate(fast(), "What?", runtime=runtime)
+    eventually(lambda: runtime.stats()["engines"][engine_name(runtime)]["done"] == 1, "the engine has heard of the end")
     tree, stats = json.loads(json.dumps(runtime.tree())), json.loads(json.dumps(runtime.stats()))
     assert [child["id"] for child in tree["children"]] == ["core", "engines", "tools", "turns"]
     assert node(tree, "engines", engine_name(runtime), "calls", "running")["kind"] == "StreamActor"
@@ -329,7 +330,23 @@ def test_engines_that_differ_in_their_transport_only_are_told_apart(sim: Simulat
     names = {str(each["id"]) for each in node(runtime.tree(), "engines")["children"]}
     assert len(names) == 2  # "auto" is aiohttp
     assert runtime.stats()["engines"].keys() == names
-    assert sum(each["done"] for each in runtime.stats()["engines"].values()) == 3
+    eventually(lambda: sum(each["done"] for each in runtime.stats()["engines"].values()) == 3, "the engines have heard of the ends")
+
+
+def test_an_engine_that_does_not_come_up_costs_the_call_that_wanted_it_alone(
+    sim: Simulator, fast: Make, runtime: allm.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(self: object) -> None:
+        raise RuntimeError("no room")
+
+    before = runtime.find("engines")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module.EngineActor, "on_start", unable)
+        with pytest.raises(allm.StreamError, match="no room"):
+            allm.generate(fast(), "Hi", runtime=runtime, api_key="secret")
+    assert (runtime.stats()["calls"], repr(runtime.vault)) == (0, "<Vault of 0>")
+    quick(fast(), runtime)
+    assert runtime.find("engines") is before
 
 
 # the end of a runtime
