@@ -26,10 +26,12 @@ def _monotonic() -> Any:
 
 
 class _Clock:
-    """`now()`: seconds of the monotonic clock. An attribute of an object, which nobody patches by the way."""
+    """`now()`: seconds of the monotonic clock; `worked()`: seconds of CPU time of this thread. Attributes of an object, which nobody
+    patches by the way."""
 
     __slots__ = ()
     now = staticmethod(_monotonic())
+    worked = staticmethod(time.thread_time)
 
 
 clock: Final = _Clock()

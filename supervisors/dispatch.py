@@ -22,7 +22,7 @@ from allm.supervisors.here import call_soon, running_loop, serve
 from allm.supervisors.inbox import lower
 from allm.supervisors.lanes import Dispatcher, Lane, Runnable, is_dispatcher
 from allm.supervisors.pool import PoolDispatcher, refused, start_thread
-from allm.supervisors.pulse import PULSE, pulse
+from allm.supervisors.pulse import PULSE, mend_all, pulse
 from allm.supervisors.timers import LoopTimers, Timers, shared_timers
 
 __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable", "ThreadDispatcher", "is_dispatcher", "refused"]
@@ -176,9 +176,7 @@ class LoopDispatcher:
         if self._due is not None:  # an interruption may have left it so
             self._due.cancel()
             self._due = None
-        while self._broken:
-            self._broken[-1].mend()
-            self._broken.pop()
+        mend_all(self._broken)
         if self._ready:
             self._drain(clock.now() + _SLICE)
 

@@ -13,21 +13,25 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from allm.supervisors import log
 from allm.supervisors.cell import Cell, alive, interrupted
 from allm.supervisors.clock import clock
-from allm.supervisors.exits import CallTimeout
+from allm.supervisors.exits import CallTimeout, text_of
 from allm.supervisors.here import threaded
 
-__all__ = ["PULSE", "acquire", "get", "pulse"]
+__all__ = ["PULSE", "acquire", "get", "mend_all", "pulse"]
 
 T = TypeVar("T")
 
 PULSE = 1.0
 """Seconds between two looks."""
 _SHARE = 200
-"""A look that takes long (100,000 actors: 5 ms) is taken less often: this many times what it took apart."""
+"""A look that costs much (100,000 actors: 5 ms) is taken less often: this many times what it cost apart."""
+_LONGEST = 5.0
+"""Seconds between two looks at most, whatever they cost."""
 
 _due = [0.0]
 """When the next look may be taken. A list: written by any thread, a race costs one look too many."""
@@ -39,9 +43,8 @@ def pulse() -> None:
     if began < _due[0]:
         return
     _due[0] = began + PULSE * 0.9
-    while interrupted:
-        interrupted[-1].mend()
-        interrupted.pop()
+    worked = clock.worked()  # not by the clock on the wall: a thread that had no processor meanwhile would not come back for long
+    mend_all(interrupted)
     stranded: dict[Any, list[Cell]] = {}
     for cell in list(alive.values()):
         if (cell.user or cell.signals) and cell.busy is None and (lane := getattr(cell, "lane", None)) is not None:
@@ -51,7 +54,20 @@ def pulse() -> None:
             rescue(cells)
     for resource in list(threaded):
         resource.look()
-    _due[0] = began + max(PULSE * 0.9, (clock.now() - began) * _SHARE)
+    _due[0] = began + min(_LONGEST, max(PULSE * 0.9, (clock.worked() - worked) * _SHARE))
+
+
+def mend_all(broken: list[Any]) -> None:
+    """Mend each; one that cannot be mended costs itself alone. An interruption, or too little room for it, leaves the rest for later."""
+    for each in broken.copy():
+        try:
+            each.mend()
+        except RecursionError:
+            raise
+        except Exception as error:
+            log.error("not_mended", actor=each.name, error=text_of(error, repr))
+        with suppress(ValueError):  # another thread mended it, too
+            broken.remove(each)
 
 
 def acquire(gate: threading.Lock, timeout: float | None = None, done: Callable[[], object] | None = None) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pykka._envelope import Envelope
 
 from allm.supervisors import Actor, LoopDispatcher, PoolDispatcher, pulse
-from allm.supervisors.cell import Cell, cell_of
+from allm.supervisors.cell import Cell, cell_of, interrupted
+from allm.supervisors.clock import clock
 from allm.supervisors.dispatch import Dispatcher
+from allm.supervisors.here import threaded
 from allm.supervisors.mailbox import Kept, KeptCell
 from allm.supervisors.timers import ThreadTimers
 from tests.supervisors.conftest import Start
@@ -237,3 +240,58 @@ def test_mailboxes_are_drained_in_an_empty_context(loop: Loop, begin: Start, jou
     asyncio.run_coroutine_threadsafe(inside(), loop.loop).result(WAIT)
     wait_until(lambda: len(seen) == 4)
     assert seen == ["nobody"] * 4
+
+
+class Slow:
+    """Has threads, and takes its time to look for what is undone, without a processor."""
+
+    def look(self) -> None:
+        time.sleep(0.1)
+
+    def after_fork(self) -> None: ...
+
+    def help(self) -> bool:
+        return False
+
+
+def test_a_look_that_had_to_wait_for_a_processor_is_not_followed_by_a_long_pause(now: Callable[[], None]) -> None:
+    slow = Slow()
+    threaded.add(slow)
+    now()
+    assert pulse._due[0] - clock.now() <= pulse.PULSE  # pyright: ignore[reportPrivateUsage]
+
+
+class Unmendable:
+    name = "Unmendable#1"
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def mend(self) -> None:
+        raise self.error
+
+
+def test_one_that_cannot_be_mended_costs_itself_alone(
+    now: Callable[[], None], journal: Journal, begin: Start, dispatch: Dispatcher
+) -> None:
+    ref = begin(Probe, journal, "a", on=dispatch)
+    cell = found(ref)
+    interrupted.append(cast("Any", Unmendable(ValueError("no"))))
+    assert ref.ask("who", timeout=WAIT) == "a"
+    wait_until(lambda: not cell.flag.locked())
+    cell.flag.acquire()
+    cell.user.append(Envelope("lost?"))
+    now()
+    wait_until(lambda: ("message", "a", "lost?") in journal.entries)
+    assert interrupted == []
+
+
+def test_one_that_finds_too_little_room_is_mended_later(now: Callable[[], None]) -> None:
+    left = cast("Any", Unmendable(RecursionError()))
+    interrupted.append(left)
+    try:
+        with pytest.raises(RecursionError):
+            now()
+        assert interrupted == [left]
+    finally:
+        interrupted.clear()
