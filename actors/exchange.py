@@ -206,17 +206,19 @@ class Exchange:
                 return None if self._failed else await drain(body)
         pipe = self._call.pipe
         turn = 0
+        feed = decoder.feed
         async for chunk in body.chunks:
-            size += len(chunk)
+            length = len(chunk)
+            size += length
             if size > most:
                 body.check(size)
             turn += 1
             if not turn & _TURNS:  # what has come in already is given without waiting
                 await asyncio.sleep(0)
-            if self._unhanded + len(chunk) > LARGE:
+            if self._unhanded + length > LARGE:
                 over = await self._fed(decoder, chunk)
             else:
-                over = self._deliver(ask(decoder.feed, chunk), decoder, len(chunk))
+                over = self._deliver(ask(feed, chunk), decoder, length)
             if over:
                 return None if self._failed else await drain(body)
             if pipe.full:
@@ -305,18 +307,20 @@ class Exchange:
     def _deliver(self, events: list[Event], decoder: Decoder, size: int = 0) -> bool:
         """Tells what a read of `size` bytes gave; True after a terminal event."""
         progress, decoder.progress = decoder.progress, False
-        self._unhanded += size
+        size += self._unhanded
         if not events:
+            self._unhanded = size
             if progress:
                 self._tell(Read(events, True))
             return False
         last = events[-1]
-        if isinstance(last, ErrorOccurred):
-            events[-1] = ErrorOccurred(self._complete_error(last.error))
-            self._failed = True
         over = isinstance(last, TERMINAL)
-        self._told_end = self._told_end or over
-        size, self._unhanded = self._unhanded, 0
+        if over:
+            self._told_end = True
+            if isinstance(last, ErrorOccurred):
+                events[-1] = ErrorOccurred(self._complete_error(last.error))
+                self._failed = True
+        self._unhanded = 0
         self._tell(Read(events, progress, size))
         return over
 

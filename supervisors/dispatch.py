@@ -33,7 +33,9 @@ _CATCHES = 64
 _DEEPEST = 12
 """Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
 _SLICE: Final = 0.002
-"""Seconds of turns, after which the coroutines and callbacks on the same loop get theirs."""
+"""Seconds of turns, after which the coroutines and callbacks on the same loop get theirs. If those take longer, turns have as much."""
+_LONGEST: Final = 0.05
+"""Seconds of turns at most, whatever the others take: else the starts of a thousand calls wait behind the deltas of the first ones."""
 
 
 class LoopDispatcher:
@@ -46,8 +48,8 @@ class LoopDispatcher:
     No state of it relies on a sender's coming to the end of a line: a beat on the loop, each second, drains what nobody
     was told of (see `pulse`). Mailboxes are drained in an empty context, whoever put something into one.
 
-    Turns go on for 2 ms, then all else on the loop has its turn: while they wait to go on, a put from the loop's thread only
-    enqueues, too.
+    Turns go on for 2 ms, then all else on the loop has its turn; if that takes longer, turns have as much (at most 50 ms).
+    While they wait to go on, a put from the loop's thread only enqueues, too.
 
     `slow` is for finding handlers that block: turns that take longer, in seconds, are reported as `SlowTurn`.
     """
@@ -60,6 +62,7 @@ class LoopDispatcher:
         self._draining = False
         self._depth = 0  # of starts inside starts
         self._due: Handle | None = None  # the drain goes on in the loop's next round
+        self._paused = 0.0  # when it stopped, in seconds that this thread has worked
         self._woken = False
         self._broken: list[Runnable] = []
         self._cancelling = False
@@ -167,7 +170,8 @@ class LoopDispatcher:
 
     def _go_on(self) -> None:
         self._due = None
-        self._drain(clock.now() + _SLICE)
+        others = clock.worked() - self._paused
+        self._drain(clock.now() + max(_SLICE, min(others, _LONGEST)))
 
     def keep_beating(self, me: weakref.ref[LoopDispatcher]) -> None:
         """The heart's next beat, and this one: on the loop's thread."""
@@ -208,6 +212,7 @@ class LoopDispatcher:
         finally:
             self._draining = False
             if ready and self._due is None:
+                self._paused = clock.worked()
                 self._due = self.loop.call_soon(self._go_on, context=Context())
 
     def _note_broken(self, runnable: Runnable | None) -> None:

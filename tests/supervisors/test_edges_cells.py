@@ -509,6 +509,7 @@ def stop_here(ref: ActorRef[Any]) -> None:
 def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many coroutines put something, and however many beats have passed, one round of the loop has one slice of turns."""
     monkeypatch.setattr("allm.supervisors.dispatch._SLICE", 0.0)
+    monkeypatch.setattr("allm.supervisors.dispatch._LONGEST", 0.0)
     dispatcher = LoopDispatcher(loop.loop)
     done: list[int] = []
 
@@ -542,6 +543,57 @@ def test_EDGE_11_turns_that_wait_to_go_on_are_no_more_for_a_put_or_a_beat(loop: 
 
     seen = asyncio.run_coroutine_threadsafe(rounds(), loop.loop).result(WAIT)
     assert max(seen) <= 6 * 64
+    for ref in refs:
+        stop(ref, timeout=WAIT)
+
+
+class Clock:
+    """A clock that goes on only when somebody works."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    worked = now
+
+
+@pytest.mark.parametrize(("others", "turns"), [(0.0, 3), (0.001, 3), (0.02, 21), (1.0, 51)])
+def test_EDGE_11_turns_have_as_much_of_a_loop_as_all_else_on_it_takes(
+    others: float, turns: int, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn takes 1 ms here. Two milliseconds if the others take less, and no more than 50."""
+    clock = Clock()
+    monkeypatch.setattr("allm.supervisors.dispatch.clock", clock)
+    dispatcher = LoopDispatcher(loop.loop)
+    done: list[int] = []
+
+    class Working(Actor):
+        def on_receive(self, message: Any) -> None:
+            clock.time += 0.001
+            done.append(1)
+
+    refs = loop.run(lambda: [start_and_wait(Working, on=dispatcher) for _ in range(400)])
+
+    def flood() -> None:
+        for ref in refs:
+            ref.tell(1)
+
+    async def rounds() -> list[int]:
+        seen: list[int] = []
+        thread = threading.Thread(target=flood)
+        thread.start()
+        thread.join()
+        while len(done) < len(refs):
+            before = len(done)
+            clock.time += others
+            await asyncio.sleep(0)
+            seen.append(len(done) - before)
+        return seen
+
+    seen = asyncio.run_coroutine_threadsafe(rounds(), loop.loop).result(WAIT)
+    assert set(seen[1:-2]) <= {turns, turns - 1}  # the clock is a float
     for ref in refs:
         stop(ref, timeout=WAIT)
 
