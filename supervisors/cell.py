@@ -9,6 +9,7 @@ no body; a thread that is still in a handler is fenced: it answers nobody, tells
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, TypeGuard
 
 from pykka import ActorRef, ActorRegistry
@@ -132,7 +133,7 @@ class Cell(Inbox):
         self.waiting_on: Waiter | None = None
         self.begun = self.started = False
         self.fate: Exit | None = None  # why it is about to end
-        self.once = [True]  # popped by whoever reports the end: list.pop is atomic
+        self.once = Lock()  # taken by whoever reports the end, and never given back
         self.abandoned: tuple[Hung, ...] = ()
 
     # -- turns: on the dispatcher's thread
@@ -229,9 +230,7 @@ class Cell(Inbox):
 
         `busy`: a thread is still in its handler.
         """
-        try:
-            self.once.pop()
-        except IndexError:
+        if not self.once.acquire(False):
             return False
         if busy:
             self.leave_behind((self,))

@@ -43,7 +43,7 @@ from allm.supervisors.decisions import (
 )
 from allm.supervisors.exits import SHUTDOWN, Exit, SupervisionError
 from allm.supervisors.spec import bare
-from allm.supervisors.steps import do, drop, end, leave_down, resume, take
+from allm.supervisors.steps import do, drop, end, leave_down, resume, start, stop, take
 from allm.supervisors.verdicts import due, judge, judge_now, judged, left_aside
 
 __all__ = ["TABLE", "UnknownReport", "decide"]
@@ -213,7 +213,7 @@ def _add(state: State, report: Add, actions: list[Action]) -> None:
         actions.append(Decline(reply, "max_children"))
     else:
         state.children.add(child)
-        do(state, [Step("start", child, "added", reply)], actions)
+        start(state, child, "added", reply, actions)
 
 
 def _stop_one(state: State, report: Stop, actions: list[Action]) -> None:
@@ -223,7 +223,7 @@ def _stop_one(state: State, report: Stop, actions: list[Action]) -> None:
         return
     if child.up:
         child.waiters = (*child.waiters, report.reply)
-        do(state, [Step("stop", child)], actions)
+        stop(state, child, actions)
         return
     if child.status is RESTARTING:
         child.status = DOWN
@@ -238,7 +238,7 @@ def _stop_one(state: State, report: Stop, actions: list[Action]) -> None:
 def _revive(state: State, report: Revive, actions: list[Action]) -> None:
     child = _found_down(state, report, actions)
     if child is not None:
-        do(state, [Step("start", child, "revived", report.reply)], actions)
+        start(state, child, "revived", report.reply, actions)
 
 
 def _delete(state: State, report: Delete, actions: list[Action]) -> None:
@@ -258,10 +258,10 @@ def _found_down(state: State, report: Revive | Delete, actions: list[Action]) ->
 
 
 def _arrange(state: State, report: Arrange, actions: list[Action]) -> None:
-    stop = [child for id in report.stop if (child := state.children.get(id)) is not None]
-    start = [child for id in report.start if (child := state.children.get(id)) is not None and child.status is DOWN]
-    do(state, [Step("stop", child) for child in stop], actions)
-    do(state, [Step("start", child, "arranged") for child in start], actions)
+    old = [child for id in report.stop if (child := state.children.get(id)) is not None]
+    new = [child for id in report.start if (child := state.children.get(id)) is not None and child.status is DOWN]
+    do(state, [Step("stop", child) for child in old], actions)
+    do(state, [Step("start", child, "arranged") for child in new], actions)
     do(state, [Step("answer", reply=report.reply, value=report.value)], actions)
 
 

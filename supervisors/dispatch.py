@@ -29,6 +29,8 @@ __all__ = ["Dispatcher", "Lane", "LoopDispatcher", "PoolDispatcher", "Runnable",
 
 T = TypeVar("T")
 
+_TURNS = 512
+"""Turns that a drain gives at most, also one that has no clock to heed."""
 _CATCHES = 64
 _DEEPEST = 12
 """Starts inside each other that a loop runs at once; a deeper one gets its first turn soon: a tree may be deeper than the stack."""
@@ -194,11 +196,11 @@ class LoopDispatcher:
         ready, slow = self._ready, self._slow
         runnable = None
         try:
-            while ready:
+            for _ in range(_TURNS if ready else 0):
                 runnable = ready.popleft()
-                if not (runnable.flag.locked() or runnable.claim()):
-                    continue  # it was scheduled once too often
-                if runnable.turn() if slow is None else self._timed(runnable, slow):
+                # One that has no mail was scheduled once too often.
+                due = runnable.flag.locked() or runnable.claim()
+                if due and (runnable.turn() if slow is None else self._timed(runnable, slow)):
                     ready.append(runnable)
                 elif not ready:
                     return

@@ -44,7 +44,7 @@ def _after_fork() -> None:
     alive.clear()
     inherited.append((dead, [cell.body for cell in dead]))
     for cell in dead:
-        cell.once.clear()
+        cell.once.acquire(False)
         cell.exit = FORKED
         cell.body = None
         cell.closed = True

@@ -40,11 +40,13 @@ def lower(bit: threading.Lock) -> None:
 
 
 class StopFlag(threading.Event):
-    """An Event that costs an attribute and a list until somebody waits for it; a stock one makes a Condition."""
+    """An Event that costs an attribute until somebody waits for it; a stock one makes a Condition."""
+
+    _gates: list[threading.Lock] = []
+    """Of those for which nobody waits: it stays empty."""
 
     def __init__(self) -> None:
         self._raised = False
-        self._gates: list[threading.Lock] = []
 
     def is_set(self) -> bool:
         """Whether it is raised."""
@@ -67,14 +69,15 @@ class StopFlag(threading.Event):
         """Wait until it is raised."""
         gate = threading.Lock()
         gate.acquire()
-        self._gates.append(gate)
+        gates: list[threading.Lock] = self.__dict__.setdefault("_gates", [])  # atomic
+        gates.append(gate)
         end = None if timeout is None else clock.now() + timeout
         while not self._raised:  # with a clock: who raises it may be interrupted before it opens the gates
             left = 1.0 if end is None else min(1.0, end - clock.now())
             if left <= 0 or gate.acquire(timeout=left):
                 break
         with suppress(ValueError):  # whoever raised it has taken it
-            self._gates.remove(gate)
+            gates.remove(gate)
         return self._raised
 
 

@@ -23,7 +23,7 @@ from allm.supervisors.mailbox import KeptCell
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart
 from allm.supervisors.reporting import report, tell_ended, tell_gave_up, tell_restarting, tell_started
 from allm.supervisors.requests import Refused
-from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot, is_first
+from allm.supervisors.slots import DOWN, STARTING, STOPPING, Began, Deadline, Ended, Made, RestartNow, Slot
 from allm.supervisors.starting import adopt, begin, discard
 from allm.supervisors.timers import Timers
 from allm.supervisors.verdicts import failures_by
@@ -274,7 +274,7 @@ class Keeper:
             answer(waiter, None)
         if slot.kept is not None and not slot.kept.buried:
             slot.kept.bury(exit)
-        if is_first(slot.present):  # after a kill its thread and the killer's may meet here
+        if slot.present.acquire(False):  # after a kill its thread and the killer's may meet here
             self._hook(self._hooks.on_child_gone, slot, exit)
 
     def _hook(self, hook: Callable[..., None], slot: Slot, *args: Any) -> None:

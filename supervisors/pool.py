@@ -251,7 +251,6 @@ class PoolDispatcher:
 
     def _park(self, gate: threading.Lock) -> threading.Lock | None:
         """Wait for work: the gate to wait at next time; None when this worker should end."""
-        me = threading.current_thread()
         with self._lock:
             if self._sparing:
                 if self._urgent:
@@ -260,7 +259,7 @@ class PoolDispatcher:
             if self._ready and not self._sparing:
                 return gate
             if len(self._crew) - self._waiting > self.size:
-                self._crew.pop(me, None)
+                self._crew.pop(threading.current_thread(), None)
                 return None
             self._parked.append(gate)
         if gate.acquire(timeout=self._idle):
@@ -270,7 +269,7 @@ class PoolDispatcher:
                 self._parked.remove(gate)
                 if self._ready:  # who put it there has told nobody
                     return gate
-                self._crew.pop(me, None)
+                self._crew.pop(threading.current_thread(), None)
                 return None
         # Called, and not let through: who called may have been interrupted, or comes late to a gate where nobody waits any more.
         late = threading.Lock()

@@ -7,6 +7,7 @@ is seen at once.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pykka import ActorRef
@@ -21,7 +22,7 @@ from allm.supervisors.spec import ChildSpec
 if TYPE_CHECKING:
     from allm.supervisors.timers import TimerRef
 
-__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot", "is_first"]
+__all__ = ["DOWN", "RESTARTING", "RUNNING", "STARTING", "STOPPING", "Began", "Deadline", "Ended", "Made", "RestartNow", "Slot"]
 
 
 class Slot(Child):
@@ -37,7 +38,8 @@ class Slot(Child):
         self.ref: ActorRef[Any] | None = None
         self.extra: Any = None
         self.timer: TimerRef | None = None
-        self.present: list[bool] = []  # popped by whoever tells the supervisor that it will not come back
+        self.present = Lock()  # taken by whoever tells the supervisor that it will not come back
+        self.present.acquire()  # until it is started
         self.inline = False
         self.began = False  # inline
         self.ended_inline: Exit | None = None
@@ -108,18 +110,10 @@ class RestartNow(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A start function has returned, in a turn of its own; ``open`` is popped by whoever takes the result, or ends it."""
+    """A start function has returned, in a turn of its own; ``open`` is taken by whoever takes the result, or ends it."""
 
     slot: Slot
     generation: int
     result: Any
     cell: Cell
-    open: list[bool]
-
-
-def is_first(once: list[bool]) -> bool:
-    """True for the first caller alone, whichever threads call: `list.pop` is atomic."""
-    try:
-        return once.pop()
-    except IndexError:
-        return False
+    open: Lock

@@ -2,13 +2,14 @@
 
 An actor's ``__init__`` runs in the child's own first turn; a start function, or a plain Pykka actor's ``__init__``, in a turn
 of a `Starter`, an actor on the child's dispatcher. So neither holds up the supervisor, nor acts in its name. What a start
-function made belongs to whoever pops ``Made.open``: the supervisor that adopts it, or who finds that nobody will and ends it.
+function made belongs to whoever takes ``Made.open``: the supervisor that adopts it, or who finds that nobody will and ends it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Any, Final, NamedTuple, cast
 
 import pykka
@@ -17,10 +18,11 @@ from allm.supervisors.actor import Actor, launch
 from allm.supervisors.cell import Cell, alive, cell_of, is_ref
 from allm.supervisors.exits import KILLED, Exit, Leave
 from allm.supervisors.foreign import Foreign
+from allm.supervisors.inbox import lower
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
 from allm.supervisors.making import prepare, spawning
-from allm.supervisors.slots import Made, Slot, is_first
+from allm.supervisors.slots import Made, Slot
 from allm.supervisors.spec import is_tuple
 
 __all__ = ["IGNORE", "adopt", "begin", "discard"]
@@ -37,7 +39,7 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
     dispatcher = slot.spec.dispatcher or inherited
     slot.generation += 1
     slot.extra, slot.ended_inline, slot.began, slot.made = None, None, False, None
-    slot.present[:] = [True]
+    lower(slot.present)
     if slot.kept is not None and slot.kept.buried:
         slot.kept = Kept(slot.spec.max_redeliver)
     try:
@@ -90,7 +92,7 @@ class Starter(Actor):
 
     def on_start(self) -> None:
         slot, cell = self._slot, self.actor_inbox
-        made = Made(slot, self._generation, self._result(), cell, [True])
+        made = Made(slot, self._generation, self._result(), cell, Lock())
         if cell.exit is not None:  # given up meanwhile
             discard(made)
             return
@@ -142,7 +144,7 @@ def adopt(made: Made) -> Exit | None:
     """Take in what a start function made: a ref, or a ref and something extra."""
     slot, result = made.slot, made.result
     slot.made = None
-    if not is_first(made.open):
+    if not made.open.acquire(False):
         return KILLED
     if isinstance(result, Exit):
         return result
@@ -176,7 +178,7 @@ def _above(cell: Cell, slot: Slot) -> bool:
 
 def discard(made: Made) -> None:
     """End what a start function made for a supervisor that does not want it any more."""
-    if not is_first(made.open):
+    if not made.open.acquire(False):
         return
     ref, _ = _parts(made.result)
     cell = cell_of(ref) if is_ref(ref) else None

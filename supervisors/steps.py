@@ -7,13 +7,14 @@ taken at once.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from allm.supervisors.children import DOWN, RESTARTING, STARTING, STOPPING, Child, State, Step
+from allm.supervisors.children import DOWN, RESTARTING, STARTING, STOPPING, Child, State, Step, Why
 from allm.supervisors.decisions import Action, Answer, Disarm, Ending, Gone, Halt, Launch, Ready, Refuse
 from allm.supervisors.exits import SHUTDOWN, Exit
 from allm.supervisors.policy import affected
 
-__all__ = ["do", "drop", "end", "group_of", "leave_down", "resume", "start_group", "take"]
+__all__ = ["do", "drop", "end", "group_of", "leave_down", "resume", "start", "start_group", "stop", "take"]
 
 
 def do(state: State, steps: Iterable[Step], actions: list[Action]) -> None:
@@ -23,6 +24,22 @@ def do(state: State, steps: Iterable[Step], actions: list[Action]) -> None:
     else:
         for step in steps:
             take(state, step, actions)
+
+
+def start(state: State, child: Child, why: Why, reply: Any, actions: list[Action]) -> None:
+    """Start the child after what is going on; without an order at once."""
+    if state.ordered:
+        state.queue.append(Step("start", child, why, reply))
+    else:
+        _start(state, child, why, reply, actions)
+
+
+def stop(state: State, child: Child, actions: list[Action]) -> None:
+    """Stop the child after what is going on; without an order at once."""
+    if state.ordered:
+        state.queue.append(Step("stop", child))
+    else:
+        _stop(state, child, actions, aside=False)
 
 
 def take(state: State, step: Step, actions: list[Action]) -> None:
@@ -35,22 +52,22 @@ def take(state: State, step: Step, actions: list[Action]) -> None:
         else:
             actions.append(Answer(step.reply, step.value))
     elif step.kind == "start":
-        _start(state, child, step, actions)
+        _start(state, child, step.why, step.reply, actions)
     elif step.kind == "start again":
         if state.children.holds(child) and child.start is not None:
-            _start(state, child, step, actions)
+            _start(state, child, step.why, step.reply, actions)
     elif step.kind == "group":
         start_group(state, child, actions)
     else:
         _stop(state, child, actions, aside=step.kind == "stop aside")
 
 
-def _start(state: State, child: Child, step: Step, actions: list[Action]) -> None:
+def _start(state: State, child: Child, why: Why, reply: Any, actions: list[Action]) -> None:
     if child.status is RESTARTING:
         actions.append(Disarm(child))
-    child.status, child.why = STARTING, step.why
-    if step.reply is not None:
-        child.reply = step.reply
+    child.status, child.why = STARTING, why
+    if reply is not None:
+        child.reply = reply
     if state.ordered:
         state.waiting = child
     actions.append(Launch(child))
