@@ -103,7 +103,7 @@ class Children:
 
     def holds(self, child: Child) -> bool:
         """Whether this very child is there."""
-        return self._table.get(self._key(child)) is child
+        return self._table.get(child if self._template else child.id) is child
 
     def add(self, child: Child) -> None:
         """Put it after the others, or in the place of who has its id."""

@@ -43,7 +43,7 @@ from allm.supervisors.decisions import (
 )
 from allm.supervisors.exits import SHUTDOWN, Exit, SupervisionError
 from allm.supervisors.spec import bare
-from allm.supervisors.steps import do, drop, end, leave_down, resume, start, stop, take
+from allm.supervisors.steps import do, drop, end, idle, leave_down, resume, start, stop, take
 from allm.supervisors.verdicts import due, judge, judge_now, judged, left_aside
 
 __all__ = ["TABLE", "UnknownReport", "decide"]
@@ -176,7 +176,7 @@ def _down(state: State, report: Down, actions: list[Action]) -> None:
     if exit.abnormal or child.spec.restart == "permanent":
         actions.append(Tell("child_terminated", child, exit))
     actions.append(Ended(child, exit))
-    if state.ordered:
+    if state.ordered and (state.held or not idle(state)):
         state.held.append(Judgement(child, exit, child.generation, False))
     else:
         judge(state, child, exit, False, actions)

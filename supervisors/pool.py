@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -15,10 +16,13 @@ from allm.supervisors.timers import Timers, shared_timers
 
 __all__ = ["PoolDispatcher", "refused", "start_thread"]
 
-_LEADING = 4
-"""Workers that supervisors have at least: their hooks, and what starts their children, may wait for one another."""
-_SPARE = 2
-"""Workers beyond the pool's size that it may have for signals, while all others are in handlers."""
+_SPARE = 6
+"""Workers beyond the pool's size that it may have for what is urgent, or as many as the pool is large: supervisors' hooks, and what starts
+their children, may wait for one another."""
+_PATIENCE = 0.002
+"""Seconds in which a worker takes what is urgent, unless all of them are in handlers that take long."""
+_QUIET = 50
+"""Looks in vain after which nobody looks any more, until all are in handlers again."""
 _STARTING = 5.0
 """Seconds in which a thread has started; one that has not was given up by whoever was to start it."""
 
@@ -26,8 +30,10 @@ _STARTING = 5.0
 class PoolDispatcher:
     """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`.
 
-    Supervisors have as many of their own, so that handlers that hang take none of them: what is late is killed in time. Where all
-    workers are in handlers, spare ones give turns to actors that have got a signal: an idle one obeys an order to end at once.
+    Turns of supervisors, and of actors that have got a signal, are urgent: they come before all others. Where all workers are in
+    handlers a foreman looks every 2 ms whether one takes them, and has spare ones if not: handlers that hang hold up no supervisor,
+    what is late is killed in time, and an idle actor obeys an order to end. (Workers of their own for supervisors cost 150 us for each
+    end of a child: two threads that pass the interpreter to and fro.)
     """
 
     def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
@@ -38,14 +44,15 @@ class PoolDispatcher:
         self._name = name
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
-        self._urgent: deque[Runnable] = deque()  # they are in the queue or in a turn as well
+        self._urgent: deque[Runnable] = deque()
+        self._taken = 0  # of those: counted without a lock, to see whether anybody takes any
         self._sparing = False  # there may be spare workers
+        self._foreman: threading.Thread | None = None
         self._parked: list[threading.Lock] = []
         self._crew: dict[threading.Thread, float] = {}  # and when they were hired
         self._running: dict[Runnable, threading.Lock] = {}  # in a turn, each by the gate of its worker
         self._waiting = 0
         self._lost: set[int] = set()  # abandoned, and still in a handler
-        self._leading: PoolDispatcher | None = None  # for supervisors
         threaded.add(self)
 
     def close(self) -> None:
@@ -58,36 +65,36 @@ class PoolDispatcher:
             parked, self._parked = self._parked, []
         for gate in parked:
             gate.release()
-        if self._leading is not None:
-            self._leading.close()
 
     def after_fork(self) -> None:
         """The child has none of the parent's workers."""
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready, self._urgent, self._parked, self._lost = deque(), deque(), [], set()
         self._crew, self._running = {}, {}
-        self._waiting = 0
+        self._waiting, self._foreman = 0, None
 
     def help(self) -> bool:
         """Give one turn on the calling thread, if no worker is there to do it."""
-        if self._workers > self._waiting or not self._ready:
+        if self.workers > self._waiting:
             return False
         try:
-            runnable = self._ready.popleft()
+            runnable = (self._urgent or self._ready).popleft()
         except IndexError:
             return False
         if self._turn(runnable, threading.Lock()):
-            self._ready.append(runnable)
+            runnable.lane.schedule(runnable)
         return True
 
     def look(self) -> None:
         """Have a worker for what waits: who scheduled it may have been interrupted before there was one."""
-        if not self._ready:
+        if not self._ready and not self._urgent:
             return
         with self._lock:
             late = clock.now() - _STARTING
             for thread in [each for each, hired in self._crew.items() if hired < late and not each.is_alive()]:
                 del self._crew[thread]
+            if self._foreman is not None and not self._foreman.is_alive():
+                self._foreman = None
         self._staff()
 
     @property
@@ -97,11 +104,7 @@ class PoolDispatcher:
 
     @property
     def workers(self) -> int:
-        """Threads alive now, those that wait and those for supervisors included."""
-        return self._workers + (self._leading.workers if self._leading is not None else 0)
-
-    @property
-    def _workers(self) -> int:
+        """Threads alive now, those that wait and spare ones included."""
         return len(self._crew)
 
     def inline(self) -> bool:
@@ -110,15 +113,9 @@ class PoolDispatcher:
 
     def launch(self, runnable: Runnable, /) -> bool:
         """Queue its first turn."""
-        runnable.lane = lane = self._for_supervisors() if runnable.leads else self
+        runnable.lane = lane = _Front(self) if runnable.leads else self
         lane.schedule(runnable)
         return False
-
-    def _for_supervisors(self) -> PoolDispatcher:
-        with self._lock:
-            if self._leading is None:
-                self._leading = PoolDispatcher(max(self.size, _LEADING), idle=self._idle, name=f"{self._name} supervisors")
-            return self._leading
 
     def schedule(self, runnable: Runnable, /) -> None:
         """Queue a turn, and see that a worker takes it."""
@@ -126,18 +123,21 @@ class PoolDispatcher:
         self._staff()
 
     def urge(self, runnable: Runnable, /) -> None:
-        """Give it a turn before the others; by a spare worker, if all are in handlers."""
+        """Give it a turn before the others, if it may have to wait for one."""
         if runnable.busy is None and not self._parked and self._working >= self.size:
-            self._urgent.append(runnable)
-            self._sparing = True
-            self._staff(_SPARE)
+            self.hurry(runnable)
+
+    def hurry(self, runnable: Runnable, /) -> None:
+        """Queue a turn before all that is not urgent. It may be in the other queue as well."""
+        self._urgent.append(runnable)
+        self._staff()
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
-        """Queue those that are not in the queue."""
-        waiting = set(self._ready.copy())
+        """Queue those that are not in a queue."""
+        waiting = {*self._ready.copy(), *self._urgent.copy()}
         for runnable in stranded:
             if runnable not in waiting:
-                self.schedule(runnable)
+                runnable.lane.schedule(runnable)
 
     def retire(self, runnable: Runnable, busy: bool, /) -> None:
         """A worker that is in the dead actor's handler may stay there: another takes its place meanwhile."""
@@ -180,23 +180,42 @@ class PoolDispatcher:
                 self._parked.pop().release()
                 return
             if len(self._crew) - self._waiting >= self.size + spare:
-                return
-            worker = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._crew[worker] = clock.now()
+                if spare or not self._urgent or self._foreman is not None:
+                    return
+                worker = self._foreman = threading.Thread(target=self._watch, name=f"{self._name} foreman", daemon=True)
+            else:
+                worker = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._crew[worker] = clock.now()
         try:
             refusal = start_thread(worker)
         except BaseException:
             if worker.ident is None:
                 self._crew.pop(worker, None)
             raise
-        if refusal is not None:
+        if refusal is not None and worker is not self._foreman:  # without one, the next pulse looks
             self._not_hired(worker, refusal)
+
+    def _watch(self) -> None:
+        """The foreman: a spare worker is hired whenever nobody took anything urgent in the time of two looks."""
+        quiet = 0
+        while quiet < _QUIET:
+            taken = self._taken
+            time.sleep(_PATIENCE)
+            quiet = 0 if self._urgent else quiet + 1
+            if self._urgent and self._taken == taken:
+                self._sparing = True
+                self._staff(max(self.size, _SPARE))
+        with self._lock:
+            self._foreman = None
+        if self._urgent:  # it came in this moment
+            self._staff()
 
     def _not_hired(self, worker: threading.Thread, refusal: Exit) -> None:
         with self._lock:
             self._crew.pop(worker, None)
-            stranded = list(self._ready) if self._workers == 0 and not exiting else []
+            stranded = [*self._urgent, *self._ready] if not self._crew and not exiting else []
             if stranded:
+                self._urgent.clear()
                 self._ready.clear()
         for runnable in stranded:  # nobody is left to run them
             runnable.cancel(refusal)
@@ -207,22 +226,25 @@ class PoolDispatcher:
         gate.acquire()
         while True:
             try:
-                runnable = self._next() if self._sparing else self._ready.popleft()
+                runnable = self._next() if self._urgent or self._sparing else self._ready.popleft()
             except IndexError:
                 if (next_gate := self._park(gate)) is None:
                     return
                 gate = next_gate
                 continue
             if self._turn(runnable, gate):
-                self.schedule(runnable)
+                runnable.lane.schedule(runnable)
 
     def _next(self) -> Runnable:
         """Take who is to have the next turn; raises IndexError when there is none, or none for a spare worker."""
         if self._urgent:
             try:
-                return self._urgent.popleft()
+                runnable = self._urgent.popleft()
             except IndexError:
                 pass
+            else:
+                self._taken += 1
+                return runnable
         if self._working > self.size:
             raise IndexError
         return self._ready.popleft()
@@ -252,9 +274,9 @@ class PoolDispatcher:
     def _park(self, gate: threading.Lock) -> threading.Lock | None:
         """Wait for work: the gate to wait at next time; None when this worker should end."""
         with self._lock:
+            if self._urgent:
+                return gate
             if self._sparing:
-                if self._urgent:
-                    return gate
                 self._sparing = self._working > self.size
             if self._ready and not self._sparing:
                 return gate
@@ -267,7 +289,7 @@ class PoolDispatcher:
         with self._lock:
             if gate in self._parked:
                 self._parked.remove(gate)
-                if self._ready:  # who put it there has told nobody
+                if self._ready or self._urgent:  # who put it there has told nobody
                     return gate
                 self._crew.pop(threading.current_thread(), None)
                 return None
@@ -275,6 +297,27 @@ class PoolDispatcher:
         late = threading.Lock()
         late.acquire()
         return late
+
+
+class _Front:
+    """The lane of supervisors: before all others."""
+
+    __slots__ = ("_pool", "schedule")
+
+    def __init__(self, pool: PoolDispatcher) -> None:
+        self._pool = pool
+        self.schedule = pool.hurry
+
+    def urge(self, runnable: Runnable, /) -> None:
+        """Do nothing: its turns are urgent as they are."""
+
+    def rescue(self, stranded: Sequence[Runnable], /) -> None:
+        """See `PoolDispatcher.rescue`."""
+        self._pool.rescue(stranded)
+
+    def retire(self, runnable: Runnable, busy: bool, /) -> None:
+        """See `PoolDispatcher.retire`."""
+        self._pool.retire(runnable, busy)
 
 
 def start_thread(thread: threading.Thread) -> Exit | None:

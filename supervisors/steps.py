@@ -14,7 +14,7 @@ from allm.supervisors.decisions import Action, Answer, Disarm, Ending, Gone, Hal
 from allm.supervisors.exits import SHUTDOWN, Exit
 from allm.supervisors.policy import affected
 
-__all__ = ["do", "drop", "end", "group_of", "leave_down", "resume", "start", "start_group", "stop", "take"]
+__all__ = ["do", "drop", "end", "group_of", "idle", "leave_down", "resume", "start", "start_group", "stop", "take"]
 
 
 def do(state: State, steps: Iterable[Step], actions: list[Action]) -> None:
@@ -26,9 +26,14 @@ def do(state: State, steps: Iterable[Step], actions: list[Action]) -> None:
             take(state, step, actions)
 
 
+def idle(state: State) -> bool:
+    """Whether nothing goes on: what is to be done can be done at once."""
+    return state.waiting is None and not state.queue
+
+
 def start(state: State, child: Child, why: Why, reply: Any, actions: list[Action]) -> None:
     """Start the child after what is going on; without an order at once."""
-    if state.ordered:
+    if state.ordered and not idle(state):
         state.queue.append(Step("start", child, why, reply))
     else:
         _start(state, child, why, reply, actions)
@@ -36,7 +41,7 @@ def start(state: State, child: Child, why: Why, reply: Any, actions: list[Action
 
 def stop(state: State, child: Child, actions: list[Action]) -> None:
     """Stop the child after what is going on; without an order at once."""
-    if state.ordered:
+    if state.ordered and not idle(state):
         state.queue.append(Step("stop", child))
     else:
         _stop(state, child, actions, aside=False)

@@ -9,7 +9,7 @@ from allm.supervisors.children import DOWN, RESTARTING, Child, State, Step
 from allm.supervisors.decisions import Action, Broken, Due, GaveUp, Judge, Judged, Judgement, Pause, Restarting, Tell
 from allm.supervisors.exits import Exit
 from allm.supervisors.policy import GIVE_UP, GiveUp, Restart, should_restart
-from allm.supervisors.steps import do, drop, end, group_of, leave_down, resume, start_group
+from allm.supervisors.steps import do, drop, end, group_of, idle, leave_down, resume, start, start_group
 
 __all__ = ["due", "failures_by", "judge", "judge_now", "judged", "left_aside"]
 
@@ -97,13 +97,17 @@ def _delay(child: Child, report: Judged, actions: list[Action]) -> float:
 
 def _restart(state: State, child: Child, exit: Exit, delay: float, retried: bool, actions: list[Action]) -> None:
     """Stop the group and start it again, now or later. A failed restart is retried through the mailbox."""
-    child.status = RESTARTING
     child.restarts += 1
     actions.append(Restarting(child, exit, delay))
     later = delay > 0 or retried
+    group = group_of(state, child)
+    if len(group) == 1 and not later and idle(state):  # nearly always
+        child.group = ()
+        start(state, child, "restart", None, actions)
+        return
+    child.status = RESTARTING
     if later:
         actions.append(Pause(child, delay))
-    group = group_of(state, child)
     child.group = group if len(group) > 1 else ()
     steps = [Step("stop aside", other) for other in reversed(group) if other is not child]
     if not later:

@@ -97,7 +97,7 @@ def _idle_workers() -> bool:
     """Whether no worker of any pool has anything to do."""
     home = sys.modules.get("allm.supervisors.here")
     pools = [pool for pool in getattr(home, "threaded", ()) if hasattr(pool, "_parked")]
-    return all(pool._workers == len(pool._parked) and not pool._ready for pool in pools)
+    return all(pool.workers == len(pool._parked) and not pool._ready and not pool._urgent for pool in pools)
 
 
 def _idle_timers() -> bool:
