@@ -247,7 +247,7 @@ class Actor(Specified, pykka.Actor):
     def _actor_open(self) -> Any:
         """Start, once ``__init__`` has run; True when the start is complete, a coroutine that has to be awaited first."""
         begun = self.on_start()
-        return begun if inspect.iscoroutine(begun) else True
+        return begun if begun is not None and inspect.iscoroutine(begun) else True
 
     def _handle_receive(self, message: Any) -> Any:
         if type(message) in _SPECIAL:
@@ -298,7 +298,7 @@ class Actor(Specified, pykka.Actor):
         if self._actor_idle is not None:
             self._actor_idle.cancel()
         last = self.on_exit(exit) if exit.kind != "ignore" and not self._making else None
-        return _then(last, exit) if inspect.iscoroutine(last) else exit
+        return _then(last, exit) if last is not None and inspect.iscoroutine(last) else exit
 
 
 async def _then(last: Coroutine[Any, Any, object], exit: Exit) -> Exit:

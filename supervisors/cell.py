@@ -351,6 +351,11 @@ class Cell(Inbox):
         return self.body is not None and self.body.leads
 
     @property
+    def urgent(self) -> bool:
+        """Whether it waits for a turn that handlers that hang may not keep back."""
+        return self.busy is None and (bool(self.signals) or self.leads)
+
+    @property
     def timers(self) -> Timers:
         """The timers that a supervisor above was given, else those of its own dispatcher."""
         given = self.given_timers

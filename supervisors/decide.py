@@ -58,7 +58,7 @@ class UnknownReport(SupervisionError):
 
 def decide(state: State, report: Report) -> list[Action]:
     """Change the state as the report demands; the actions to be carried out, in this order."""
-    rule = TABLE.get((state.phase, type(report)))
+    rule = _RULES[state.phase].get(report.__class__)
     if rule is None:
         raise UnknownReport(f"{type(report).__name__} while {state.phase}")
     actions: list[Action] = []
@@ -349,11 +349,14 @@ _ENDING: Final[Mapping[type, Rule]] = {
     Shutdown: _nothing,  # the first reason holds
 }
 
+_RULES: Final[Mapping[Phase, Mapping[type, Rule]]] = {
+    "beginning": {Begin: _begin, **_LIVING},
+    "serving": _LIVING,
+    "ending": _ENDING,
+    "over": dict.fromkeys(_ENDING, _nothing),
+}
+
 TABLE: Final[Mapping[tuple[Phase, type], Rule]] = {
-    ("beginning", Begin): _begin,
-    **{("beginning", report): rule for report, rule in _LIVING.items()},
-    **{("serving", report): rule for report, rule in _LIVING.items()},
-    **{("ending", report): rule for report, rule in _ENDING.items()},
-    **{("over", report): _nothing for report in _ENDING},
+    (phase, report): rule for phase, rules in _RULES.items() for report, rule in rules.items()
 }
 """The rule for each report in each phase."""

@@ -7,7 +7,6 @@ their secrets, alive. An error exit holds the type's name, the message and a sho
 from __future__ import annotations
 
 import pickle
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -151,8 +150,11 @@ class Leave(BaseException):
 
 def stripped(error: BaseException) -> BaseException:
     """The same exception without traceback, cause and context, fit to be handed to another thread."""
-    for name in ("__traceback__", "__cause__", "__context__"):
-        object.__setattr__(error, name, None)  # a frozen dataclass may be an exception, too
+    try:
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    except Exception:
+        for name in ("__traceback__", "__cause__", "__context__"):
+            object.__setattr__(error, name, None)  # a frozen dataclass may be an exception, too
     return error
 
 
@@ -166,5 +168,10 @@ def text_of(value: object, form: Callable[[Any], str] = str) -> str:
 
 def _lines(error: BaseException) -> list[str]:
     # Without source lines: reading them opens files, and this may run on a loop's thread.
-    frames = list(traceback.walk_tb(error.__traceback__))[-_FRAMES:]
-    return [f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}\n" for frame, line in frames]
+    lines: list[str] = []
+    place = error.__traceback__
+    while place is not None:
+        code = place.tb_frame.f_code
+        lines.append(f"{code.co_filename}:{place.tb_lineno} in {code.co_name}\n")
+        place = place.tb_next
+    return lines[-_FRAMES:]

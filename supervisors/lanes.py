@@ -38,6 +38,11 @@ class Runnable(Protocol):
         ...
 
     @property
+    def urgent(self) -> bool:
+        """Whether it waits for a turn that handlers that hang may not keep back: a supervisor's, or one for a signal."""
+        ...
+
+    @property
     def name(self) -> str:
         """For thread names and errors."""
         ...

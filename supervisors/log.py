@@ -43,7 +43,8 @@ def failure(event: str, raised: BaseException, **values: Any) -> None:
 def enabled(level: Level = "error") -> bool:
     """Whether anybody hears lines of this level."""
     # A program that never imported a log has not configured it; importing one here would block a loop.
-    return _structured() or _heard(level)
+    structlog: Any = sys.modules.get("structlog")
+    return bool(structlog is not None and structlog.is_configured()) or _heard(level)
 
 
 def write(level: Level, event: str, values: dict[str, Any], context: Context | None = None) -> None:
@@ -72,7 +73,9 @@ def _heard(level: str) -> bool:
             return False
         _logger.append(logging.getLogger("allm"))
     logger = _logger[0]
-    return bool(logger.isEnabledFor(_NUMBERS[level]) and logger.hasHandlers())
+    # `hasHandlers` of a logger whose name has no dot: its parent is the root.
+    handled = logger.handlers or (logger.propagate and logger.parent is not None and logger.parent.handlers)
+    return bool(handled and logger.isEnabledFor(_NUMBERS[level]))
 
 
 def _written(line: Line) -> None:

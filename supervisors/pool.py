@@ -20,9 +20,11 @@ _SPARE = 6
 """Workers beyond the pool's size that it may have for what is urgent, or as many as the pool is large: supervisors' hooks, and what starts
 their children, may wait for one another."""
 _PATIENCE = 0.002
-"""Seconds in which a worker takes what is urgent, unless all of them are in handlers that take long."""
+"""Seconds in which somebody takes the next turn, unless all workers are in handlers that take long."""
+_LONG = 25
+"""Looks after which what is urgent comes first in any case."""
 _QUIET = 50
-"""Looks in vain after which nobody looks any more, until all are in handlers again."""
+"""Looks at an empty queue after which nobody looks any more, until all workers are in handlers again."""
 _STARTING = 5.0
 """Seconds in which a thread has started; one that has not was given up by whoever was to start it."""
 
@@ -30,10 +32,10 @@ _STARTING = 5.0
 class PoolDispatcher:
     """At most `size` workers that do not wait; each ends after `idle` seconds without work, or by `close`.
 
-    Turns of supervisors, and of actors that have got a signal, are urgent: they come before all others. Where all workers are in
-    handlers a foreman looks every 2 ms whether one takes them, and has spare ones if not: handlers that hang hold up no supervisor,
-    what is late is killed in time, and an idle actor obeys an order to end. (Workers of their own for supervisors cost 150 us for each
-    end of a child: two threads that pass the interpreter to and fro.)
+    Handlers that hang hold up no supervisor, so that what is late is killed in time, and no idle actor that has got an order to end.
+    While all workers are in handlers a foreman looks every 2 ms: if nobody took a turn since, spare workers give turns to these,
+    and to them alone. (Workers of their own for supervisors cost 150 us for each end of a child: two threads that pass the interpreter
+    to and fro.)
     """
 
     def __init__(self, size: int | None = None, *, idle: float = 2.0, name: str = "pool") -> None:
@@ -44,8 +46,7 @@ class PoolDispatcher:
         self._name = name
         self._lock = threading.RLock()  # a finaliser may run inside, and tell somebody
         self._ready: deque[Runnable] = deque()
-        self._urgent: deque[Runnable] = deque()
-        self._taken = 0  # of those: counted without a lock, to see whether anybody takes any
+        self._urgent: deque[Runnable] = deque()  # to be taken first; they are in the queue as well
         self._sparing = False  # there may be spare workers
         self._foreman: threading.Thread | None = None
         self._parked: list[threading.Lock] = []
@@ -82,7 +83,7 @@ class PoolDispatcher:
         except IndexError:
             return False
         if self._turn(runnable, threading.Lock()):
-            runnable.lane.schedule(runnable)
+            self._ready.append(runnable)
         return True
 
     def look(self) -> None:
@@ -95,7 +96,7 @@ class PoolDispatcher:
                 del self._crew[thread]
             if self._foreman is not None and not self._foreman.is_alive():
                 self._foreman = None
-        self._staff()
+        self._staff(pressing=True)
 
     @property
     def timers(self) -> Timers:
@@ -123,18 +124,18 @@ class PoolDispatcher:
         self._staff()
 
     def urge(self, runnable: Runnable, /) -> None:
-        """Give it a turn before the others, if it may have to wait for one."""
-        if runnable.busy is None and not self._parked and self._working >= self.size:
-            self.hurry(runnable)
+        """See that its turn comes though all workers are in handlers."""
+        if self._foreman is None and runnable.busy is None and not self._parked and self._working >= self.size:
+            self._staff(pressing=True)
 
-    def hurry(self, runnable: Runnable, /) -> None:
-        """Queue a turn before all that is not urgent. It may be in the other queue as well."""
-        self._urgent.append(runnable)
-        self._staff()
+    def press(self, runnable: Runnable, /) -> None:
+        """Queue a turn that comes though all workers are in handlers."""
+        self._ready.append(runnable)
+        self._staff(pressing=True)
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
-        """Queue those that are not in a queue."""
-        waiting = {*self._ready.copy(), *self._urgent.copy()}
+        """Queue those that are not in the queue."""
+        waiting = set(self._ready.copy())
         for runnable in stranded:
             if runnable not in waiting:
                 runnable.lane.schedule(runnable)
@@ -174,13 +175,13 @@ class PoolDispatcher:
         """Workers that do not wait."""
         return len(self._crew) - self._waiting
 
-    def _staff(self, spare: int = 0) -> None:
+    def _staff(self, spare: int = 0, *, pressing: bool = False) -> None:
         with self._lock:
             if self._parked:
                 self._parked.pop().release()
                 return
             if len(self._crew) - self._waiting >= self.size + spare:
-                if spare or not self._urgent or self._foreman is not None:
+                if not pressing or self._foreman is not None:
                     return
                 worker = self._foreman = threading.Thread(target=self._watch, name=f"{self._name} foreman", daemon=True)
             else:
@@ -196,24 +197,39 @@ class PoolDispatcher:
             self._not_hired(worker, refusal)
 
     def _watch(self) -> None:
-        """The foreman: a spare worker is hired whenever nobody took anything urgent in the time of two looks."""
-        quiet = 0
+        """The foreman: what is urgent comes first whenever nobody took a turn between two looks, and once in a while in any case."""
+        quiet, looks, pause = 0, 0, _PATIENCE
         while quiet < _QUIET:
-            taken = self._taken
-            time.sleep(_PATIENCE)
-            quiet = 0 if self._urgent else quiet + 1
-            if self._urgent and self._taken == taken:
-                self._sparing = True
-                self._staff(max(self.size, _SPARE))
+            before = self._head()
+            time.sleep(pause)
+            head, pause = self._head(), _PATIENCE
+            looks, quiet = looks + 1, 0 if head is not None else quiet + 1
+            if head is not None and (head is before or looks % _LONG == 0):
+                began = clock.worked()
+                self._put_first()
+                pause = max(_PATIENCE, 10 * (clock.worked() - began))  # of a long queue
         with self._lock:
             self._foreman = None
-        if self._urgent:  # it came in this moment
-            self._staff()
+        if self._ready:  # it came in this moment
+            self._staff(pressing=True)
+
+    def _head(self) -> Runnable | None:
+        try:
+            return self._ready[0]
+        except IndexError:
+            return None
+
+    def _put_first(self) -> None:
+        known = set(self._urgent.copy())
+        self._urgent.extend([each for each in self._ready.copy() if each.urgent and each not in known])
+        if self._urgent:
+            self._sparing = True
+            self._staff(max(self.size, _SPARE))
 
     def _not_hired(self, worker: threading.Thread, refusal: Exit) -> None:
         with self._lock:
             self._crew.pop(worker, None)
-            stranded = [*self._urgent, *self._ready] if not self._crew and not exiting else []
+            stranded = list(self._ready) if not self._crew and not exiting else []
             if stranded:
                 self._urgent.clear()
                 self._ready.clear()
@@ -233,18 +249,15 @@ class PoolDispatcher:
                 gate = next_gate
                 continue
             if self._turn(runnable, gate):
-                runnable.lane.schedule(runnable)
+                self.schedule(runnable)
 
     def _next(self) -> Runnable:
         """Take who is to have the next turn; raises IndexError when there is none, or none for a spare worker."""
         if self._urgent:
             try:
-                runnable = self._urgent.popleft()
+                return self._urgent.popleft()
             except IndexError:
                 pass
-            else:
-                self._taken += 1
-                return runnable
         if self._working > self.size:
             raise IndexError
         return self._ready.popleft()
@@ -300,16 +313,16 @@ class PoolDispatcher:
 
 
 class _Front:
-    """The lane of supervisors: before all others."""
+    """The lane of supervisors."""
 
     __slots__ = ("_pool", "schedule")
 
     def __init__(self, pool: PoolDispatcher) -> None:
         self._pool = pool
-        self.schedule = pool.hurry
+        self.schedule = pool.press
 
     def urge(self, runnable: Runnable, /) -> None:
-        """Do nothing: its turns are urgent as they are."""
+        """Do nothing: its turns are pressing as they are."""
 
     def rescue(self, stranded: Sequence[Runnable], /) -> None:
         """See `PoolDispatcher.rescue`."""

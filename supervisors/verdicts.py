@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from allm.supervisors.children import DOWN, RESTARTING, Child, State, Step
 from allm.supervisors.decisions import Action, Broken, Due, GaveUp, Judge, Judged, Judgement, Pause, Restarting, Tell
 from allm.supervisors.exits import Exit
-from allm.supervisors.policy import GIVE_UP, GiveUp, Restart, should_restart
+from allm.supervisors.policy import GIVE_UP, Backoff, GiveUp, Restart, should_restart
 from allm.supervisors.steps import do, drop, end, group_of, idle, leave_down, resume, start, start_group
 
 __all__ = ["due", "failures_by", "judge", "judge_now", "judged", "left_aside"]
+
+_AT_ONCE: Final = Restart()
 
 
 def judge_now(state: State, held: Judgement, actions: list[Action]) -> None:
@@ -69,7 +73,7 @@ def _verdict(state: State, report: Judged, actions: list[Action]) -> Restart | G
         return GIVE_UP
     if not state.window.admit(report.now):
         return None
-    return Restart(_delay(child, report, actions))
+    return _AT_ONCE if child.spec.backoff is None else Restart(_delay(child, child.spec.backoff, report, actions))
 
 
 def failures_by(child: Child, now: float, by: object) -> int:
@@ -82,10 +86,7 @@ def failures_by(child: Child, now: float, by: object) -> int:
     return 0 if good else child.failures
 
 
-def _delay(child: Child, report: Judged, actions: list[Action]) -> float:
-    backoff = child.spec.backoff
-    if backoff is None:
-        return 0.0
+def _delay(child: Child, backoff: Backoff, report: Judged, actions: list[Action]) -> float:
     child.failures = failures_by(child, report.now, backoff) + 1
     child.up_since = 0.0
     try:
