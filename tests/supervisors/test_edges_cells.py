@@ -170,6 +170,41 @@ def test_EDGE_02b_who_is_idle_obeys_at_once_though_all_workers_are_held(
     wait_until(lambda: pool.workers == 0)
 
 
+def test_EDGE_02_a_supervisor_has_its_turn_in_a_long_queue_of_others(begin: Start, journal: Journal) -> None:
+    """In the order of the queue it would come after all of them."""
+    pool = PoolDispatcher(1, idle=0.05)
+    root = begin(Supervisor, [spec(journal, "child")], on=pool)
+    done: list[int] = []
+
+    class Slow(Actor):
+        def on_receive(self, message: Any) -> None:
+            time.sleep(0.002)
+            done.append(1)
+
+    refs = [begin(Slow, on=pool) for _ in range(500)]
+    for ref in refs:
+        ref.tell(1)
+    assert len(which_children(root, timeout=WAIT)) == 1
+    assert len(done) < len(refs)
+
+
+def foremen() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "watched foreman"]
+
+
+def test_EDGE_02_nobody_looks_on_at_a_pool_that_has_nothing_to_do(begin: Start, journal: Journal) -> None:
+    pool = PoolDispatcher(1, idle=0.05, name="watched")
+    root = begin(Supervisor, [spec(journal, 0, shutdown=0.05)], on=pool)
+    wait_until(lambda: foremen() == [])
+    for _ in range(2):  # and a new one comes when it is needed again
+        release = threading.Event()
+        hang_all(root, 1, release)
+        assert len(which_children(root, timeout=WAIT)) == 1
+        assert len(foremen()) == 1
+        release.set()
+        wait_until(lambda: foremen() == [])
+
+
 # -- EDGE-03
 
 
