@@ -1,7 +1,7 @@
 """Requests: what is asked of a model, with no word of any provider in it."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from msgspec.structs import force_setattr
 
@@ -58,10 +58,11 @@ class Request(Value, frozen=True):
     metadata: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        if not isinstance(self.messages, tuple):
-            force_setattr(self, "messages", tuple(self.messages))
-        if not isinstance(self.tools, tuple):
-            force_setattr(self, "tools", tuple(self.tools))
+        messages, tools = cast("tuple[Any, Any]", (self.messages, self.tools))
+        if type(messages) is list:
+            force_setattr(self, "messages", tuple(cast("list[Message]", messages)))
+        if type(tools) is list:
+            force_setattr(self, "tools", tuple(cast("list[ToolSpec]", tools)))
         stop: Any = self.stop
         if type(stop) is not tuple:
             force_setattr(self, "stop", (stop,) if isinstance(stop, str) else freeze(stop, "stop"))

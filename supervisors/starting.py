@@ -18,7 +18,6 @@ from allm.supervisors.actor import Actor, launch
 from allm.supervisors.cell import Cell, alive, cell_of, is_ref
 from allm.supervisors.exits import KILLED, Exit, Leave
 from allm.supervisors.foreign import Foreign
-from allm.supervisors.inbox import lower
 from allm.supervisors.lanes import Dispatcher
 from allm.supervisors.mailbox import Kept
 from allm.supervisors.making import prepare, spawning
@@ -39,7 +38,8 @@ def begin(slot: Slot, inherited: Dispatcher, extra: tuple[Any, ...] = ()) -> Exi
     dispatcher = slot.spec.dispatcher or inherited
     slot.generation += 1
     slot.extra, slot.ended_inline, slot.began, slot.made = None, None, False, None
-    lower(slot.present)
+    if slot.present.locked():
+        slot.present.release()
     if slot.kept is not None and slot.kept.buried:
         slot.kept = Kept(slot.spec.max_redeliver)
     try:
