@@ -21,6 +21,10 @@ class Bridge:
         self._pending = False
         threaded.add(self)
 
+    def leads_to(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is the bridge to this loop."""
+        return self._loop() is loop
+
     def settle(self, future: "asyncio.Future[None]") -> None:
         """Sets the future's result on its own loop; nothing happens if that is closed."""
         self._ready.append(future)

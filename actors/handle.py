@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from allm.actors.call import Call, Plan
-from allm.actors.pipe import Pipe
 from allm.actors.runtime import Runtime, default_runtime
 from allm.errors import EngineError, StreamError
 from allm.events import Event, TextDelta
@@ -227,8 +226,10 @@ class Stream(Generic[R]):
 
     async def _pull(self) -> list[Event]:
         """The next batch for an asyncio cursor."""
-        self._serve(awaits=True)
-        call = self._start(fold=False)
+        call = self._call
+        if call is None or not self._submitted:
+            self._serve(awaits=True)
+            call = self._start(fold=False)
         pipe = call.pipe
         while True:
             batch = pipe.take()
@@ -237,17 +238,14 @@ class Stream(Generic[R]):
             if self._left or not pipe.live:
                 raise StopAsyncIteration
             if not pipe.done:
-                await self._wait_async(pipe)
+                try:
+                    await pipe.wait_async()
+                except asyncio.CancelledError:
+                    self._leave()
+                    raise
             elif pipe.empty:
                 self._end(call)
                 raise StopAsyncIteration
-
-    async def _wait_async(self, pipe: Pipe) -> None:
-        try:
-            await pipe.wait_async()
-        except asyncio.CancelledError:
-            self._leave()
-            raise
 
     def _end(self, call: "Call | Turn") -> None:
         self._consumed = True

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from allm.actors.bridge import bridge_of
+from allm.actors.bridge import Bridge, bridge_of
 from allm.errors import AllmError, StreamError
 from allm.events import Event
 from allm.limits import limits
@@ -29,12 +29,13 @@ LIMIT = 1000
 class Pipe:
     """What a call gives to its stream. `put`, `finish` on the loop; `wait`, `wait_async`, `take` by the consumer."""
 
-    __slots__ = ("_batches", "_bytes", "_most", "_resume", "_size", "_waiters", "done", "error", "live", "response")
+    __slots__ = ("_batches", "_bridge", "_bytes", "_most", "_resume", "_size", "_waiters", "done", "error", "live", "response")
 
     def __init__(self, live: bool) -> None:
         self._batches: deque[tuple[list[Event], int]] = deque()
         self._waiters: deque[Callable[[], None]] = deque()
         self._resume: Callable[[], object] | None = None
+        self._bridge: Bridge | None = None  # to the loop that waited last
         self._size = 0
         self._bytes = 0
         self._most = limits().waiting
@@ -124,7 +125,10 @@ class Pipe:
         """The same for a task of the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        wake = partial(bridge_of(loop).settle, future)
+        bridge = self._bridge
+        if bridge is None or not bridge.leads_to(loop):
+            bridge = self._bridge = bridge_of(loop)
+        wake = partial(bridge.settle, future)
         self._waiters.append(wake)
         if self._batches or self.done:
             self._forget(wake)
