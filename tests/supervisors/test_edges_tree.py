@@ -712,7 +712,8 @@ def test_EDGE_21_d_the_time_to_start_counts_while_a_child_is_made(
         start_child(ref, ChildSpec("slow", (start, (journal, "slow", gate)), start_timeout=0.02), timeout=WAIT)
     gate.set()
     if start is make_waiting:
-        made = journal.wait(lambda entries: any(entry[0] == "made" for entry in entries))[-1][1]
+        entries = journal.wait(lambda entries: any(entry[0] == "made" for entry in entries))
+        made = next(entry[1] for entry in entries if entry[0] == "made")
         wait_until(lambda: not made.is_alive())
     assert serves(ref)
 
