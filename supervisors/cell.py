@@ -353,7 +353,8 @@ class Cell(Inbox):
     @property
     def urgent(self) -> bool:
         """Whether it waits for a turn that handlers that hang may not keep back."""
-        return self.busy is None and (bool(self.signals) or self.leads)
+        mail = self.signals or (self.leads and (self.user or not self.begun))  # one that had its turn may still stand in the queue
+        return self.busy is None and bool(mail)
 
     @property
     def timers(self) -> Timers:

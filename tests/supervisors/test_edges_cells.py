@@ -188,6 +188,34 @@ def test_EDGE_02_a_supervisor_has_its_turn_in_a_long_queue_of_others(begin: Star
     assert len(done) < len(refs)
 
 
+def test_EDGE_02_no_spare_worker_comes_for_who_has_had_its_turn(
+    begin: Start, journal: Journal, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place in the queue stays until a worker comes to it, which may be never."""
+    pool = PoolDispatcher(1, idle=0.05)
+    root = begin(Supervisor, [spec(journal, 0, shutdown=0.05)], on=pool)
+    hang_all(root, 1, release)
+    assert len(which_children(root, timeout=WAIT)) == 1
+    wait_until(lambda: its(root).busy is None and not pool._urgent)  # pyright: ignore[reportPrivateUsage]
+    looked, put_first, staffed = threading.Semaphore(0), pool._put_first, list[int]()  # pyright: ignore[reportPrivateUsage]
+    staff = pool._staff  # pyright: ignore[reportPrivateUsage]
+
+    def counted(spare: int = 0, *, pressing: bool = False) -> None:
+        staffed.append(spare)
+        staff(spare, pressing=pressing)
+
+    def look() -> None:
+        put_first()
+        looked.release()
+
+    monkeypatch.setattr(pool, "_staff", counted)
+    monkeypatch.setattr(pool, "_put_first", look)
+    for _ in range(5):
+        assert looked.acquire(timeout=WAIT)
+    assert not any(staffed)
+    release.set()
+
+
 def foremen() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "watched foreman"]
 
